@@ -1,0 +1,63 @@
+# `make demo` and `make test` build their environment first, in .venv, from requirements.lock.
+
+PYTHON ?= python3
+CORES ?= all
+
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint docs lock clean FORCE
+
+help:  ## list these targets
+	@echo "make TARGET [PYTHON=python3.12] [CORES=4], where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/built  ## run the default study and write its report
+	$(BIN)/snakemake --cores $(CORES)
+	@echo
+	@echo "The report: $$(ls -t results/*/report.html | head -n 1)"
+
+test: .venv/built  ## run the tests; ARGS="-m slow" runs the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/built  ## check style, the workflow and the generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/python tests/lint_workflow.py
+	$(BIN)/headstart docs --check
+
+docs: .venv/built  ## regenerate config/README.md and config/schema.json
+	$(BIN)/headstart docs
+
+lock: .venv/built  ## resolve pyproject.toml anew; ARGS=--upgrade takes the newest versions
+	$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
+	    --no-emit-index-url --custom-compile-command "make lock" --extra dev \
+	    pyproject.toml --output-file requirements.lock $(ARGS)
+
+clean:  ## remove the environment and the caches; results and data stay
+	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info
+	find src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The environment. The file .venv/built is written last, and holds the path of the checkout because an
+# environment that is moved stops working. Without it, or with another path in it, .venv is built anew.
+ifneq ($(shell $(BIN)/python -c 'print(open(".venv/built").read().strip())' 2>/dev/null),$(CURDIR))
+.venv/built: FORCE
+endif
+
+.venv/built: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Headstart needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)"; \
+	    echo "Name another one, such as: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; } >&2
+	@# The base executable, because in a shell where .venv is active python3 is what is about to be removed.
+	@echo "Building the environment in .venv (about 5 GB; it takes from half a minute to some minutes)"
+	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv
+	@# uv installs in seconds what takes pip minutes. Where uv does not work, pip does.
+	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; } || \
+	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@echo '$(CURDIR)' > $@

@@ -1,0 +1,41 @@
+# Headstart: raw speech -> manifests -> features -> starts -> fine-tuned runs -> scores -> report.
+#
+#   snakemake --cores 2                                           the default study, config/config.yaml
+#   snakemake --cores 2 --configfile config/studies/kichwa.yaml   another one
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A study is one file. Snakemake would merge `--configfile` into the default study, so that is only read without one.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+
+
+wildcard_constraints:
+    study=STUDY.study,
+    corpus="|".join(map(re.escape, STUDY.corpora)),
+    split="train|dev|test",
+    start="|".join(map(re.escape, STUDY.starts)),
+    target="|".join(map(re.escape, STUDY.targets)),
+    budget="|".join(map(re.escape, STUDY.budgets)),
+    seed="[0-9]+",
+
+
+rule all:
+    default_target: True
+    input:
+        f"results/{STUDY.study}/summary.json",
+        f"results/{STUDY.study}/report.html",
+
+
+include: "rules/corpora.smk"
+include: "rules/features.smk"
+include: "rules/pretrain.smk"
+include: "rules/finetune.smk"
+include: "rules/score.smk"
+include: "rules/report.smk"

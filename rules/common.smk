@@ -1,0 +1,160 @@
+# The study, and every helper of the rule files. What a job depends on is passed as one plain dict in `params`, with the
+# stage's version in it: Snakemake compares params without their names, and sees no change in imported modules.
+import os
+import re
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+# Jobs run in processes of their own, which find the library beside the Snakefile as well as an installed one.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(workflow.basedir) + "/src", os.environ.get("PYTHONPATH", "")]
+)
+sys.path.insert(0, str(workflow.basedir) + "/src")
+
+from headstart.config import HubStart, SslStart, StudyError, SyntheticCorpus, parse_study
+from headstart.corpora import CorpusError, check_folder
+from headstart.versions import VERSIONS
+
+try:
+    STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
+    for corpus in STUDY.corpora.values():
+        if not isinstance(corpus, SyntheticCorpus):
+            check_folder(corpus)
+except (StudyError, CorpusError) as error:
+    raise WorkflowError(str(error))
+
+
+def settings(stage, **values):
+    """One dict for `params`: what the job depends on, as plain values, and the version of its stage."""
+    return {"version": VERSIONS[stage], **values}
+
+
+def dump(section):
+    return section.model_dump(mode="json", by_alias=True)
+
+
+def corpus_settings(wildcards):
+    return settings("corpora", corpus=dump(STUDY.corpora[wildcards.corpus]))
+
+
+def synthesis_settings(wildcards):
+    return settings("synthesis", corpus=dump(STUDY.corpora[wildcards.corpus]))
+
+
+def corpus_table(wildcards):
+    corpus = STUDY.corpora[wildcards.corpus]
+    if isinstance(corpus, SyntheticCorpus):
+        return f"data/raw/{wildcards.corpus}/metadata.tsv"
+    return f"{corpus.path}/{corpus.table}"
+
+
+def features_of(corpus, split):
+    return {
+        "features": f"data/features/{corpus}/{split}.parquet",
+        "audio": f"data/features/{corpus}/{split}.arrow",
+    }
+
+
+def start_folder(start):
+    """Checkpoint folder of a start; None for random weights."""
+    kind = STUDY.starts[start]
+    if isinstance(kind, HubStart):
+        return kind.path
+    return f"results/{STUDY.study}/starts/{start}" if isinstance(kind, SslStart) else None
+
+
+def start_files(start):
+    """Files whose change makes a job that begins with this start run again."""
+    if start is None or start_folder(start) is None:
+        return []
+    if isinstance(STUDY.starts[start], HubStart):
+        names = ("config.json", "model.safetensors", "pytorch_model.bin", "recipe.json")
+        files = [f"{start_folder(start)}/{name}" for name in names]
+        return [file for file in files if os.path.exists(file)] or files[:2]
+    return [f"{start_folder(start)}/model.safetensors"]
+
+
+def pretrain_input(wildcards):
+    start = STUDY.starts[wildcards.start]
+    corpora = [features_of(corpus, "train") for corpus in start.corpora]
+    return {
+        "features": [files["features"] for files in corpora],
+        "audio": [files["audio"] for files in corpora],
+        "parent": start_files(start.from_),
+    }
+
+
+def pretrain_settings(wildcards):
+    start = STUDY.starts[wildcards.start]
+    return settings(
+        "pretrain",
+        settings=dump(STUDY.pretrain_of(wildcards.start)),
+        model=dump(STUDY.model),
+        corpora=dict(start.corpora),
+        parent=start_folder(start.from_) if start.from_ else None,
+        seed=start.seed,
+    )
+
+
+def subset_settings(wildcards):
+    return settings("subsets", budget=wildcards.budget, seed=int(wildcards.seed))
+
+
+def finetune_input(wildcards):
+    corpus = STUDY.targets[wildcards.target].corpus
+    return {
+        **{f"train_{key}": path for key, path in features_of(corpus, "train").items()},
+        **{f"dev_{key}": path for key, path in features_of(corpus, "dev").items()},
+        "subset": f"data/subsets/{corpus}/{wildcards.budget}/seed{wildcards.seed}.parquet",
+        "start": start_files(wildcards.start),
+    }
+
+
+def finetune_settings(wildcards):
+    folder = start_folder(wildcards.start)
+    return settings(
+        "finetune",
+        settings=dump(STUDY.finetune),
+        text=dump(STUDY.text),
+        # The shape of an encoder with random weights; a checkpoint brings its own.
+        model=None if folder else dump(STUDY.model),
+        start=folder,
+        seed=int(wildcards.seed),
+    )
+
+
+def score_input(wildcards):
+    run = "results/{study}/runs/{start}/{target}/{budget}/seed{seed}"
+    return {
+        "model": f"{run}/model.safetensors",
+        **features_of(STUDY.targets[wildcards.target].corpus, "test"),
+    }
+
+
+def score_settings(wildcards):
+    return settings("score", text=dump(STUDY.text))
+
+
+def study_settings(wildcards):
+    return settings("report", study=dump(STUDY))
+
+
+def all_scores(wildcards):
+    return [
+        f"results/{STUDY.study}/scores/{start}/{target}/{budget}/seed{seed}.parquet"
+        for start, target, budget, seed in STUDY.runs()
+    ]
+
+
+def all_manifests(wildcards):
+    """Feature manifests that the study uses: what the report counts."""
+    used = {(t.corpus, split) for t in STUDY.targets.values() for split in ("train", "dev", "test")}
+    for start in STUDY.starts.values():
+        used |= {(corpus, "train") for corpus in getattr(start, "corpora", {})}
+    return [f"data/features/{corpus}/{split}.parquet" for corpus, split in sorted(used)]
+
+
+def hub_recipes(wildcards):
+    files = (f"{start_folder(s)}/recipe.json" for s, kind in STUDY.starts.items() if isinstance(kind, HubStart))
+    return [file for file in files if os.path.exists(file)]

@@ -1,0 +1,22 @@
+rule finetune_run:
+    input:
+        unpack(finetune_input),
+    output:
+        model="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/model.safetensors",
+        config="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/config.json",
+        vocabulary="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/vocab.json",
+        curve="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/curve.parquet",
+        recipe="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/recipe.json",
+    log:
+        "logs/finetune_run/{study}/{start}/{target}/{budget}/seed{seed}.log",
+    benchmark:
+        "benchmarks/finetune_run/{study}/{start}/{target}/{budget}/seed{seed}.tsv"
+    threads: STUDY.threads
+    resources:
+        mem_mb=2500,
+        runtime=480,
+        gpu=0,
+    params:
+        settings=finetune_settings,
+    script:
+        "../workflow/scripts/finetune_run.py"

@@ -1,0 +1,21 @@
+rule pretrain_start:
+    input:
+        unpack(pretrain_input),
+    output:
+        model="results/{study}/starts/{start}/model.safetensors",
+        config="results/{study}/starts/{start}/config.json",
+        curve="results/{study}/starts/{start}/curve.parquet",
+        recipe="results/{study}/starts/{start}/recipe.json",
+    log:
+        "logs/pretrain_start/{study}/{start}.log",
+    benchmark:
+        "benchmarks/pretrain_start/{study}/{start}.tsv"
+    threads: STUDY.threads
+    resources:
+        mem_mb=3000,
+        runtime=1440,
+        gpu=0,
+    params:
+        settings=pretrain_settings,
+    script:
+        "../workflow/scripts/pretrain_start.py"

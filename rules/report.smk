@@ -1,0 +1,38 @@
+rule summarise_study:
+    input:
+        scores=all_scores,
+    output:
+        summary="results/{study}/summary.json",
+    log:
+        "logs/summarise_study/{study}.log",
+    benchmark:
+        "benchmarks/summarise_study/{study}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        settings=study_settings,
+    script:
+        "../workflow/scripts/summarise_study.py"
+
+
+rule write_report:
+    input:
+        summary="results/{study}/summary.json",
+        manifests=all_manifests,
+        recipes=hub_recipes,
+    output:
+        report="results/{study}/report.html",
+    log:
+        "logs/write_report/{study}.log",
+    benchmark:
+        "benchmarks/write_report/{study}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=study_settings,
+    script:
+        "../workflow/scripts/write_report.py"

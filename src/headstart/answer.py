@@ -1,0 +1,168 @@
+"""The answer in words: what the intervals of a summary say, strictly derived from them.
+
+A difference is called clear when its interval excludes zero, and not otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from headstart.config import Study
+
+METRICS = {"wer": "Word error rate (WER)", "cer": "Character error rate (CER)"}
+Row = dict[str, Any]
+
+
+def verdict(row: Row) -> str:
+    """What the interval of a difference says, in words; strictly whether it excludes zero."""
+    if row["high"] < 0:
+        return "clearly lower"
+    if row["low"] > 0:
+        return "clearly higher"
+    return "no clear difference"
+
+
+def rate(value: float) -> str:
+    """0.4523 as `45.2%`."""
+    return f"{value:.1%}"
+
+
+def points(value: float) -> str:
+    """A difference of rates in percentage points, with a sign: -0.123 as `−12.3`."""
+    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def span(low: float, high: float, signed: bool = False) -> str:
+    """An interval in percent, or percentage points: `[43.1, 47.4]`."""
+    ends = [points(end) if signed else f"{100 * end:.1f}" for end in (low, high)]
+    return f"[{', '.join(ends)}]"
+
+
+def count(value: float | None) -> str:
+    """A count with thousands set apart, without needless decimals; an en dash for None."""
+    return "\N{EN DASH}" if value is None else f"{value:,.1f}".removesuffix(".0")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `42 s`, `3 min 10 s` or `5 h 02 min`."""
+    if seconds is None:
+        return "\N{EN DASH}"
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# ---------------------------------------------------------------------------------------------- the answer
+
+
+def select(rows: list[Row], **wanted: Any) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def overall(study: Study, summary: Row) -> str:
+    """One sentence over all targets and budgets, where there are several."""
+    groups = [(target, budget) for target in study.targets for budget in study.budgets]
+    if len(groups) < 2 or len(study.starts) < 2:
+        return ""
+    wins: Counter = Counter()
+    clear: Counter = Counter()
+    for target, budget in groups:
+        best = min(select(summary["cells"], target=target, budget=budget), key=lambda row: row["wer"])["start"]
+        wins[best] += 1
+        against = select(
+            summary["contrasts"], target=target, budget=budget, metric="wer", treatment=best, baseline=study.baseline
+        )
+        clear[best] += bool(against) and verdict(against[0]) == "clearly lower"
+    parts = []
+    for start, won in wins.most_common():
+        part = f"{start} in {won} of {len(groups)}"
+        if start != study.baseline:
+            part += f" (clearly lower than {study.baseline} in {clear[start]})"
+        parts.append(part)
+    return f"Lowest WER over targets and label budgets: {'; '.join(parts)}."
+
+
+def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
+    """The best start of one target and budget, and sentences on by how much, how surely and how fast."""
+    group = {"target": target, "budget": budget}
+    cells = select(summary["cells"], **group)
+    best = min(cells, key=lambda row: row["wer"])
+    pairs = {
+        metric: {
+            (row["treatment"], row["baseline"]): row
+            for row in select(summary["contrasts"], **group, metric=metric)
+        }
+        for metric in METRICS
+    }
+    name = f"{summary['confidence']:.0%} interval"
+    sentences, notes = [], []
+    pair = (best["start"], study.baseline)
+    if pair in pairs["wer"]:
+        wer, cer = pairs["wer"][pair], pairs["cer"][pair]
+        why = "includes" if verdict(wer) == "no clear difference" else "excludes"
+        sentences.append(
+            f"WER against {study.baseline}: {points(wer['difference'])} percentage points, {name} "
+            f"{span(wer['low'], wer['high'], signed=True)}. That is {verdict(wer)}: the interval {why} zero. "
+            f"CER: {points(cer['difference'])} {span(cer['low'], cer['high'], signed=True)}, {verdict(cer)}."
+        )
+    elif len(cells) > 1:
+        sentences.append(f"That is the baseline: no other start has a lower WER than {study.baseline}.")
+    sentences += _speed(study, summary, best["start"], group)
+    others: dict[str, list[str]] = {}
+    for treatment, baseline in pairs["wer"]:
+        if baseline == study.baseline and treatment != best["start"]:
+            others.setdefault(verdict(pairs["wer"][treatment, baseline]), []).append(treatment)
+    if others:
+        text = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
+        notes.append(f"Other starts against {study.baseline}, by WER: {text}.")
+    for contrast in study.contrasts:
+        row = pairs["wer"].get((contrast.treatment, contrast.baseline))
+        if row and contrast.baseline != study.baseline:
+            notes.append(
+                f"{contrast.treatment} against {contrast.baseline}, by WER: {points(row['difference'])} "
+                f"{span(row['low'], row['high'], signed=True)}, {verdict(row)}."
+            )
+    return {**group, "best": best["start"], "value": rate(best["wer"]), "alone": len(cells) == 1} | {
+        "span": span(best["wer_low"], best["wer_high"]),
+        "cer": f"{rate(best['cer'])} {span(best['cer_low'], best['cer_high'])}",
+        "sentences": sentences,
+        "notes": notes,
+    }
+
+
+def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+    """How soon the best start, and the fastest if that is another, reaches the baseline's final dev error."""
+    rows = {row["start"]: row for row in select(summary["convergence"], **group)}
+    baseline, row = rows[study.baseline], rows[best]
+    if row["reference_error"] is None or len(rows) == 1:
+        return [] if len(rows) == 1 else ["No learning curves of both it and the baseline: nothing to say on speed."]
+    level = f"{study.baseline}'s final dev {summary['convergence_metric'].upper()} ({rate(row['reference_error'])})"
+    sentences = []
+    if best != study.baseline:
+        if row["updates"] is None:
+            sentences.append(
+                f"It reaches {level} with {row['seeds_reached']} of {len(study.seeds)} seeds: "
+                "too few for a typical number of updates."
+            )
+        else:
+            sentences.append(f"It reaches {level} after {count(row['updates'])} updates{_versus(row, baseline)}.")
+    faster = [r for r in rows.values() if r["updates"] is not None and r["start"] not in (best, study.baseline)]
+    limit = row["updates"] if row["updates"] is not None else float("inf")
+    fastest = min(faster, key=lambda r: r["updates"], default=None)
+    if fastest and fastest["updates"] < limit:
+        sentences.append(
+            f"Fastest to {'that level' if sentences else level} is {fastest['start']}, after "
+            f"{count(fastest['updates'])} updates{_versus(fastest, baseline)}."
+        )
+    return sentences
+
+
+def _versus(row: Row, baseline: Row) -> str:
+    """How that compares with the updates that the baseline takes to its own final level."""
+    ratio = row["ratio_to_baseline"]
+    if ratio is None:
+        return ""
+    pace = f"{1 / ratio:.1f} times as fast" if ratio < 1 else "no faster"
+    return f"; {baseline['start']} itself needs {count(baseline['updates'])}, so {pace}"

@@ -1,0 +1,86 @@
+"""The `headstart` command: check a study file, and regenerate the documents that describe one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from headstart import __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 1 for stale documents, 2 for a bad study."""
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headstart",
+        description="Which pre-trained start gets speech recognition for my language to a low error rate?",
+        epilog="To run a study: snakemake --cores all. What a study file holds: config/README.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    check = commands.add_parser(
+        "check",
+        help="say what a study would run, or what is wrong with it",
+        description="Read a study file and print what it would run, or every problem in it (exit status 2).",
+    )
+    check.add_argument("study", type=Path, metavar="STUDY.yaml")
+    check.set_defaults(run=_check)
+
+    docs = commands.add_parser(
+        "docs",
+        help="write the key reference and the JSON Schema of the study file",
+        description="Write README.md and schema.json, both generated from the typed study.",
+    )
+    docs.add_argument(
+        "--folder", type=Path, default=Path("config"), help="where they go (default: %(default)s)"
+    )
+    docs.add_argument(
+        "--check", action="store_true", help="write nothing; exit status 1 when they are out of date"
+    )
+    docs.set_defaults(run=_docs)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    from headstart.config import SslStart, StudyError, load_study
+
+    try:
+        study = load_study(options.study)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    pretrained = sum(isinstance(start, SslStart) for start in study.starts.values())
+    factors = ("starts", "targets", "budgets", "seeds")
+    product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)
+    runs = _count(len(study.runs()), "run")
+    print(f"{options.study}: {_count(pretrained, 'pre-training')}, then {product} = {runs}")
+    return 0
+
+
+def _docs(options: argparse.Namespace) -> int:
+    from headstart.reference import outdated, write_documents
+
+    if not options.folder.is_dir():
+        print(f"{options.folder}: no such folder; run this at the top of the repository", file=sys.stderr)
+        return 2
+    if not options.check:
+        write_documents(options.folder)
+        return 0
+    stale = outdated(options.folder)
+    for path in stale:
+        print(f"{path} is out of date: run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

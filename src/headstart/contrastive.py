@@ -1,0 +1,99 @@
+"""The wav2vec 2.0 objective (Baevski et al. 2020, arXiv 2006.11477): contrastive and diversity loss.
+
+Shape suffixes: B utterances, T frames, N masked frames of an utterance (padded), K negatives, G codebooks,
+V entries of a codebook, D dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+def gather_masked(x_BTD: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masked frames of each utterance, in order and padded with zeros: (B, N, D), and which are real: (B, N)."""
+    counts = mask_BT.sum(1)
+    real_BN = torch.arange(int(counts.max()), device=counts.device)[None] < counts[:, None]
+    out = x_BTD.new_zeros(*real_BN.shape, x_BTD.shape[2])
+    out[real_BN] = x_BTD[mask_BT]  # both run through the utterances in order, and through frames in order
+    return out, real_BN
+
+
+def sample_negatives(counts: torch.Tensor, size: int, negatives: int) -> torch.Tensor:
+    """For each masked frame, other masked frames of the same utterance, drawn with replacement.
+
+    Args:
+        counts: masked frames of each utterance (B,).
+        size: N, at least the largest count.
+
+    Returns:
+        int64 positions among the utterance's masked frames (B, N, K), never the frame itself. An utterance with a
+        single masked frame has no other: it gets itself, which `contrastive_loss` leaves out as equal to the target.
+    """
+    others = (counts - 1).clamp(min=1)[:, None, None]
+    draw = (torch.rand(len(counts), size, negatives, device=counts.device) * others).long().minimum(others - 1)
+    own = torch.arange(size, device=counts.device)[None, :, None]
+    return torch.where(counts[:, None, None] > 1, draw + (draw >= own), torch.zeros_like(draw))
+
+
+@dataclass
+class Quantised:
+    """Targets of masked frames: vectors (B, N, D), codes (B, N, G), and the codebooks' perplexity, summed over them."""
+
+    vectors: torch.Tensor
+    codes: torch.Tensor
+    perplexity: torch.Tensor
+
+
+def quantise(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: torch.Tensor, tau: float) -> Quantised:
+    """Gumbel-softmax product quantisation with the weights of transformers' `Wav2Vec2GumbelVectorQuantizer`.
+
+    Straight-through: the forward value is the drawn entry, the gradient is the softmax's. `tau` 0 takes the most
+    likely entry without noise (evaluation). The perplexity is that of the entries' mean probability over all real
+    frames, summed over codebooks, at most G * V.
+    """
+    groups, entries = quantizer.num_groups, quantizer.num_vars
+    logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (groups, entries))
+    probability = logits.softmax(-1)
+    mean_GV = (probability * real_BN[..., None, None]).sum((0, 1)) / real_BN.sum()
+    perplexity = torch.exp(-(mean_GV * torch.log(mean_GV + 1e-7)).sum(-1)).sum()
+    choice = F.gumbel_softmax(logits, tau=tau, hard=True) if tau else F.one_hot(logits.argmax(-1), entries).float()
+    codebook_GVD = quantizer.codevectors.view(groups, entries, -1)
+    vectors = torch.einsum("bngv,gvd->bngd", choice.to(codebook_GVD.dtype), codebook_GVD).flatten(2)
+    return Quantised(vectors, choice.argmax(-1), perplexity)
+
+
+def contrastive_loss(
+    context_BND: torch.Tensor,
+    target_BND: torch.Tensor,
+    codes_BNG: torch.Tensor,
+    real_BN: torch.Tensor,
+    negatives_BNK: torch.Tensor,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of picking each masked frame's own target among its negatives, by cosine similarity.
+
+    Negatives with the target's own codes are left out. Similarities of an utterance's frames are one matrix
+    product, from which each frame's negatives are picked; no vector is copied K times.
+
+    Returns:
+        Loss summed over real frames, and how many of them pick the right target.
+    """
+    context = F.normalize(context_BND.float(), dim=-1, eps=1e-8)
+    target = F.normalize(target_BND.float(), dim=-1, eps=1e-8)
+    similarity_BNN = context @ target.transpose(1, 2) / temperature
+    positive = similarity_BNN.diagonal(dim1=1, dim2=2)
+    negative = similarity_BNN.gather(2, negatives_BNK)
+    rows = torch.arange(len(negatives_BNK), device=negatives_BNK.device)[:, None, None]
+    same = (codes_BNG[rows, negatives_BNK] == codes_BNG[:, :, None]).all(-1)
+    logits = torch.cat([positive[..., None], negative.masked_fill(same, -torch.inf)], dim=-1)
+    losses = logits.logsumexp(-1) - positive
+    correct = (logits.argmax(-1) == 0) & real_BN
+    return losses[real_BN].sum(), correct.sum()
+
+
+def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:
+    """Share of the `codes` entries that are not used, (codes - perplexity) / codes, once for each masked frame."""
+    return (codes - perplexity) / codes * frames

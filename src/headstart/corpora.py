@@ -1,0 +1,230 @@
+"""Reading corpora: a folder of audio files and a table becomes one manifest a split, and a list of rejected rows."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import soundfile
+
+from headstart.config import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus, nearest
+from headstart.logs import HeadstartError
+from headstart.manifests import MANIFEST, REJECTS, write_table
+
+log = logging.getLogger(__name__)
+
+
+class CorpusError(HeadstartError):
+    """A corpus that cannot be read at all. Rows that cannot be used are rejected instead, with a reason."""
+
+
+@dataclass
+class Reading:
+    """What a reader made of a corpus: manifest rows and rejected rows by split, and what a user should know."""
+
+    rows: dict[Split, list[dict[str, Any]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    rejects: dict[Split, list[dict[str, Any]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    notes: list[str] = field(default_factory=list)
+
+
+# The synthesiser writes an ordinary corpus folder with this table.
+SYNTHETIC_COLUMNS = Columns(
+    speaker="speaker",
+    language="language",
+    split="split",
+    tokens="tokens",
+    token_languages="token_languages",
+    phonemes="phonemes",
+)
+
+
+def as_folder(corpus: SyntheticCorpus | FolderCorpus, folder: str | Path) -> FolderCorpus:
+    """The folder reader's settings for any corpus; `folder` is where a synthetic one was written."""
+    if isinstance(corpus, FolderCorpus):
+        return corpus
+    return FolderCorpus(
+        reader="folder", path=str(folder), columns=SYNTHETIC_COLUMNS, language=corpus.language.split("-")[0]
+    )
+
+
+def check_folder(corpus: FolderCorpus) -> Path:
+    """Path of a corpus's table; raises `CorpusError` when the folder or the table is not there."""
+    folder = Path(corpus.path)
+    table = folder / corpus.table
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: no such corpus folder; set `path` of the corpus to where its audio is")
+    if not table.is_file():
+        found = [path.name for path in folder.iterdir() if path.suffix in (".tsv", ".csv")]
+        raise CorpusError(f"{table}: no such table{nearest(table.name, found)}; set `table` of the corpus")
+    return table
+
+
+def read_folder(corpus: FolderCorpus) -> Reading:
+    """Read a corpus folder.
+
+    Raises:
+        CorpusError: the folder or its table is missing, a mapped column is not in the table, or nothing is usable.
+    """
+    table = check_folder(corpus)
+    lines = _read_lines(table)
+    _check_columns(table, corpus.columns, list(lines[0]) if lines else [])
+
+    reading = Reading()
+    seen: dict[str, int] = {}
+    folder = Path(corpus.path)  # audio paths are relative to it, also when the table lies in a subfolder
+    for number, line in enumerate(lines, start=2):  # line 1 is the header
+        split = _split_of(line, corpus, table, number)
+        if split is None:
+            continue
+        row, reason = _row_of(line, corpus, folder)
+        if reason is None and row["utterance_id"] in seen:
+            reason = f"duplicate id: already used in line {seen[row['utterance_id']]}"
+        if reason is None:
+            seen[row["utterance_id"]] = number
+            reading.rows[split].append(row)
+        else:
+            reject = {key: row[key] for key in ("utterance_id", "audio_path")}
+            reading.rejects[split].append({**reject, "row": number, "reason": reason})
+    if not any(reading.rows.values()):
+        reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
+        common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        raise CorpusError(f"{table}: no usable utterance ({common or 'the table is empty'})")
+    reading.notes += _leaks(reading)
+    return reading
+
+
+def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -> Reading:
+    """Read a corpus and write, for each split, its (manifest, rejects) parquet files."""
+    reading = read_folder(corpus)
+    for note in reading.notes:
+        log.warning(note)
+    for split, (manifest, rejects) in paths.items():
+        rows, rejected = reading.rows[split], reading.rejects[split]
+        hours = sum(row["duration_s"] for row in rows) / 3600
+        log.info("%s: %d utterances, %.2f h, %d rejected", split, len(rows), hours, len(rejected))
+        for reason, count in Counter(reject["reason"].split(":")[0] for reject in rejected).most_common():
+            log.warning("%s: %d rejected: %s (see %s)", split, count, reason, rejects)
+        write_table(rejects, rejected, REJECTS)
+        write_table(manifest, rows, MANIFEST)
+    return reading
+
+
+def _read_lines(table: Path) -> list[dict[str, str]]:
+    separator = "," if table.suffix == ".csv" else "\t"
+    # Quotes are ordinary characters in a TSV of transcripts; a CSV needs them around commas.
+    quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file, delimiter=separator, quoting=quoting))
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{table}: not UTF-8 text ({error}); convert it, for example with iconv") from None
+
+
+def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
+    problems = [
+        f"columns.{key}: the table has no column {name!r}{nearest(name, header)}"
+        for key, name in columns.model_dump().items()
+        if name is not None and name not in header
+    ]
+    if problems:
+        raise CorpusError("\n".join([f"{table}: {len(problems)} mapped column(s) not found", *problems]))
+
+
+def _split_of(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> Split | None:
+    if corpus.columns.split is not None:
+        name = (line[corpus.columns.split] or "").strip()
+        if name not in corpus.splits:
+            raise CorpusError(
+                f"{table}, line {number}: split {name!r} is not in the corpus's `splits` mapping"
+                f"{nearest(name, list(corpus.splits))}; map it to train, dev, test or null"
+            )
+        return corpus.splits[name]
+    # Without a split column, whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a
+    # corpus never moves the others between splits.
+    by = next((c for c in (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio) if c), None)
+    digest = hashlib.sha256((line[by] or "").strip().lower().encode()).digest()
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    if draw < corpus.test_share:
+        return "test"
+    return "dev" if draw < corpus.test_share + corpus.dev_share else "train"
+
+
+def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[dict[str, Any], str | None]:
+    """Manifest row of a table line, and the reason to reject it (or None)."""
+    columns = corpus.columns
+
+    def cell(name: str | None) -> str | None:
+        return ((line[name] or "").strip() or None) if name else None
+
+    audio = cell(columns.audio)
+    row = {
+        "utterance_id": cell(columns.utterance_id) if columns.utterance_id else Path(audio or "").stem,
+        "audio_path": str(folder / audio) if audio else None,
+        "offset_s": 0.0,
+        "duration_s": 0.0,
+        "speaker": cell(columns.speaker),
+        "language": cell(columns.language) or corpus.language,
+        "text": cell(columns.text),
+        "tokens": (cell(columns.tokens) or "").split() or None,
+        "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()]
+        or None,
+        "phonemes": cell(columns.phonemes),
+    }
+    if not row["utterance_id"]:
+        return row, "empty id"
+    if audio is None:
+        return row, "no audio file named"
+    if columns.text and row["text"] is None:
+        return row, "empty transcript"
+    tokens, tags = row["tokens"] or [], row["token_languages"] or []
+    if tags and len(tokens) != len(tags):
+        return row, f"token tags do not match: {len(tokens)} tokens, {len(tags)} tags"
+    try:
+        info = soundfile.info(row["audio_path"])
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        missing = not Path(row["audio_path"]).exists()
+        return row, "audio file not found" if missing else f"undecodable audio: {error}"
+    row["duration_s"] = info.frames / info.samplerate if info.samplerate else 0.0
+    if row["duration_s"] < corpus.min_seconds:
+        return row, f"too short: {row['duration_s']:.2f} s, min_seconds is {corpus.min_seconds:g}"
+    if row["duration_s"] > corpus.max_seconds:
+        return row, f"too long: {row['duration_s']:.1f} s, max_seconds is {corpus.max_seconds:g}"
+    return row, None
+
+
+def _leaks(reading: Reading) -> list[str]:
+    """Notes on sentences that a test or dev split shares with the training split."""
+    trained = {(row["text"] or "").lower() for row in reading.rows["train"]} - {""}
+    notes = []
+    for split in ("dev", "test"):
+        shared = sum((row["text"] or "").lower() in trained for row in reading.rows[split])
+        if shared:
+            notes.append(f"{split}: {shared} of {len(reading.rows[split])} sentences also occur in train")
+    return notes
+
+
+def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each `<...>/{corpus}/{split}.parquet`: utterances, hours, speakers, and rejected clips."""
+    rows = []
+    for path in map(Path, manifests):
+        table = pq.read_table(path, columns=["speaker", "duration_s"])
+        stages = (path.parents[2] / stage / path.parent.name for stage in ("manifests", "features"))
+        rejects = [stage / f"{path.stem}.rejects.parquet" for stage in stages]
+        rows.append(
+            {
+                "corpus": path.parent.name,
+                "split": path.stem,
+                "utterances": len(table),
+                "hours": sum(table["duration_s"].to_pylist()) / 3600,
+                "speakers": len(set(table["speaker"].to_pylist()) - {None}),
+                "rejected": sum(pq.read_metadata(file).num_rows for file in rejects if file.exists()),
+            }
+        )
+    return rows

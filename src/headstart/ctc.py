@@ -1,0 +1,76 @@
+"""Connectionist temporal classification (Graves et al. 2006): loss, greedy decoding, and what a label needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from headstart.features import SAMPLE_RATE, Clips
+from headstart.model import encode, frame_counts, front_end, normalised_audio
+from headstart.text import decode
+
+
+def required_frames(labels: Sequence[int]) -> int:
+    """Fewest frames that can spell `labels`: one each, and a blank between equal neighbours."""
+    return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+
+
+def ctc_loss(
+    logits_BTV: torch.Tensor, frames: torch.Tensor, labels: Sequence[Sequence[int]], blank: int
+) -> torch.Tensor:
+    """Negative log-likelihood of the labels, summed over the batch and divided by its number of labels.
+
+    Args:
+        logits_BTV: unnormalised scores, any float type; computed in float32.
+        frames: valid frames of each utterance (B,).
+        labels: vocabulary indices of each utterance.
+    """
+    log_probs_TBV = logits_BTV.float().log_softmax(-1).transpose(0, 1)
+    lengths = torch.tensor([len(label) for label in labels])
+    flat = torch.tensor([index for label in labels for index in label], device=logits_BTV.device)
+    summed = F.ctc_loss(log_probs_TBV, flat, frames.cpu(), lengths, blank, reduction="sum", zero_infinity=True)
+    return summed / lengths.sum()
+
+
+def batches_by_length(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices in order of length, in batches of at most `limit` in all when padded to the longest."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > limit:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0) -> list[str]:
+    """Greedy transcripts of `clips` by a fine-tuned network, in their order."""
+    texts = [""] * len(clips)
+    weight = network.lm_head.weight
+    for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
+        audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
+        audio_BS, samples = normalised_audio(audio, max(clips.lengths[i] for i in batch))
+        features_BTC = front_end(network.base_model.feature_extractor, audio_BS.to(weight.device, weight.dtype))
+        frames = frame_counts(network.config, samples)
+        for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):
+            texts[index] = text
+    return texts
+
+
+@torch.no_grad()
+def transcribe_features(
+    network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
+) -> list[str]:
+    """Greedy transcripts from front-end features: the best label of each valid frame, repeats and blanks removed."""
+    context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
+    # A label that no training transcript has (bos, padding of the output layer) is never the answer.
+    logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
+    best_BT = logits_BTV.argmax(-1).cpu()
+    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
+
+

@@ -1,0 +1,30 @@
+"""Logging of jobs: one file a job, in plain lines, and errors that a user can act on without a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+
+class HeadstartError(ValueError):
+    """Something the user can mend. The message says what is wrong, where, and what to do; no traceback is shown."""
+
+
+def log_to(path: str | Path) -> None:
+    """Send log lines, warnings and uncaught errors of this process to a file."""
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", message="Can't initialize NVML")
+    sys.excepthook = _log_error
+
+
+def _log_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, HeadstartError):
+        logging.error(str(error))
+    else:
+        logging.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))

@@ -1,0 +1,74 @@
+"""Manifests: parquet tables with one row an utterance, under the schemas that every writer and reader goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.files import written_whole
+
+# What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
+# as transcribed (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
+MANIFEST = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("audio_path", pa.string(), nullable=False),
+        pa.field("offset_s", pa.float64(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("tokens", pa.list_(pa.string())),
+        pa.field("token_languages", pa.list_(pa.string())),
+        pa.field("phonemes", pa.string()),
+    ]
+)
+
+# What the feature stage adds: facts measured on the decoded 16 kHz audio.
+FEATURES = pa.schema(
+    [
+        *MANIFEST,
+        pa.field("num_samples", pa.int64(), nullable=False),
+        pa.field("loudness_dbfs", pa.float32(), nullable=False),
+        pa.field("snr_db", pa.float32(), nullable=False),
+        pa.field("speech_ratio", pa.float32(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        pa.field("utterance_id", pa.string()),
+        pa.field("audio_path", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+def write_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null."""
+    columns = {field.name: [] for field in schema}
+    for row in rows:
+        if unknown := row.keys() - columns.keys():
+            raise ValueError(f"{path}: no such column in the schema: {sorted(unknown)}")
+        for name, values in columns.items():
+            values.append(row.get(name))
+    table = pa.table(columns, schema=schema)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"{path}: column {field.name!r} has rows without a value")
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read a parquet table as rows; raises `ValueError` when it does not have `schema`."""
+    table = pq.read_table(path)
+    if table.schema.remove_metadata() != schema.remove_metadata():
+        raise ValueError(f"{path}: not the expected columns; delete the file and run again to rebuild it")
+    return table.to_pylist()

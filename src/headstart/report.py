@@ -1,0 +1,318 @@
+"""The report: one HTML page with everything inside it, which fetches nothing from anywhere.
+
+`write_report` turns a study, its `summary.json` and its run folders into the page. What the page claims in
+words comes from `headstart.answer`, its charts from `headstart.charts`, its looks from
+`templates/report.html.j2`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import jiwer
+import numpy as np
+import pyarrow.parquet as pq
+import vl_convert
+from markupsafe import Markup
+
+import headstart
+from headstart.answer import METRICS, answer, count, duration, overall, points, rate, select, span, verdict
+from headstart.charts import Gallery
+from headstart.config import SslStart, Study, budget_seconds
+from headstart.files import read_json, written_whole
+from headstart.summary import read_counts, read_curve, run_folder, score_path
+
+VERSION = 1  # Raised when the same summary would give another page.
+Row = dict[str, Any]
+
+
+def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path) -> None:
+    """Write the page of a study to `output`, whole or not at all.
+
+    `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and `/starts`,
+    and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and recipes may be
+    missing: what they would have shown is then left out, or said to be missing.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("headstart"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": duration, "count": count, "rate": rate}
+    environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
+    page = environment.get_template("report.html.j2").render(page_of(study, summary, Path(results), corpora))
+    with written_whole(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Row:
+    """Everything the template shows, as plain values."""
+    folder = results / study.study
+    runs = read_runs(study, results)
+    pretraining = [
+        {"stage": "pre-training", "start": name, "target": "", "budget": "", **_read_folder(folder / "starts" / name)}
+        for name, start in study.starts.items()
+        if _is_ssl(start)
+    ]
+    gallery = Gallery(study, summary)
+    return {
+        "study": study,
+        "summary": summary,
+        "version": headstart.__version__,
+        "styles": gallery.styles,
+        "metrics": METRICS,
+        "interval_name": f"{summary['confidence']:.0%} interval",
+        "overall": overall(study, summary),
+        "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
+        "rate_rows": rate_rows(study, summary),
+        "contrast_rows": contrast_rows(summary),
+        "convergence": sorted(summary["convergence"], key=lambda row: _group_order(study, row)),
+        "rates": {metric: gallery.rates(metric) for metric in METRICS},
+        "differences": {metric: gallery.differences(metric) for metric in METRICS},
+        "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
+        "pretraining": gallery.pretraining(pretraining),
+        "samples": samples(study, results),
+        "corpora": corpora,
+        "settings": settings(study),
+        "rejected": rejected(runs),
+        "unseen": unseen_characters(runs),
+        "versions": _merged(runs + pretraining, "versions"),
+        "machine": _merged(runs + pretraining, "machine"),
+        "times": times(runs + pretraining),
+        "charts": gallery.specs,
+        "vega": Markup(_vega_bundle()),
+    }
+
+
+def _runs_of(*keys: str) -> Callable[[list[Row]], list[list[Row]]]:
+    """A function that splits rows into runs of neighbours with the same `keys`, in their order."""
+    return lambda rows: [list(run) for _, run in groupby(rows, key=itemgetter(*keys))]
+
+
+def _vega_bundle() -> str:
+    """JavaScript of Vega, Vega-Lite and Vega-Embed, in the version whose charts Altair writes."""
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def rate_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of error rates; `lowest` marks the lowest of its target and budget for each metric."""
+    rows = []
+    for cell in sorted(summary["cells"], key=lambda r: _group_order(study, r)):
+        peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
+        row = {key: cell[key] for key in ("start", "target", "budget")}
+        for metric in METRICS:
+            row[metric] = rate(cell[metric])
+            row[f"{metric}_span"] = span(cell[f"{metric}_low"], cell[f"{metric}_high"])
+            row[f"{metric}_lowest"] = len(peers) > 1 and cell[metric] == min(peer[metric] for peer in peers)
+        rows.append(row)
+    return rows
+
+
+def _group_order(study: Study, row: Row) -> tuple[int, int]:
+    return list(study.targets).index(row["target"]), study.budgets.index(row["budget"])
+
+
+def contrast_rows(summary: Row) -> list[Row]:
+    """Rows of the table of paired differences, both metrics in one row."""
+    rows: dict[tuple, Row] = {}
+    for contrast in summary["contrasts"]:
+        keys = ("treatment", "baseline", "target", "budget")
+        row = rows.setdefault(tuple(contrast[key] for key in keys), {key: contrast[key] for key in keys})
+        row[contrast["metric"]] = {
+            "difference": points(contrast["difference"]),
+            "span": span(contrast["low"], contrast["high"], signed=True),
+            "verdict": verdict(contrast),
+        }
+    return list(rows.values())
+
+
+def times(folders: list[Row]) -> list[Row]:
+    """Wall time and size of each stage and start, over its runs."""
+    rows: dict[tuple, Row] = {}
+    for folder in folders:
+        seconds = folder["recipe"].get("seconds", folder["recipe"].get("wall_s"))
+        if seconds is None and folder["curve"] and "wall_s" in folder["curve"]:
+            seconds = float(folder["curve"]["wall_s"][-1])
+        row = rows.setdefault(
+            (folder["stage"], folder["start"]),
+            {"stage": folder["stage"], "start": folder["start"], "seconds": [], "parameters": None},
+        )
+        row["parameters"] = folder["recipe"].get("parameters", row["parameters"])
+        row["seconds"] += [] if seconds is None else [float(seconds)]
+    for row in rows.values():
+        row |= {"runs": len(row["seconds"]), "total": sum(row["seconds"]) if row["seconds"] else None}
+        row["mean"] = row["total"] / row["runs"] if row["runs"] else None
+    return list(rows.values())
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def samples(study: Study, results: Path) -> list[Row]:
+    """For each target: test utterances with the hypotheses of every start, errors marked.
+
+    Utterances are chosen by difficulty, the character error rate over all starts and seeds at the largest
+    budget: those at evenly spread quantiles of it, ties by utterance id. The hypotheses are the first seed's.
+    """
+    budget = max(study.budgets, key=budget_seconds)
+    return [
+        {"target": target, "budget": budget, "seed": study.seeds[0], "utterances": utterances}
+        for target in study.targets
+        if (utterances := _sampled(study, results, target, budget))
+    ]
+
+
+def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]:
+    runs = [
+        read_counts(score_path(results, study.study, (start, target, budget, seed)))
+        for start in study.starts
+        for seed in study.seeds
+    ]
+    errors = sum(run.errors["cer"] for run in runs)
+    difficulty = errors / np.maximum(1, sum(run.reference["cer"] for run in runs))
+    order = np.lexsort((np.arange(len(difficulty)), difficulty))
+    wanted = min(study.report.samples, len(order))
+    chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]
+    texts = {
+        start: pq.read_table(score_path(results, study.study, (start, target, budget, study.seeds[0])))
+        .sort_by("utterance_id")
+        .to_pylist()
+        for start in study.starts
+    }
+    utterances = []
+    for i in chosen:
+        first = texts[study.baseline][i]
+        hypotheses = [{"start": start, **_scored(rows[i])} for start, rows in texts.items()]
+        utterances.append({**first, "difficulty": rate(difficulty[i]), "hypotheses": hypotheses})
+    return utterances
+
+
+def _scored(row: Row) -> Row:
+    words = marked_words(row["reference"] or "", row["hypothesis"] or "")
+    wrong = sum(word["kind"] != "hit" for word in words)
+    return {"words": words, "wrong": wrong, "empty": not (row["hypothesis"] or "").strip()}
+
+
+def marked_words(reference: str, hypothesis: str) -> list[Row]:
+    """The word alignment of two normalised texts, from jiwer: what the page shows of a hypothesis.
+
+    Each word is a dict of `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, of a
+    substitution, `reference`: the word that `text` stands in for.
+    """
+    aligned = jiwer.process_words(reference, hypothesis)
+    spoken, heard = aligned.references[0], aligned.hypotheses[0]
+    words = []
+    for chunk in aligned.alignments[0]:
+        theirs = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
+        ours = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "equal":
+            words += [{"kind": "hit", "text": word} for word in ours]
+        elif chunk.type == "substitute":
+            words += [
+                {"kind": "substitution", "text": wrong, "reference": right}
+                for wrong, right in zip(ours, theirs, strict=True)
+            ]
+        elif chunk.type == "delete":
+            words += [{"kind": "deletion", "text": word} for word in theirs]
+        else:
+            words += [{"kind": "insertion", "text": word} for word in ours]
+    return words
+
+
+# ---------------------------------------------------------------------------------------------- what was run
+
+
+def read_runs(study: Study, results: Path) -> list[Row]:
+    """Curve and recipe of every fine-tuning run; None and {} where a file is missing."""
+    return [
+        {
+            "stage": "fine-tuning",
+            **dict(zip(("start", "target", "budget", "seed"), run, strict=True)),
+            **_read_folder(run_folder(results, study.study, run)),
+        }
+        for run in study.runs()
+    ]
+
+
+def _read_folder(folder: Path) -> Row:
+    recipe = folder / "recipe.json"
+    curve = read_curve(folder / "curve.parquet")
+    return {
+        "recipe": read_json(recipe) if recipe.is_file() else {},
+        "curve": curve if curve and len(curve["step"]) else None,
+    }
+
+
+def rejected(runs: list[Row]) -> list[Row]:
+    """Utterances that a run could not use, once for each target and reason, by utterance id."""
+    found = {
+        (run["target"], str(reject.get("utterance_id")), str(reject.get("reason")))
+        for run in runs
+        for reject in _data(run).get("rejected") or []
+    }
+    return [{"target": t, "utterance_id": u, "reason": r} for t, u, r in sorted(found)]
+
+
+def unseen_characters(runs: list[Row]) -> list[Row]:
+    """Characters of the dev transcripts that a run's training transcripts lack, by target and budget."""
+    found: dict[tuple, set[str]] = {}
+    for run in runs:
+        characters = _data(run).get("unseen_characters") or ()
+        found.setdefault((run["target"], run["budget"]), set()).update(map(str, characters))
+    return [
+        {"target": target, "budget": budget, "characters": sorted(characters)}
+        for (target, budget), characters in found.items()
+        if characters
+    ]
+
+
+def _data(run: Row) -> Row:
+    return run["recipe"].get("data") or {}
+
+
+def settings(study: Study) -> list[Row]:
+    """Tables of what the study file, with its defaults, set for each stage."""
+    tables = [
+        ("Fine-tuning", study.finetune),
+        *((f"Pre-training of {n}", study.pretrain_of(n)) for n, s in study.starts.items() if _is_ssl(s)),
+        ("Encoders from random weights", study.model),
+        ("Text normalisation", study.text),
+    ]
+    return [{"title": title, "rows": _shown(model.model_dump().items())} for title, model in tables]
+
+
+def _is_ssl(start: Any) -> bool:
+    return isinstance(start, SslStart)
+
+
+def _merged(folders: list[Row], key: str) -> list[Row]:
+    """A dict that every recipe holds, as rows of name and value; where recipes differ, every value and its runs."""
+    values: dict[str, Counter] = {}
+    for folder in folders:
+        for name, value in (folder["recipe"].get(key) or {}).items():
+            values.setdefault(name, Counter())[_text(value)] += 1
+    rows = []
+    for name, seen in values.items():
+        several = len(seen) > 1
+        text = "; ".join(f"{value} ({runs} runs)" if several else value for value, runs in seen.items())
+        rows.append({"name": name, "value": text})
+    return rows
+
+
+def _shown(items: Iterable[tuple[str, Any]]) -> list[Row]:
+    return [{"name": name, "value": _text(value)} for name, value in items]
+
+
+def _text(value: Any) -> str:
+    """A setting as the study file would have it."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)

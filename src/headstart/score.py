@@ -1,0 +1,67 @@
+"""Scoring: transcripts of the test split, and one row of error counts an utterance."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import pyarrow as pa
+import torch
+from transformers import AutoModelForCTC
+
+from headstart.config import Text
+from headstart.ctc import transcribe
+from headstart.features import Clips
+from headstart.files import read_json
+from headstart.finetune import references
+from headstart.manifests import write_table
+from headstart.text import normalise
+
+log = logging.getLogger(__name__)
+
+COUNTS = ("hits", "substitutions", "deletions", "insertions")
+SCORES = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("speaker", pa.string()),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("hypothesis", pa.string(), nullable=False),
+        *(pa.field(f"{unit}_{count}", pa.int64(), nullable=False) for unit in ("word", "char") for count in COUNTS),
+    ]
+)
+
+
+def error_counts(reference: str, hypothesis: str) -> dict[str, int]:
+    """Hits, substitutions, deletions and insertions of words and of characters (spaces included), by jiwer."""
+    words = jiwer.process_words(reference, hypothesis)
+    chars = jiwer.process_characters(reference, hypothesis)
+    return {f"{unit}_{c}": getattr(found, c) for unit, found in (("word", words), ("char", chars)) for c in COUNTS}
+
+
+def score_run(run: str, features: str, audio: str, text: dict[str, Any], output: str, threads: int) -> None:
+    """Transcribe a test split with a fine-tuned run and write `output`, one row an utterance.
+
+    References that are empty after normalisation cannot be scored: they are left out and counted in the log.
+    """
+    torch.set_num_threads(threads)
+    settings, clips = Text(**text), Clips.open(features, audio)
+    scored = [i for i, reference in enumerate(references(clips, settings)) if reference]
+    if len(scored) < len(clips):
+        log.warning("%d utterances have no reference after normalisation and are left out", len(clips) - len(scored))
+    clips = clips.take(scored)
+    network = AutoModelForCTC.from_pretrained(run, local_files_only=True, dtype=torch.float32).eval()
+    vocabulary = read_json(Path(run) / "vocab.json")
+    rows = []
+    for row, transcript in zip(clips.rows, transcribe(network, clips, vocabulary), strict=True):
+        reference = normalise(row["text"], settings, row["language"])
+        hypothesis = normalise(transcript, settings, row["language"])
+        facts = {key: row[key] for key in ("utterance_id", "speaker", "language", "duration_s")}
+        rows.append({**facts, "reference": reference, "hypothesis": hypothesis, **error_counts(reference, hypothesis)})
+    write_table(output, rows, SCORES)
+    totals = {key: sum(row[key] for row in rows) for key in rows[0] if "_" in key and isinstance(rows[0][key], int)}
+    log.info("%s: %d utterances, %s", run, len(rows), json.dumps(totals))

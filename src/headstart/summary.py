@@ -1,0 +1,276 @@
+"""From score files and learning curves to `summary.json`: rates, intervals, contrasts and convergence.
+
+Every number of the report comes from the dict that `summarise` returns; all rates in it are fractions (0.25 is 25 %).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from headstart.config import Study
+from headstart.files import write_json
+from headstart.statistics import bootstrap_rates, check_same_utterances, error_rate, percentile_interval
+
+VERSION = 1  # Raised when the same scores and curves would give another summary.
+METRICS = {"wer": "word", "cer": "char"}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric."""
+
+    utterance_ids: list[str]
+    errors: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
+
+
+def read_counts(path: Path) -> Counts:
+    """Read one score file. Raises `FileNotFoundError`, or `ValueError` for an empty file or a repeated utterance."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no score file; run the scoring of this run first")
+    names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
+    table = pq.read_table(path, columns=["utterance_id", *names]).sort_by("utterance_id")
+    ids = table["utterance_id"].to_pylist()
+    if not ids:
+        raise ValueError(f"{path}: no scored utterances")
+    if len(set(ids)) < len(ids):
+        repeated = sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b})
+        raise ValueError(f"{path}: scored more than once: {', '.join(repeated[:5])}")
+    errors, reference = {}, {}
+    for metric, unit in METRICS.items():
+        hits, substitutions, deletions, insertions = (table[f"{unit}_{kind}"].to_numpy() for kind in _KINDS)
+        errors[metric] = substitutions + deletions + insertions
+        reference[metric] = hits + substitutions + deletions
+    return Counts(ids, errors, reference)
+
+
+_KINDS = ("hits", "substitutions", "deletions", "insertions")
+
+
+def read_curve(path: Path) -> dict[str, np.ndarray] | None:
+    """Columns of a learning curve, null as NaN, rows in order of `step`; None when there is no such file."""
+    if not path.is_file():
+        return None
+    table = pq.read_table(path).sort_by("step")
+    return {name: np.array(table[name].to_pylist(), dtype=np.float64) for name in table.column_names}
+
+
+def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Where the scores of a (start, target, budget, seed) are."""
+    start, target, budget, seed = run
+    return Path(results) / study / "scores" / start / target / budget / f"seed{seed}.parquet"
+
+
+def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Where the model, recipe and curve of a (start, target, budget, seed) are."""
+    start, target, budget, seed = run
+    return Path(results) / study / "runs" / start / target / budget / f"seed{seed}"
+
+
+def summarise(study: Study, results: Path) -> dict[str, Any]:
+    """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
+
+    A pure function of those files and of `study`. Keys: `study`, `convergence_metric`, `confidence`, and rows of
+    `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences, treatment minus
+    baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be computed is None.
+
+    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or below the
+    final dev error of the baseline's run with the same target, budget and seed. In `convergence` it is the *median*
+    over seeds, a seed that never gets there counting as infinitely many updates: None therefore says that half of
+    the seeds or more do not get there. `seeds_reached` counts those that do. Seeds without a curve are left out.
+
+    Raises `FileNotFoundError` for a missing score file, and `ValueError` when runs that are compared were not scored
+    on the same utterances and references.
+    """
+    results = Path(results)
+    runs, cells, contrasts, convergence = [], [], [], []
+    for target in study.targets:
+        for budget in study.budgets:
+            scores = _scores(study, results, target, budget)
+            reached = _convergence_runs(study, results, target, budget)
+            runs += _run_rows(study, scores, reached, target, budget)
+            group_cells, group_contrasts = _intervals(study, scores, target, budget)
+            cells += group_cells
+            contrasts += group_contrasts
+            convergence += _convergence_rows(study, reached, target, budget)
+    return {
+        "study": study.study,
+        "convergence_metric": study.report.convergence_metric,
+        "confidence": study.report.confidence,
+        "runs": _in_study_order(study, runs),
+        "cells": _in_study_order(study, cells),
+        "contrasts": contrasts,
+        "convergence": _in_study_order(study, convergence),
+    }
+
+
+def write_summary(study: Study, results: Path) -> Path:
+    """Write `<results>/<study>/summary.json`, whole or not at all, and return its path."""
+    path = Path(results) / study.study / "summary.json"
+    write_json(path, summarise(study, results))
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def _scores(study: Study, results: Path, target: str, budget: str) -> dict[str, list[Counts]]:
+    """Counts of every start, one entry a seed, checked to be over the same utterances and references."""
+    scores: dict[str, list[Counts]] = {}
+    first_path = first = None
+    for start in study.starts:
+        scores[start] = []
+        for seed in study.seeds:
+            path = score_path(results, study.study, (start, target, budget, seed))
+            counts = read_counts(path)
+            first_path, first = first_path or path, first or counts
+            check_same_utterances(first.utterance_ids, counts.utterance_ids, str(first_path), str(path))
+            for metric, unit in METRICS.items():
+                other = np.flatnonzero(first.reference[metric] != counts.reference[metric])
+                if other.size:
+                    names = ", ".join(counts.utterance_ids[i] for i in other[:5])
+                    raise ValueError(
+                        f"{first_path} and {path} count different reference {unit}s in {other.size} utterance(s): "
+                        f"{names}; score both again with the same text settings"
+                    )
+            scores[start].append(counts)
+    return scores
+
+
+def _run_rows(study: Study, scores: dict, reached: dict, target: str, budget: str) -> list[Row]:
+    return [
+        {
+            "start": start,
+            "target": target,
+            "budget": budget,
+            "seed": seed,
+            **{metric: error_rate(counts.errors[metric], counts.reference[metric]) for metric in METRICS},
+            "updates_to_reference": reached[start][seed]["updates"] if seed in reached[start] else None,
+        }
+        for start in study.starts
+        for seed, counts in zip(study.seeds, scores[start], strict=True)
+    ]
+
+
+def _intervals(study: Study, scores: dict, target: str, budget: str) -> tuple[list[Row], list[Row]]:
+    """Cell and contrast rows of one (target, budget): one set of draws serves every start and every difference."""
+    confidence = study.report.confidence
+    group = {"target": target, "budget": budget}
+    cells = {start: {"start": start, **group} for start in study.starts}
+    contrasts = []
+    for metric in METRICS:
+        errors = np.array([[run.errors[metric] for run in scores[start]] for start in study.starts])
+        reference = np.array([[run.reference[metric] for run in scores[start]] for start in study.starts])
+        replicates = bootstrap_rates(errors, reference, replicates=study.report.bootstrap_replicates)
+        rates = {start: error_rate(errors[i], reference[i]) for i, start in enumerate(study.starts)}
+        drawn = {start: replicates[:, i] for i, start in enumerate(study.starts)}
+        for start in study.starts:
+            interval = percentile_interval(rates[start], drawn[start], confidence)
+            cells[start] |= {
+                metric: interval.estimate,
+                f"{metric}_low": interval.low,
+                f"{metric}_high": interval.high,
+            }
+        for treatment, baseline in study.comparisons():
+            interval = percentile_interval(
+                rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
+            )
+            contrasts.append(
+                {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
+                | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+            )
+    return list(cells.values()), contrasts
+
+
+# ---------------------------------------------------------------------------------------------- convergence
+
+
+def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> dict[str, dict[int, Row]]:
+    """For each start and each seed with curves: when the run reaches the baseline's final dev error."""
+    column = f"dev_{study.report.convergence_metric}"
+    reached: dict[str, dict[int, Row]] = {start: {} for start in study.starts}
+    for seed in study.seeds:
+        curves = {
+            start: _evaluated(read_curve(run_folder(results, study.study, run) / "curve.parquet"), column)
+            for start in study.starts
+            if (run := (start, target, budget, seed))
+        }
+        baseline = curves[study.baseline]
+        if baseline is None:
+            continue
+        reference = float(baseline[column][-1])
+        for start, curve in curves.items():
+            if curve is not None:
+                reached[start][seed] = {
+                    "reference": reference,
+                    **_first_at_or_below(curve, column, reference),
+                }
+    return reached
+
+
+def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np.ndarray] | None:
+    """The rows of a curve that hold a dev error; None when there are none."""
+    if curve is None or column not in curve:
+        return None
+    rows = np.isfinite(curve[column])
+    return {name: values[rows] for name, values in curve.items()} if rows.any() else None
+
+
+def _first_at_or_below(curve: dict[str, np.ndarray], column: str, reference: float) -> Row:
+    """Updates, audio and time at the first row with a dev error of at most `reference`; None where it never is."""
+    rows = np.flatnonzero(curve[column] <= reference)
+    if not rows.size:
+        return {"updates": None, "audio_hours": None, "seconds": None}
+    row = rows[0]
+    hours, seconds = (
+        _finite(curve[name][row]) if name in curve else None for name in ("audio_hours_seen", "wall_s")
+    )
+    return {"updates": int(curve["step"][row]), "audio_hours": hours, "seconds": seconds}
+
+
+def _convergence_rows(study: Study, reached: dict, target: str, budget: str) -> list[Row]:
+    def median(start: str, key: str) -> float | None:
+        # A seed that never gets there counts as infinitely many, so the median needs no seed to be dropped.
+        values = [math.inf if run["updates"] is None else run[key] for run in reached[start].values()]
+        if not values or None in values:
+            return None
+        # (inf + inf) / 2 and (x + inf) / 2 are inf, and so None.
+        return _finite(np.median(values))
+
+    baseline = median(study.baseline, "updates")
+    rows = []
+    for start in study.starts:
+        seeds = reached[start].values()
+        updates = median(start, "updates")
+        rows.append(
+            {
+                "start": start,
+                "target": target,
+                "budget": budget,
+                "reference_error": _finite(np.mean([run["reference"] for run in seeds])) if seeds else None,
+                "updates": updates,
+                "audio_hours": median(start, "audio_hours"),
+                "seconds": median(start, "seconds"),
+                "ratio_to_baseline": updates / baseline if updates is not None and baseline else None,
+                "seeds_reached": sum(run["updates"] is not None for run in seeds),
+            }
+        )
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    """`value` as a plain float, or None: JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _in_study_order(study: Study, rows: list[Row]) -> list[Row]:
+    """Rows by start, as the study file has them; targets, budgets and seeds are in order already."""
+    order = list(study.starts)
+    return sorted(rows, key=lambda row: order.index(row["start"]))

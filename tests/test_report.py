@@ -1,0 +1,378 @@
+"""The report: what it claims, what it fetches (nothing), and what it does with odd input."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.answer import answer, duration, points, rate, span, verdict
+from headstart.config import Study
+from headstart.report import marked_words, samples, write_report
+from headstart.summary import run_folder, score_path, summarise
+
+WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa ajili watoto wangu wapendwa asubuhi".split()
+BETTER = {"scratch": 1.0, "xlsr": 0.55, "ssl-mono": 0.75, "ssl-multi": 0.6}
+
+
+def study_of(**changes) -> Study:
+    """Four starts, one target, one budget, two seeds."""
+    data = {
+        "study": "tiny",
+        "title": "Swahili from a little audio",
+        "question": "Does pre-training help?",
+        "corpora": {"sw": {"reader": "folder", "path": "sw", "language": "sw"}},
+        "starts": {
+            "scratch": {"kind": "scratch"},
+            "ssl-mono": {"kind": "ssl", "corpora": {"sw": 1.5}},
+            "ssl-multi": {"kind": "ssl", "from": "ssl-mono", "corpora": {"sw": 3}},
+            "xlsr": {"kind": "hub", "path": "models/xlsr"},
+        },
+        "targets": {"swahili": {"corpus": "sw", "kind": "in-domain"}},
+        "budgets": ["10min"],
+        "seeds": [1, 2],
+        "contrasts": [{"treatment": "ssl-multi", "baseline": "ssl-mono"}],
+        "report": {"bootstrap_replicates": 200, "samples": 3},
+    }
+    return Study.model_validate({**data, **changes})
+
+
+def garbled(rng, words, error):
+    """Words with letters changed, words lost and words added, more of them with a higher `error`."""
+    heard = []
+    for word in words:
+        chance = rng.random()
+        if chance > error:
+            heard.append(word)
+        elif chance > 0.35 * error:
+            i = rng.integers(len(word))
+            heard.append(word[:i] + "aeioktm"[rng.integers(7)] + word[i + 1 :])
+        elif chance < 0.1 * error:
+            heard += [word, "ni"]
+    return heard
+
+
+def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
+    """Score files, curves and recipes of every run of a study, better for some starts than for others."""
+    for start, target, budget, seed in study.runs():
+        rng = np.random.default_rng([seed, *map(ord, start + target + budget)])
+        error = 0.5 * BETTER.get(start, 0.8) * (1 + 0.3 * list(study.targets).index(target))
+        error /= 1 + 0.5 * study.budgets.index(budget)
+        test, rows = np.random.default_rng(7), []
+        for i in range(utterances):
+            words = list(test.choice(WORDS, size=test.integers(3, 12)))
+            reference, hypothesis = " ".join(words), " ".join(garbled(rng, words, error * test.uniform(0.3, 1.7)))
+            row = {"utterance_id": f"u{i:03d}", "speaker": f"s{i % 4}", "language": "sw", "duration_s": 2.5}
+            rows.append({**row, **scored(reference, hypothesis)})
+        write_table(score_path(results, study.study, (start, target, budget, seed)), rows)
+        steps = np.arange(20, 601, 20)
+        cer = 0.12 * error + 0.9 * np.exp(-steps / (140 * BETTER.get(start, 0.8))) + 0.01 * rng.random(len(steps))
+        curve = [
+            {"step": int(s), "audio_hours_seen": s * 24 / 3600, "wall_s": s * 0.3, "flops": 1e9 * s}
+            | {"train_loss": 2 * float(c), "dev_wer": min(1.0, 2.2 * float(c)), "dev_cer": float(c)}
+            for s, c in zip(steps, cer, strict=True)
+        ]
+        folder = run_folder(results, study.study, (start, target, budget, seed))
+        write_table(folder / "curve.parquet", curve)
+        rejected = [{"utterance_id": "u999", "reason": "the transcript has 90 characters, the audio 40 frames"}]
+        recipe = {
+            "stage": "finetune",
+            "data": {"train_utterances": 200, "rejected": rejected, "unseen_characters": "ñ"},
+            "versions": {"torch": "2.11.0", "python": "3.11.2"},
+            "machine": {"cpu": "a fast one", "cores": 2, "device": "cpu"},
+            "seconds": 181.5,
+            "parameters": 3_456_789,
+        }
+        (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    for start in ("ssl-mono", "ssl-multi"):
+        if start in study.starts:
+            rows = [
+                {"step": s, "audio_hours_seen": s / 75, "wall_s": s * 0.5, "flops": 2e9 * s}
+                | {"train_loss": 4.6 * np.exp(-s / 900) + 0.1, "contrastive_loss": 4.6 * np.exp(-s / 900)}
+                | {"diversity_loss": 0.5, "perplexity": 20 + s / 30, "accuracy": 1 - np.exp(-s / 700)}
+                for s in range(50, 1001, 50)
+            ]
+            write_table(results / study.study / "starts" / start / "curve.parquet", rows)
+
+
+def scored(reference: str, hypothesis: str) -> dict:
+    row = {"reference": reference, "hypothesis": hypothesis}
+    for unit, align in (("word", jiwer.process_words), ("char", jiwer.process_characters)):
+        result = align(reference, hypothesis)
+        for kind in ("hits", "substitutions", "deletions", "insertions"):
+            row[f"{unit}_{kind}"] = getattr(result, kind)
+    return row
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+CORPORA = [
+    {"corpus": "sw", "split": "train", "utterances": 1200, "hours": 1.5, "speakers": 12, "rejected": 3},
+    {"corpus": "sw", "split": "test", "utterances": 30, "hours": 0.02, "speakers": None, "rejected": 0},
+]
+
+
+def written(study: Study, results: Path) -> tuple[dict, str]:
+    """The summary of fabricated results, and the page."""
+    summary = summarise(study, results)
+    output = results / "report.html"
+    write_report(study, summary, results, CORPORA, output)
+    return summary, output.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Tables by id, as lists of rows of cell texts, and every attribute that could fetch something."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.addresses: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self._table = self._cell = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        self.addresses += [attributes[key] for key in ("src", "href", "data", "action") if key in attributes]
+        if tag == "table":
+            self._table = self.tables.setdefault(attributes.get("id", ""), [])
+        elif tag == "tr":
+            self._table.append([])
+        elif tag in ("td", "th"):
+            self._cell = ""
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._table[-1].append(" ".join(self._cell.split()))
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell += data
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    study = study_of()
+    fabricate(results, study)
+    return study, results, *written(study, results)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
+    study, _, summary, text = tiny
+    tables = Page(text).tables
+    cells = {row["start"]: row for row in summary["cells"]}
+    shown = {row[2]: row[3:] for row in tables["rate-table"][1:]}
+    assert shown == {
+        start: [
+            f"{rate(c['wer'])} {span(c['wer_low'], c['wer_high'])}",
+            f"{rate(c['cer'])} {span(c['cer_low'], c['cer_high'])}",
+        ]
+        for start, c in cells.items()
+    }
+    contrasts = {(r["treatment"], r["baseline"]): r for r in summary["contrasts"] if r["metric"] == "wer"}
+    rows = {(row[2], row[3]): row[4:6] for row in tables["difference-table"][1:]}
+    assert rows == {
+        pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", verdict(r)]
+        for pair, r in contrasts.items()
+    }
+    updates = {row[2]: row[4] for row in tables["convergence-table"][1:]}
+    assert updates == {r["start"]: f"{r['updates']:g}" for r in summary["convergence"]}
+
+
+def test_the_page_fetches_nothing(tiny):
+    *_, text = tiny
+    page = Page(text)
+    assert [address for address in page.addresses if not address.startswith(("#", "data:,"))] == []
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(", text.split("</style>")[0])
+    specs = re.search(r"const specs = (.*);", text).group(1)
+    assert "http" not in specs and "$schema" not in specs
+    assert len(text) < 2_500_000
+
+
+def test_the_page_is_accessible(tiny):
+    *_, text = tiny
+    tags = Page(text).tags
+    assert ("html", {"lang": "en"}) in tags
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+    drawn = [attributes for tag, attributes in tags if "data-chart" in attributes]
+    assert drawn and all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawn)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for t, a in tags if t == "a"} <= set(ids)
+
+
+def test_the_answer_names_the_best_start_and_how_sure_that_is(tiny):
+    study, _, summary, text = tiny
+    best = min(summary["cells"], key=lambda row: row["wer"])["start"]
+    given = answer(study, summary, "swahili", "10min")
+    assert given["best"] == best
+    assert "That is clearly lower: the interval excludes zero." in given["sentences"][0]
+    assert "times as fast" in given["sentences"][1]
+    assert given["notes"][1].startswith("ssl-multi against ssl-mono")
+    for sentence in given["sentences"] + given["notes"]:
+        assert html.escape(sentence).replace("&#x27;", "&#39;") in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.2, -0.001, "clearly lower"),
+        (0.001, 0.2, "clearly higher"),
+        (-0.2, 0.0, "no clear difference"),
+        (0.0, 0.0, "no clear difference"),
+        (-0.1, 0.1, "no clear difference"),
+    ],
+)
+def test_a_verdict_is_the_interval_in_words(low, high, words):
+    assert verdict({"low": low, "high": high}) == words
+
+
+def test_the_answer_does_not_call_an_unclear_difference_clear(tiny):
+    study, _, summary, _ = tiny
+    unclear = json.loads(json.dumps(summary))
+    for row in unclear["contrasts"]:
+        row["high"] = 0.01
+    text = " ".join(answer(study, unclear, "swahili", "10min")["sentences"])
+    assert "no clear difference: the interval includes zero" in text
+    assert "clearly" not in text
+
+
+def test_the_answer_when_the_baseline_is_best_or_never_reached(tiny):
+    study, _, summary, _ = tiny
+    other = json.loads(json.dumps(summary))
+    for row in other["cells"]:
+        if row["start"] == "scratch":
+            row["wer"] = 0.01
+    for row in other["convergence"]:
+        row["updates"] = row["ratio_to_baseline"] = None
+    given = answer(study, other, "swahili", "10min")
+    assert given["best"] == "scratch"
+    assert given["sentences"] == ["That is the baseline: no other start has a lower WER than scratch."]
+    for row in other["cells"]:
+        row["wer"] = 0.001 if row["start"] == "xlsr" else row["wer"]
+    assert "too few" in answer(study, other, "swahili", "10min")["sentences"][1]
+
+
+def test_markup_in_a_hypothesis_and_a_name_stays_text(tmp_path):
+    study = study_of(title="<b>bold</b> & co")
+    fabricate(tmp_path, study)
+    attack = "<script>alert(1)</script> <img src=x onerror=alert(2)>"
+    path = score_path(tmp_path, "tiny", ("xlsr", "swahili", "10min", 1))
+    rows = [{**row, "hypothesis": attack, "utterance_id": "</script>" + row["utterance_id"]} for row in read(path)]
+    write_table(path, rows)
+    for start, target, budget, seed in study.runs():
+        path = score_path(tmp_path, "tiny", (start, target, budget, seed))
+        ids = [row["utterance_id"].removeprefix("</script>") for row in read(path)]
+        write_table(path, [{**r, "utterance_id": "</script>" + i} for r, i in zip(read(path), ids, strict=True)])
+    _, text = written(study, tmp_path)
+    assert "<script>alert" not in text and "<img src=x" not in text and "<b>bold" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert [tag for tag, _ in Page(text).tags].count("script") == 2
+
+
+def read(path: Path) -> list[dict]:
+    return pq.read_table(path).to_pylist()
+
+
+def test_samples_spread_over_difficulty_and_show_every_start(tiny):
+    study, results, *_ = tiny
+    (sample,) = samples(study, results)
+    difficulty = [float(item["difficulty"].rstrip("%")) for item in sample["utterances"]]
+    assert len(difficulty) == 3 and difficulty == sorted(difficulty) and difficulty[0] < difficulty[-1]
+    for item in sample["utterances"]:
+        assert [h["start"] for h in item["hypotheses"]] == list(study.starts)
+    assert samples(study, results) == samples(study, results)
+
+
+def test_samples_are_all_there_is_when_that_is_few(tmp_path):
+    study = study_of(report={"samples": 10, "bootstrap_replicates": 10})
+    fabricate(tmp_path, study, utterances=2)
+    (sample,) = samples(study, tmp_path)
+    assert sorted(item["utterance_id"] for item in sample["utterances"]) == ["u000", "u001"]
+
+
+def test_words_are_marked_by_their_alignment():
+    assert marked_words("a b c d", "a x c d e") == [
+        {"kind": "hit", "text": "a"},
+        {"kind": "substitution", "text": "x", "reference": "b"},
+        {"kind": "hit", "text": "c"},
+        {"kind": "hit", "text": "d"},
+        {"kind": "insertion", "text": "e"},
+    ]
+    assert [word["kind"] for word in marked_words("a b", "")] == ["deletion", "deletion"]
+    assert [word["kind"] for word in marked_words("", "a")] == ["insertion"]
+    assert marked_words("नमस्ते दुनिया", "नमस्ते दुनीया")[1]["reference"] == "दुनिया"
+
+
+def test_a_study_of_one_start_and_one_seed(tmp_path):
+    study = study_of(starts={"scratch": {"kind": "scratch"}}, contrasts=[], seeds=[5])
+    fabricate(tmp_path, study)
+    _, text = written(study, tmp_path)
+    assert "difference-table" not in text and 'id="pretraining"' not in text
+    assert "There is one seed" in text
+
+
+def test_curves_and_recipes_may_be_missing(tmp_path):
+    study = study_of()
+    fabricate(tmp_path, study)
+    shutil.rmtree(tmp_path / "tiny" / "runs")
+    shutil.rmtree(tmp_path / "tiny" / "starts")
+    _, text = written(study, tmp_path)
+    assert "No learning curves were found." in text
+    assert "nothing to say on speed" in text
+
+
+def test_a_large_study_stays_a_small_page(tmp_path):
+    study = study_of(
+        targets={f"target-{i}": {"corpus": "sw", "kind": "cross-lingual"} for i in range(6)},
+        budgets=["10min", "1h", "10h"],
+        seeds=[1, 2, 3],
+        report={"bootstrap_replicates": 20},
+    )
+    fabricate(tmp_path, study, utterances=4)
+    _, text = written(study, tmp_path)
+    assert len(text) < 2_500_000
+    assert "Lowest WER over targets and label budgets:" in text
+
+
+def test_durations_read_well():
+    assert [duration(s) for s in (None, 4.21, 59, 190, 18120)] == ["–", "4.2 s", "59 s", "3 min 10 s", "5 h 02 min"]
+
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Chromium is not installed")
+def test_a_browser_draws_every_chart_without_a_word_of_complaint(tiny, tmp_path):
+    _, results, _, text = tiny
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync --enable-logging=stderr"
+    options += " --disable-background-networking --disable-component-update --virtual-time-budget=20000 --dump-dom"
+    # No name resolves: a page that asked for anything from a network would say so in its console.
+    offline = "--host-resolver-rules=MAP * ~NOTFOUND"
+    done = subprocess.run(
+        [CHROMIUM, *options.split(), offline, f"--user-data-dir={tmp_path}", f"file://{results}/report.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert 'data-charts="drawn"' in done.stdout[:500]
+    shown = Page(done.stdout).tags
+    folded = text[text.index("Learning curves by dev") :].split("</details>")[0].count('class="chart"')
+    drawings = sum(tag == "svg" and "marks" in attributes.get("class", "") for tag, attributes in shown)
+    assert drawings == sum("data-chart" in attributes for _, attributes in shown) - folded
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []

@@ -1,0 +1,245 @@
+"""`summary.json`: every number from score files and curves made by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.config import Study
+from headstart.statistics import bootstrap_interval, paired_difference
+from headstart.summary import read_counts, run_folder, score_path, summarise, write_summary
+
+
+def study_of(**changes) -> Study:
+    """A study of two starts, one target, one budget and two seeds."""
+    data = {
+        "study": "tiny",
+        "corpora": {"sw": {"reader": "folder", "path": "sw", "language": "sw"}},
+        "starts": {"scratch": {"kind": "scratch"}, "xlsr": {"kind": "hub", "path": "xlsr"}},
+        "targets": {"swahili": {"corpus": "sw", "kind": "in-domain"}},
+        "budgets": ["10min"],
+        "seeds": [1, 2],
+        "report": {"bootstrap_replicates": 300},
+    }
+    return Study.model_validate({**data, **changes})
+
+
+def write_scores(results: Path, study: Study, run, errors, words, ids=None, reverse=False) -> Path:
+    """Scores in which every error is a substitution, and each word has five characters, one wrong per wrong word."""
+    rows = []
+    for i, (wrong, of) in enumerate(zip(errors, words, strict=True)):
+        row = {
+            "utterance_id": ids[i] if ids else f"u{i:03d}",
+            "reference": "habari " * of,
+            "hypothesis": "habati",
+        }
+        for unit, size in (("word", of), ("char", 5 * of)):
+            row |= {f"{unit}_hits": size - wrong, f"{unit}_substitutions": wrong}
+            row |= {f"{unit}_deletions": 0, f"{unit}_insertions": 0}
+        rows.append(row)
+    path = score_path(results, study.study, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows[::-1] if reverse else rows), path)
+    return path
+
+
+def write_curve(results: Path, study: Study, run, cer: list[float | None]) -> None:
+    steps = range(100, 100 * len(cer) + 1, 100)
+    rows = [
+        {"step": s, "audio_hours_seen": s / 1000, "wall_s": s / 10, "dev_cer": c, "dev_wer": c and 2 * c}
+        for s, c in zip(steps, cer, strict=True)
+    ]
+    path = run_folder(results, study.study, run) / "curve.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+WORDS = [4, 6, 5, 8, 3, 7]
+ERRORS = {
+    ("scratch", 1): [2, 3, 3, 4, 2, 5],
+    ("scratch", 2): [3, 3, 2, 5, 2, 4],
+    ("xlsr", 1): [1, 1, 1, 2, 0, 2],
+    ("xlsr", 2): [0, 2, 1, 1, 1, 2],
+}
+CURVES = {
+    ("scratch", 1): [0.9, 0.6, 0.4, 0.5],
+    ("scratch", 2): [0.9, 0.7, 0.6, 0.3],
+    ("xlsr", 1): [0.5, 0.3, 0.2, 0.2],
+    ("xlsr", 2): [0.6, 0.31, 0.3, 0.2],
+}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    study = study_of()
+    for (start, seed), errors in ERRORS.items():
+        run = (start, "swahili", "10min", seed)
+        write_scores(tmp_path, study, run, errors, WORDS, reverse=seed == 2)
+        write_curve(tmp_path, study, run, CURVES[start, seed])
+    return study, tmp_path
+
+
+def row_of(rows, **wanted):
+    (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return row
+
+
+def test_rates_and_intervals_are_those_of_the_counts(tiny):
+    study, results = tiny
+    summary = summarise(study, results)
+    assert set(summary) == {
+        "study",
+        "convergence_metric",
+        "confidence",
+        "runs",
+        "cells",
+        "contrasts",
+        "convergence",
+    }
+    run = row_of(summary["runs"], start="xlsr", seed=1)
+    assert run["wer"] == pytest.approx(7 / 33)
+    assert run["cer"] == pytest.approx(7 / 165)
+
+    def counts(start):
+        return [ERRORS[start, 1], ERRORS[start, 2]], [WORDS, WORDS]
+
+    cell = row_of(summary["cells"], start="xlsr")
+    expected = bootstrap_interval(*counts("xlsr"), replicates=300)
+    assert (cell["wer"], cell["wer_low"], cell["wer_high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+    contrast = row_of(summary["contrasts"], metric="wer")
+    expected = paired_difference(counts("xlsr"), counts("scratch"), replicates=300)
+    assert (contrast["treatment"], contrast["baseline"]) == ("xlsr", "scratch")
+    assert (contrast["difference"], contrast["low"], contrast["high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+
+
+def test_updates_to_reference_compare_with_the_same_seeds_baseline(tiny):
+    study, results = tiny
+    summary = summarise(study, results)
+    updates = {(row["start"], row["seed"]): row["updates_to_reference"] for row in summary["runs"]}
+    # The baseline's own first time counts too, and a tie is reached: 0.3 <= 0.3.
+    assert updates == {("scratch", 1): 300, ("scratch", 2): 400, ("xlsr", 1): 100, ("xlsr", 2): 300}
+    row = row_of(summary["convergence"], start="xlsr")
+    assert row == {
+        "start": "xlsr",
+        "target": "swahili",
+        "budget": "10min",
+        "reference_error": pytest.approx(0.4),
+        "updates": 200,
+        "audio_hours": pytest.approx(0.2),
+        "seconds": pytest.approx(20),
+        "ratio_to_baseline": pytest.approx(200 / 350),
+        "seeds_reached": 2,
+    }
+    assert row_of(summary["convergence"], start="scratch")["ratio_to_baseline"] == 1
+
+
+def test_the_convergence_metric_is_the_studys(tiny):
+    study, results = tiny
+    by_wer = study_of(report={"convergence_metric": "wer", "bootstrap_replicates": 10})
+    assert row_of(summarise(by_wer, results)["convergence"], start="xlsr")[
+        "reference_error"
+    ] == pytest.approx(0.8)
+
+
+def test_the_median_is_none_when_half_of_the_seeds_never_get_there(tiny):
+    study, results = tiny
+    write_curve(results, study, ("xlsr", "swahili", "10min", 2), [0.9, 0.9, None, 0.8])
+    summary = summarise(study, results)
+    assert row_of(summary["runs"], start="xlsr", seed=2)["updates_to_reference"] is None
+    row = row_of(summary["convergence"], start="xlsr")
+    assert (row["updates"], row["ratio_to_baseline"], row["seeds_reached"]) == (None, None, 1)
+
+
+def test_curves_may_be_missing(tiny):
+    study, results = tiny
+    for seed in study.seeds:
+        (run_folder(results, study.study, ("scratch", "swahili", "10min", seed)) / "curve.parquet").unlink()
+    row = row_of(summarise(study, results)["convergence"], start="xlsr")
+    assert (row["reference_error"], row["updates"], row["seeds_reached"]) == (None, None, 0)
+
+
+def test_a_seed_without_curves_is_left_out(tiny):
+    study, results = tiny
+    (run_folder(results, study.study, ("scratch", "swahili", "10min", 2)) / "curve.parquet").unlink()
+    row = row_of(summarise(study, results)["convergence"], start="xlsr")
+    assert (row["updates"], row["seeds_reached"]) == (100, 1)
+
+
+def test_dev_errors_that_are_no_numbers_are_passed_over(tiny):
+    study, results = tiny
+    write_curve(results, study, ("scratch", "swahili", "10min", 1), [0.9, None, 0.35, math.nan])
+    summary = summarise(study, results)
+    assert row_of(summary["runs"], start="scratch", seed=1)["updates_to_reference"] == 300
+
+
+def test_one_start_and_one_seed_make_a_summary_without_contrasts(tiny):
+    _, results = tiny
+    alone = study_of(starts={"scratch": {"kind": "scratch"}}, seeds=[1])
+    summary = summarise(alone, results)
+    assert summary["contrasts"] == []
+    assert [row["start"] for row in summary["cells"]] == ["scratch"]
+
+
+def test_the_studys_own_contrasts_follow_those_with_the_baseline(tiny):
+    _, results = tiny
+    study = study_of(contrasts=[{"treatment": "scratch", "baseline": "xlsr"}])
+    rows = summarise(study, results)["contrasts"]
+    there, back = (
+        row_of(rows, treatment="xlsr", metric="wer"),
+        row_of(rows, treatment="scratch", metric="wer"),
+    )
+    assert back["difference"] == pytest.approx(-there["difference"])
+    assert (back["low"], back["high"]) == pytest.approx((-there["high"], -there["low"]))
+
+
+def test_the_file_is_plain_json_and_the_same_twice(tiny):
+    study, results = tiny
+    write_curve(results, study, ("xlsr", "swahili", "10min", 2), [0.9])
+    path = write_summary(study, results)
+    assert path == results / "tiny" / "summary.json"
+
+    def no_constant(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    first = path.read_bytes()
+    assert json.loads(first, parse_constant=no_constant) == summarise(study, results)
+    assert write_summary(study, results).read_bytes() == first
+    assert [p.name for p in path.parent.glob("*summary*")] == ["summary.json"]
+
+
+def test_a_missing_score_file_is_named(tiny):
+    study, results = tiny
+    path = score_path(results, "tiny", ("xlsr", "swahili", "10min", 2))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="xlsr/swahili/10min/seed2.parquet: no score file"):
+        summarise(study, results)
+
+
+def test_other_utterances_are_named(tiny):
+    study, results = tiny
+    ids = ["u000", "u001", "u002", "u003", "u004", "stranger"]
+    write_scores(results, study, ("xlsr", "swahili", "10min", 2), [0] * 6, WORDS, ids=ids)
+    with pytest.raises(
+        ValueError, match=r"only in .*scratch.*: u005; only in .*xlsr.*seed2.parquet: stranger"
+    ):
+        summarise(study, results)
+
+
+def test_other_references_are_named(tiny):
+    study, results = tiny
+    write_scores(results, study, ("xlsr", "swahili", "10min", 2), [0] * 6, [4, 6, 5, 8, 3, 9])
+    with pytest.raises(ValueError, match="different reference words in 1 utterance.*: u005"):
+        summarise(study, results)
+
+
+def test_an_utterance_scored_twice_is_named(tmp_path):
+    path = write_scores(tmp_path, study_of(), ("xlsr", "swahili", "10min", 1), [0, 1], [2, 2], ids=["a", "a"])
+    with pytest.raises(ValueError, match="scored more than once: a"):
+        read_counts(path)

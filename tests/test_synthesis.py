@@ -1,0 +1,192 @@
+"""The synthetic corpora: reproducible to the byte, honest splits, tags that match the words, sane audio."""
+
+import csv
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from headstart import espeak, synthesis
+from headstart.grammar import Sentence, grammar_names, load_grammar
+from headstart.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
+
+TINY = {"train": 0.012, "dev": 0.004, "test": 0.006}
+
+
+def read_rows(corpus: Path) -> list[dict[str, str]]:
+    with open(corpus / "metadata.tsv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def digests(corpus: Path) -> dict[str, str]:
+    files = sorted(path for path in corpus.rglob("*") if path.is_file())
+    return {str(path.relative_to(corpus)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def switched(tmp_path_factory) -> Path:
+    return synthesise_corpus(
+        tmp_path_factory.mktemp("en-es") / "corpus", language="en-es", hours=TINY, seed=1
+    )
+
+
+@pytest.fixture(scope="module")
+def turkish(tmp_path_factory) -> Path:
+    return synthesise_corpus(tmp_path_factory.mktemp("tr") / "corpus", language="tr", hours=TINY, seed=1)
+
+
+@pytest.mark.parametrize("name", grammar_names())
+def test_every_grammar_has_enough_words_and_sentences(name):
+    grammar = load_grammar(name)
+    for language, words in grammar.vocabulary().items():
+        assert len(words) >= 150, language
+        assert all(word.isalpha() and word == word.lower() for word in words)
+    assert grammar.count() > 100_000
+    rng = np.random.default_rng(0)
+    sentences = [grammar.sample(rng) for _ in range(500)]
+    assert all(4 <= len(sentence.tokens) <= 9 for sentence in sentences)
+    assert len({sentence.text for sentence in sentences}) > 450
+
+
+def test_a_code_switched_grammar_switches_inside_its_sentences_in_both_directions():
+    grammar = load_grammar("en-es")
+    rng = np.random.default_rng(0)
+    sentences = [grammar.sample(rng) for _ in range(500)]
+    mixed = [sentence for sentence in sentences if set(sentence.token_languages) == {"en", "es"}]
+    assert len(mixed) > 0.9 * len(sentences)
+    assert {sentence.language for sentence in sentences} == {"en", "es"}
+    words = {language: load_grammar(language).vocabulary()[language] for language in ("en", "es")}
+    for sentence in sentences:
+        tagged = zip(sentence.tokens, sentence.token_languages, strict=True)
+        assert all(word in words[language] for word, language in tagged)
+
+
+def test_segments_are_the_runs_of_one_language():
+    sentence = Sentence(
+        ("our", "nurse", "pintó", "el", "barco", "today"), ("en", "en", "es", "es", "es", "en"), "es"
+    )
+    assert sentence.segments() == [("en", "our nurse"), ("es", "pintó el barco"), ("en", "today")]
+
+
+def test_the_same_words_sound_the_same_whatever_was_spoken_before():
+    def speak() -> np.ndarray:
+        return espeak.synthesise("the old fisherman slept", "en+f1", words_per_minute=150, pitch=40)
+
+    first = speak()
+    espeak.synthesise("hiljainen kuljettaja nauroi", "fi+m7", pitch=80)
+    espeak.phonemes("la niña", "es")
+    assert np.array_equal(speak(), first)
+
+
+def test_an_unknown_voice_is_named():
+    with pytest.raises(espeak.EspeakError, match="xx"):
+        espeak.synthesise("hello", "xx")
+    with pytest.raises(espeak.EspeakError, match="nobody"):
+        espeak.synthesise("hello", "en+nobody")
+
+
+def test_two_processes_write_the_same_bytes(switched, tmp_path):
+    program = (
+        "import sys; from headstart.synthesis import synthesise_corpus; "
+        f"synthesise_corpus(sys.argv[1], language='en-es', hours={TINY!r}, seed=1)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "again")], check=True)
+    assert digests(tmp_path / "again") == digests(switched)
+    assert not (tmp_path / "again.partial").exists()
+
+
+def test_more_test_audio_leaves_training_as_it_was_and_the_seed_changes_it(switched, tmp_path):
+    hours = {"train": TINY["train"], "test": 2 * TINY["test"]}
+    same = synthesise_corpus(tmp_path / "same", language="en-es", hours=hours, seed=1)
+    other = synthesise_corpus(tmp_path / "other", language="en-es", hours={"train": TINY["train"]}, seed=2)
+
+    def training(corpus: Path) -> list[tuple[str, str]]:
+        rows = [row for row in read_rows(corpus) if row["split"] == "train"]
+        return [(row["text"], digests(corpus)[row["path"]]) for row in rows]
+
+    assert training(same) == training(switched)
+    assert training(other) != training(switched)
+
+
+def test_splits_share_no_voice_and_no_sentence(switched, turkish):
+    groups = [set(variants) for variants in synthesis.VARIANTS.values()]
+    assert len(groups[0]) >= 10 and min(map(len, groups)) >= 3
+    assert sum(map(len, groups)) == len(set.union(*groups)) >= 16
+    assert set.union(*groups) <= set(espeak.variants())
+    for corpus in (switched, turkish):
+        rows = read_rows(corpus)
+        assert {row["split"] for row in rows} == {"train", "dev", "test"}
+        for key in ("speaker", "text"):
+            values = [{row[key] for row in rows if row["split"] == split} for split in TINY]
+            assert sum(map(len, values)) == len(set.union(*values)), key
+        texts = [row["text"] for row in rows]
+        assert len(texts) == len(set(texts))
+        for row in rows:
+            variant = row["speaker"].split("_")[1]
+            assert variant in {name.lower() for name in synthesis.VARIANTS[row["split"]]}
+
+
+def test_metadata_describes_the_audio(switched, turkish):
+    for corpus in (switched, turkish):
+        rows = read_rows(corpus)
+        assert tuple(rows[0]) == synthesis.COLUMNS
+        assert {row["path"] for row in rows} == {
+            f"clips/{path.name}" for path in (corpus / "clips").iterdir()
+        }
+        for row in rows:
+            audio, rate = soundfile.read(corpus / row["path"])
+            assert rate == 16000 and audio.ndim == 1
+            assert len(audio) / rate == pytest.approx(float(row["duration_s"]), abs=1e-4)
+            assert 1.0 < len(audio) / rate < 8.0
+            assert np.abs(audio).max() < 0.995
+            level = 10 * np.log10(np.mean(audio**2))
+            assert -29.5 < level < -19.5
+        for split, hours in TINY.items():
+            seconds = sum(float(row["duration_s"]) for row in rows if row["split"] == split)
+            assert 3600 * hours <= seconds < 3600 * hours + 8
+
+
+def test_every_token_has_a_language_and_phonemes_are_those_of_espeak(switched, turkish):
+    rows = read_rows(switched) + read_rows(turkish)
+    for row in rows:
+        tokens, languages = row["tokens"].split(), row["token_languages"].split()
+        assert " ".join(tokens) == row["text"] and len(tokens) == len(languages)
+        assert row["language"] in languages
+        segments = Sentence(tuple(tokens), tuple(languages), row["language"]).segments()
+        spoken = [word for language, text in segments for word in espeak.phonemes(text, language)]
+        assert row["phonemes"] == " | ".join(spoken)
+        assert "  " not in row["phonemes"]
+    assert all(set(row["token_languages"].split()) == {"en", "es"} for row in read_rows(switched))
+
+
+def test_phonemes_follow_the_language():
+    assert espeak.phonemes("la niña", "es") == ("l a", "n ˈi ɲ a")
+    assert espeak.phonemes("of the boats", "en") == ("ɒ v ð ə", "b ˈəʊ t s")
+
+
+def test_noise_is_mixed_at_the_signal_to_noise_ratio_asked_for():
+    speech = espeak.synthesise("the old fisherman slept", "en+m3")
+    for seed, snr_db in enumerate((-5.0, 0.0, 12.5, 30.0)):
+        noise = coloured_noise(len(speech) + 3000, np.random.default_rng(seed), 16000)
+        mixed = mix_at_snr(speech, noise, snr_db, offset=1000)
+        added = mixed.copy()
+        added[1000 : 1000 + len(speech)] -= speech
+        measured = 10 * np.log10(np.mean(speech.astype(float) ** 2) / np.mean(added.astype(float) ** 2))
+        assert measured == pytest.approx(snr_db, abs=0.05)
+
+
+def test_bad_arguments_are_named_and_nothing_is_lost(tmp_path):
+    with pytest.raises(ValueError, match="no grammar named 'xx'"):
+        synthesise_corpus(tmp_path / "corpus", language="xx", hours=TINY, seed=0)
+    with pytest.raises(ValueError, match="'valid'"):
+        synthesise_corpus(tmp_path / "corpus", language="en", hours={"valid": 1.0}, seed=0)
+    with pytest.raises(ValueError, match="snr_db"):
+        synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, snr_db=(20.0, 5.0))
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError):
+        synthesise_corpus(tmp_path, language="en", hours=TINY, seed=0)
+    assert (tmp_path / "thesis.txt").exists()

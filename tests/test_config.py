@@ -64,9 +64,7 @@ def test_a_dumped_study_is_the_same_study():
 
 
 def test_a_start_overrides_keys_of_pretrain():
-    study = parse_study(
-        changed(pretrain__updates=7, pretrain__negatives=5, starts__ssl__settings={"updates": 9})
-    )
+    study = parse_study(changed(pretrain__updates=7, pretrain__negatives=5, starts__ssl__settings={"updates": 9}))
     assert (study.pretrain_of("ssl").updates, study.pretrain_of("ssl").negatives) == (9, 5)
     assert study.pretrain_of("more").updates == 7
 
@@ -213,9 +211,7 @@ def test_all_problems_are_listed_at_once():
 
 
 def test_names_that_point_nowhere_are_listed_at_once():
-    study = changed(
-        baseline="x", targets__spoken__corpus="y", starts__more__from="z", budgets=["1min", "60s"]
-    )
+    study = changed(baseline="x", targets__spoken__corpus="y", starts__more__from="z", budgets=["1min", "60s"])
     assert {line.split(":")[0] for line in problems(study)} == {
         "baseline",
         "targets.spoken.corpus",
@@ -283,9 +279,7 @@ def test_check_prints_what_a_study_would_run(tmp_path, capsys):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY))
     assert main(["check", str(path)]) == 0
-    assert (
-        "2 pre-trainings, then 3 starts × 1 target × 2 budgets × 2 seeds = 12 runs" in capsys.readouterr().out
-    )
+    assert "2 pre-trainings, then 3 starts × 1 target × 2 budgets × 2 seeds = 12 runs" in capsys.readouterr().out
 
 
 def test_check_prints_the_problems_of_a_study(tmp_path, capsys):

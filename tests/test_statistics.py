@@ -15,11 +15,7 @@ from headstart.statistics import (
 def simulated(rng, seeds, utterances, rate=0.3, seed_spread=0.0, utterance_spread=0.0):
     """Counts [seeds, utterances] in which runs and utterances differ in difficulty around `rate`."""
     words = rng.integers(3, 15, size=utterances)
-    chance = (
-        rate
-        + seed_spread * rng.standard_normal((seeds, 1))
-        + utterance_spread * rng.standard_normal(utterances)
-    )
+    chance = rate + seed_spread * rng.standard_normal((seeds, 1)) + utterance_spread * rng.standard_normal(utterances)
     return rng.binomial(words, np.clip(chance, 0, 1)), np.broadcast_to(words, (seeds, utterances))
 
 
@@ -135,9 +131,7 @@ def test_results_are_a_pure_function_of_their_inputs():
 def test_stacked_systems_meet_the_draws_they_meet_alone(monkeypatch):
     first = simulated(np.random.default_rng(8), 3, 80)
     second = simulated(np.random.default_rng(9), 3, 80)
-    together = bootstrap_rates(
-        np.stack([first[0], second[0]]), np.stack([first[1], second[1]]), replicates=50
-    )
+    together = bootstrap_rates(np.stack([first[0], second[0]]), np.stack([first[1], second[1]]), replicates=50)
     # Blocks of any size draw the same numbers.
     monkeypatch.setattr("headstart.statistics.CHUNK_CELLS", 80 * 7)
     np.testing.assert_allclose(together[:, 0], bootstrap_rates(*first, replicates=50))

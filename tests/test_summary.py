@@ -28,7 +28,7 @@ def study_of(**changes) -> Study:
 
 
 def write_scores(results: Path, study: Study, run, errors, words, ids=None, reverse=False) -> Path:
-    """Scores in which every error is a substitution, and each word has five characters, one wrong per wrong word."""
+    """Scores in which each word has five characters, and a wrong word has one wrong character."""
     rows = []
     for i, (wrong, of) in enumerate(zip(errors, words, strict=True)):
         row = {
@@ -143,9 +143,7 @@ def test_updates_to_reference_compare_with_the_same_seeds_baseline(tiny):
 def test_the_convergence_metric_is_the_studys(tiny):
     study, results = tiny
     by_wer = study_of(report={"convergence_metric": "wer", "bootstrap_replicates": 10})
-    assert row_of(summarise(by_wer, results)["convergence"], start="xlsr")[
-        "reference_error"
-    ] == pytest.approx(0.8)
+    assert row_of(summarise(by_wer, results)["convergence"], start="xlsr")["reference_error"] == pytest.approx(0.8)
 
 
 def test_the_median_is_none_when_half_of_the_seeds_never_get_there(tiny):
@@ -226,9 +224,7 @@ def test_other_utterances_are_named(tiny):
     study, results = tiny
     ids = ["u000", "u001", "u002", "u003", "u004", "stranger"]
     write_scores(results, study, ("xlsr", "swahili", "10min", 2), [0] * 6, WORDS, ids=ids)
-    with pytest.raises(
-        ValueError, match=r"only in .*scratch.*: u005; only in .*xlsr.*seed2.parquet: stranger"
-    ):
+    with pytest.raises(ValueError, match=r"only in .*scratch.*: u005; only in .*xlsr.*seed2.parquet: stranger"):
         summarise(study, results)
 
 

@@ -29,9 +29,7 @@ def digests(corpus: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def switched(tmp_path_factory) -> Path:
-    return synthesise_corpus(
-        tmp_path_factory.mktemp("en-es") / "corpus", language="en-es", hours=TINY, seed=1
-    )
+    return synthesise_corpus(tmp_path_factory.mktemp("en-es") / "corpus", language="en-es", hours=TINY, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +64,7 @@ def test_a_code_switched_grammar_switches_inside_its_sentences_in_both_direction
 
 
 def test_segments_are_the_runs_of_one_language():
-    sentence = Sentence(
-        ("our", "nurse", "pintó", "el", "barco", "today"), ("en", "en", "es", "es", "es", "en"), "es"
-    )
+    sentence = Sentence(("our", "nurse", "pintó", "el", "barco", "today"), ("en", "en", "es", "es", "es", "en"), "es")
     assert sentence.segments() == [("en", "our nurse"), ("es", "pintó el barco"), ("en", "today")]
 
 
@@ -134,9 +130,7 @@ def test_metadata_describes_the_audio(switched, turkish):
     for corpus in (switched, turkish):
         rows = read_rows(corpus)
         assert tuple(rows[0]) == synthesis.COLUMNS
-        assert {row["path"] for row in rows} == {
-            f"clips/{path.name}" for path in (corpus / "clips").iterdir()
-        }
+        assert {row["path"] for row in rows} == {f"clips/{path.name}" for path in (corpus / "clips").iterdir()}
         for row in rows:
             audio, rate = soundfile.read(corpus / row["path"])
             assert rate == 16000 and audio.ndim == 1

@@ -11,6 +11,7 @@ from typing import Any
 from headstart.config import Study
 
 METRICS = {"wer": "Word error rate (WER)", "cer": "Character error rate (CER)"}
+UNCLEAR = "no clear difference"
 Row = dict[str, Any]
 
 
@@ -20,7 +21,7 @@ def verdict(row: Row) -> str:
         return "clearly lower"
     if row["low"] > 0:
         return "clearly higher"
-    return "no clear difference"
+    return UNCLEAR
 
 
 def rate(value: float) -> str:
@@ -34,9 +35,9 @@ def points(value: float) -> str:
 
 
 def span(low: float, high: float, signed: bool = False) -> str:
-    """An interval in percent, or percentage points: `[43.1, 47.4]`."""
+    """An interval in percent, or percentage points: `[43.1, 47.4]`, which no line break splits."""
     ends = [points(end) if signed else f"{100 * end:.1f}" for end in (low, high)]
-    return f"[{', '.join(ends)}]"
+    return f"[{ends[0]},\N{NO-BREAK SPACE}{ends[1]}]"
 
 
 def count(value: float | None) -> str:
@@ -72,7 +73,12 @@ def overall(study: Study, summary: Row) -> str:
         best = min(select(summary["cells"], target=target, budget=budget), key=lambda row: row["wer"])["start"]
         wins[best] += 1
         against = select(
-            summary["contrasts"], target=target, budget=budget, metric="wer", treatment=best, baseline=study.baseline
+            summary["contrasts"],
+            target=target,
+            budget=budget,
+            metric="wer",
+            treatment=best,
+            baseline=study.baseline,
         )
         clear[best] += bool(against) and verdict(against[0]) == "clearly lower"
     parts = []
@@ -85,84 +91,94 @@ def overall(study: Study, summary: Row) -> str:
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
-    """The best start of one target and budget, and sentences on by how much, how surely and how fast."""
+    """The best start of one target and budget by WER, and sentences on by how much, how surely and how fast.
+
+    `sentences` are about the best start; `notes` about the other starts, and the study's own contrasts.
+    """
     group = {"target": target, "budget": budget}
     cells = select(summary["cells"], **group)
     best = min(cells, key=lambda row: row["wer"])
-    pairs = {
-        metric: {
-            (row["treatment"], row["baseline"]): row
-            for row in select(summary["contrasts"], **group, metric=metric)
-        }
-        for metric in METRICS
-    }
-    name = f"{summary['confidence']:.0%} interval"
-    sentences, notes = [], []
-    pair = (best["start"], study.baseline)
-    if pair in pairs["wer"]:
-        wer, cer = pairs["wer"][pair], pairs["cer"][pair]
-        why = "includes" if verdict(wer) == "no clear difference" else "excludes"
-        sentences.append(
-            f"WER against {study.baseline}: {points(wer['difference'])} percentage points, {name} "
-            f"{span(wer['low'], wer['high'], signed=True)}. That is {verdict(wer)}: the interval {why} zero. "
-            f"CER: {points(cer['difference'])} {span(cer['low'], cer['high'], signed=True)}, {verdict(cer)}."
-        )
-    elif len(cells) > 1:
-        sentences.append(f"That is the baseline: no other start has a lower WER than {study.baseline}.")
-    sentences += _speed(study, summary, best["start"], group)
-    others: dict[str, list[str]] = {}
-    for treatment, baseline in pairs["wer"]:
-        if baseline == study.baseline and treatment != best["start"]:
-            others.setdefault(verdict(pairs["wer"][treatment, baseline]), []).append(treatment)
-    if others:
-        text = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
-        notes.append(f"Other starts against {study.baseline}, by WER: {text}.")
-    for contrast in study.contrasts:
-        row = pairs["wer"].get((contrast.treatment, contrast.baseline))
-        if row and contrast.baseline != study.baseline:
-            notes.append(
-                f"{contrast.treatment} against {contrast.baseline}, by WER: {points(row['difference'])} "
-                f"{span(row['low'], row['high'], signed=True)}, {verdict(row)}."
-            )
-    return {**group, "best": best["start"], "value": rate(best["wer"]), "alone": len(cells) == 1} | {
-        "span": span(best["wer_low"], best["wer_high"]),
+    return {
+        **group,
+        "best": best["start"],
+        "alone": len(cells) == 1,
+        "wer": rate(best["wer"]),
+        "wer_span": span(best["wer_low"], best["wer_high"]),
         "cer": f"{rate(best['cer'])} {span(best['cer_low'], best['cer_high'])}",
-        "sentences": sentences,
-        "notes": notes,
+        "sentences": _against_baseline(study, summary, best["start"], group)
+        + _speed(study, summary, best["start"], group),
+        "notes": _others(study, summary, best["start"], group),
     }
+
+
+def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+    """By how much the best start differs from the baseline, and whether that is clear."""
+    if len(study.starts) == 1:
+        return []
+    if best == study.baseline:
+        return [f"This is the baseline: no other start has a lower WER than {best}."]
+    pair = {"treatment": best, "baseline": study.baseline, **group}
+    (wer,), (cer,) = (select(summary["contrasts"], **pair, metric=metric) for metric in METRICS)
+    zero = "includes" if verdict(wer) == UNCLEAR else "excludes"
+    return [
+        f"WER against {study.baseline}: {points(wer['difference'])} percentage points, "
+        f"{summary['confidence']:.0%} interval {span(wer['low'], wer['high'], signed=True)}. "
+        f"That is {verdict(wer)}: the interval {zero} zero. "
+        f"CER: {points(cer['difference'])} {span(cer['low'], cer['high'], signed=True)}, {verdict(cer)}."
+    ]
 
 
 def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
-    """How soon the best start, and the fastest if that is another, reaches the baseline's final dev error."""
+    """How soon the best start, and the fastest if another, reaches the baseline's final dev error."""
     rows = {row["start"]: row for row in select(summary["convergence"], **group)}
-    baseline, row = rows[study.baseline], rows[best]
-    if row["reference_error"] is None or len(rows) == 1:
-        return [] if len(rows) == 1 else ["No learning curves of both it and the baseline: nothing to say on speed."]
-    level = f"{study.baseline}'s final dev {summary['convergence_metric'].upper()} ({rate(row['reference_error'])})"
+    baseline, row = rows.pop(study.baseline), rows.get(best)
+    if not rows:
+        return []
+    if baseline["reference_error"] is None:
+        return [f"There is no learning curve of {study.baseline}: nothing to say on speed."]
+    metric = summary["convergence_metric"].upper()
+    level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
     sentences = []
-    if best != study.baseline:
-        if row["updates"] is None:
-            sentences.append(
-                f"It reaches {level} with {row['seeds_reached']} of {len(study.seeds)} seeds: "
-                "too few for a typical number of updates."
-            )
-        else:
-            sentences.append(f"It reaches {level} after {count(row['updates'])} updates{_versus(row, baseline)}.")
-    faster = [r for r in rows.values() if r["updates"] is not None and r["start"] not in (best, study.baseline)]
-    limit = row["updates"] if row["updates"] is not None else float("inf")
-    fastest = min(faster, key=lambda r: r["updates"], default=None)
-    if fastest and fastest["updates"] < limit:
+    if row and row["updates"] is not None:
+        sentences.append(f"It reaches {level} after {count(row['updates'])} updates{_pace(row, baseline)}.")
+    elif row:
         sentences.append(
-            f"Fastest to {'that level' if sentences else level} is {fastest['start']}, after "
-            f"{count(fastest['updates'])} updates{_versus(fastest, baseline)}."
+            f"It reaches {level} with {row['seeds_reached']} of {len(study.seeds)} seeds: "
+            "too few for a typical number of updates."
+        )
+    reached = [other for other in rows.values() if other["updates"] is not None]
+    fastest = min(reached, key=lambda other: other["updates"], default=row)
+    # Ties with the best start are not worth a sentence.
+    if fastest and fastest is not row and (not row or row["updates"] != fastest["updates"]):
+        sentences.append(
+            f"Fastest to {'that level' if row else level} is {fastest['start']}, after "
+            f"{count(fastest['updates'])} updates{_pace(fastest, baseline)}."
         )
     return sentences
 
 
-def _versus(row: Row, baseline: Row) -> str:
+def _pace(row: Row, baseline: Row) -> str:
     """How that compares with the updates that the baseline takes to its own final level."""
     ratio = row["ratio_to_baseline"]
     if ratio is None:
         return ""
     pace = f"{1 / ratio:.1f} times as fast" if ratio < 1 else "no faster"
     return f"; {baseline['start']} itself needs {count(baseline['updates'])}, so {pace}"
+
+
+def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+    """What the other starts are against the baseline, and the contrasts that the study asks for."""
+    rows = select(summary["contrasts"], **group, metric="wer")
+    others: dict[str, list[str]] = {}
+    for row in rows:
+        if row["baseline"] == study.baseline and row["treatment"] != best:
+            others.setdefault(verdict(row), []).append(row["treatment"])
+    named = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
+    notes = [f"Other starts against {study.baseline}, by WER: {named}."] if named else []
+    for row in rows:
+        if row["baseline"] != study.baseline:
+            notes.append(
+                f"{row['treatment']} against {row['baseline']}, by WER: {points(row['difference'])} "
+                f"{span(row['low'], row['high'], signed=True)}, {verdict(row)}."
+            )
+    return notes

@@ -1,7 +1,9 @@
-"""Vega-Lite charts of the report, as plain dicts. Each fills the width of its container and names no network address.
+"""Vega-Lite charts of the report, as plain dicts. Each fills the width of its container and names no network
+address.
 
-Colours are CSS variables of the page (`var(--start-3)`), so one drawing serves light mode, dark mode and print. A start
-keeps its colour, marker and dash everywhere: whoever cannot tell two colours apart has the other two to go by.
+Colours are CSS variables of the page (`var(--start-3)`), so one drawing serves light mode, dark mode and
+print. A start keeps its colour, marker and dash everywhere: whoever cannot tell two colours apart has the
+other two to go by.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: 
 def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], top: float) -> Spec:
     """Error rates of one target over label budgets: `rows` as in `dot_chart`, with a budget each."""
     offset = alt.XOffset("start:N", sort=list(styles))
-    x = alt.X("budget:O", sort=order, title="labelled audio").axis(labelAngle=0)
+    gaps = alt.Scale(paddingInner=0.5, paddingOuter=0.25)
+    x = alt.X("budget:O", sort=order, title="labelled audio", scale=gaps).axis(labelAngle=0)
     y = alt.Y("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
     chart = alt.Chart(_data(rows)).encode(x=x, xOffset=offset, color=_colour(styles))
     line = chart.mark_line(strokeWidth=1.2, opacity=0.6).encode(y=y, strokeDash=_dash(styles))
@@ -94,9 +97,7 @@ def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high
     x = alt.X("difference:Q", title="percentage points", scale=alt.Scale(domain=[low, high])).axis(tickCount=5)
     chart = alt.Chart(_data(rows)).encode(y=y, color=_colour(styles, "treatment"))
     zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color="var(--ink)", strokeWidth=1.5).encode(x="zero:Q")
-    whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(
-        difference="datum.low"
-    )
+    whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(difference="datum.low")
     dot = chart.mark_point(filled=True, size=90, opacity=1).encode(
         x=x, shape=_shape(styles, "treatment"), tooltip=_tooltip("treatment", "baseline", "label", "verdict")
     )
@@ -113,10 +114,11 @@ def curve_chart(
     reached: list[Row] = (),
     limit: int = 200,
 ) -> Spec | None:
-    """`column` against updates: a thin line for each run (start, seed, curve), a thick one for the mean of a start.
+    """`column` against updates: a thin line for each run (start, seed, curve), a thick one for the mean of a
+    start.
 
-    A dashed rule marks `reference`, and `reached` (rows of start and updates) where starts get there. None when no
-    curve has the column.
+    A dashed rule marks `reference`, and `reached` (rows of start and updates) where starts get there. None
+    when no curve has the column.
     """
     thin, mean = [], []
     for start in styles:
@@ -131,7 +133,7 @@ def curve_chart(
     if not mean:
         return None
     axis = {"format": "%"} if percent else {"format": "~g"}
-    x = alt.X("step:Q", title="updates").axis(format="~s", tickCount=5, grid=False)
+    x = alt.X("step:Q", title="updates").axis(format=",d", tickCount=5, grid=False)
     y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=percent)).axis(tickCount=5, **axis)
     line = {"x": x, "y": y, "color": _colour(styles)}
     layers = [
@@ -149,7 +151,7 @@ def curve_chart(
         layers.insert(0, rule.encode(y=y))
     if reached:
         marks = [{**row, "y": reference, "step": row["updates"]} for row in reached]
-        point = alt.Chart(_data(marks)).mark_point(filled=True, size=80, opacity=1, stroke="var(--card)")
+        point = alt.Chart(_data(marks)).mark_point(filled=True, size=110, opacity=1)
         layers.append(point.encode(**line, shape=_shape(styles), tooltip=_tooltip("start", "label")))
     return _spec(alt.layer(*layers), height=240)
 
@@ -210,7 +212,7 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
 
 
 def _spec(chart: alt.LayerChart, height: int) -> Spec:
-    """The chart as a dict, as wide as its container; without the schema's address, for a page names no network."""
+    """The chart as a dict, as wide as its container, without the address of the schema."""
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec = chart.properties(width="container", height=height, autosize=autosize).to_dict()
     spec.pop("$schema")
@@ -218,11 +220,12 @@ def _spec(chart: alt.LayerChart, height: int) -> Spec:
     return spec
 
 
-# ---------------------------------------------------------------------------------------------- panels of the page
+# ---------------------------------------------------------------------------------------------- panels of the
+# page
 
 
 class Gallery:
-    """The charts of a page. Each method returns panels: dicts of title, description and the place in `specs`."""
+    """The charts of a page. Each method returns panels: dicts of title, description and place in `specs`."""
 
     def __init__(self, study: Study, summary: Row):
         self.study, self.summary = study, summary
@@ -236,12 +239,24 @@ class Gallery:
     def rates(self, metric: str) -> list[Row]:
         """Error rates: one panel a target."""
         cells, several = self.summary["cells"], len(self.study.budgets) > 1
-        top = min(1.05 * max([cell[f"{metric}_high"] for cell in cells] + [r[metric] for r in self.summary["runs"]]), 2)
+        top = min(
+            1.05 * max([cell[f"{metric}_high"] for cell in cells] + [r[metric] for r in self.summary["runs"]]),
+            2,
+        )
         panels = []
         for target in self.study.targets:
             rows = [
-                {"start": c["start"], "budget": c["budget"], "rate": c[metric], "text": f"{100 * c[metric]:.1f}"}
-                | {"low": c[f"{metric}_low"], "high": c[f"{metric}_high"], "seeds": f"{len(self.study.seeds)} seed(s)"}
+                {
+                    "start": c["start"],
+                    "budget": c["budget"],
+                    "rate": c[metric],
+                    "text": f"{100 * c[metric]:.1f}",
+                }
+                | {
+                    "low": c[f"{metric}_low"],
+                    "high": c[f"{metric}_high"],
+                    "seeds": f"{len(self.study.seeds)} seed(s)",
+                }
                 | {"label": f"{rate(c[metric])} {span(c[f'{metric}_low'], c[f'{metric}_high'])}"}
                 for c in select(cells, target=target)
             ]
@@ -293,7 +308,11 @@ class Gallery:
                 shown = metric == self.summary["convergence_metric"]
                 reference = rows[0]["reference_error"] if shown else None
                 reached = [
-                    {"start": r["start"], "updates": r["updates"], "label": f"after {count(r['updates'])} updates"}
+                    {
+                        "start": r["start"],
+                        "updates": r["updates"],
+                        "label": f"after {count(r['updates'])} updates",
+                    }
                     for r in rows
                     if shown and r["updates"] is not None
                 ]
@@ -313,7 +332,6 @@ class Gallery:
             "accuracy": "share of masked frames told from distractors",
             "perplexity": "codebook perplexity",
             "diversity_loss": "diversity loss",
-            "train_loss": "training loss",
         }
         runs = [(row["start"], 0, row["curve"]) for row in pretraining if row["curve"]]
         panels = []

@@ -37,12 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         help="write the key reference and the JSON Schema of the study file",
         description="Write README.md and schema.json, both generated from the typed study.",
     )
-    docs.add_argument(
-        "--folder", type=Path, default=Path("config"), help="where they go (default: %(default)s)"
-    )
-    docs.add_argument(
-        "--check", action="store_true", help="write nothing; exit status 1 when they are out of date"
-    )
+    docs.add_argument("--folder", type=Path, default=Path("config"), help="where they go (default: %(default)s)")
+    docs.add_argument("--check", action="store_true", help="write nothing; exit status 1 when they are out of date")
     docs.set_defaults(run=_docs)
     return parser
 

@@ -47,9 +47,7 @@ def _some_audio(budget: str) -> str:
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
-        raise ValueError(
-            f"the range [{bounds[0]:g}, {bounds[1]:g}] is upside down, write the smaller number first"
-        )
+        raise ValueError(f"the range [{bounds[0]:g}, {bounds[1]:g}] is upside down, write the smaller number first")
     return bounds
 
 
@@ -106,30 +104,22 @@ class SyntheticCorpus(Settings):
     )
     hours: SplitHours = Field(SplitHours(), description="Hours of speech for each split.")
     seed: Seed = Field(0, description="Seed of the sentences, the speakers and the noise.")
-    snr_db: Range = Field(
-        (5.0, 25.0), description="Range of signal-to-noise ratios, in dB, drawn per utterance."
-    )
+    snr_db: Range = Field((5.0, 25.0), description="Range of signal-to-noise ratios, in dB, drawn per utterance.")
     words_per_minute: Range = Field((120.0, 220.0), description="Range of the speakers' base speaking rates.")
-    pitch: Range = Field(
-        (20.0, 80.0), description="Range of the speakers' base pitches (eSpeak scale, 0 to 99)."
-    )
+    pitch: Range = Field((20.0, 80.0), description="Range of the speakers' base pitches (eSpeak scale, 0 to 99).")
 
 
 class Columns(Settings):
     """Which column of a corpus table holds what. `null` marks what the table does not have."""
 
     audio: str = Field("path", description="Path of the audio file, relative to the corpus folder.")
-    utterance_id: str | None = Field(
-        "id", description="Unique id; the audio file's name without suffix if null."
-    )
+    utterance_id: str | None = Field("id", description="Unique id; the audio file's name without suffix if null.")
     text: str | None = Field("text", description="Transcript; null for an unlabelled corpus.")
     speaker: str | None = Field(None, description="Speaker label.")
     language: str | None = Field(None, description="BCP 47 language of the utterance.")
-    split: str | None = Field(None, description="Split; drawn by speaker (or sentence) if null.")
+    split: str | None = Field(None, description="Split; if null, drawn by speaker (or sentence).")
     tokens: str | None = Field(None, description="Space-separated tokens, for tagged code-switched text.")
-    token_languages: str | None = Field(
-        None, description="Space-separated language tags, one for each token."
-    )
+    token_languages: str | None = Field(None, description="Space-separated language tags, one for each token.")
     phonemes: str | None = Field(None, description="Phonemic transcript.")
 
 
@@ -138,9 +128,7 @@ class FolderCorpus(Settings):
 
     reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")
     path: str = Field(description="The folder, absolute or relative to where Snakemake runs.")
-    table: str = Field(
-        "metadata.tsv", description="The table in it; the suffix .csv or .tsv gives the separator."
-    )
+    table: str = Field("metadata.tsv", description="The table in it; the suffix .csv or .tsv gives the separator.")
     columns: Columns = Field(Columns(), description="Mapping from our fields to the table's columns.")
     language: str = Field(description="BCP 47 language where the table has no language column.")
     splits: dict[str, Split | None] = Field(
@@ -148,11 +136,9 @@ class FolderCorpus(Settings):
         description="The table's split names -> ours; null leaves a split out.",
     )
     dev_share: Share = Field(
-        0.1, description="Share of speakers (or sentences) drawn for dev, without a column."
+        0.1, description="Share of training speakers (or sentences) drawn for dev, if the table has none."
     )
-    test_share: Share = Field(
-        0.1, description="Share of speakers (or sentences) drawn for test, without a column."
-    )
+    test_share: Share = Field(0.1, description="Share of training speakers (or sentences) drawn for test, likewise.")
     token_tags: dict[str, str] = Field({}, description="The table's token language tags -> BCP 47 tags.")
     min_seconds: Positive = Field(0.2, description="Shorter clips go to the rejects file.")
     max_seconds: Positive = Field(30.0, description="Longer clips go to the rejects file.")
@@ -160,9 +146,7 @@ class FolderCorpus(Settings):
     @model_validator(mode="after")
     def _something_left(self) -> FolderCorpus:
         if self.min_seconds > self.max_seconds:
-            raise ValueError(
-                f"min_seconds {self.min_seconds:g} is more than max_seconds {self.max_seconds:g}"
-            )
+            raise ValueError(f"min_seconds {self.min_seconds:g} is more than max_seconds {self.max_seconds:g}")
         if self.dev_share + self.test_share >= 1:
             raise ValueError("dev_share and test_share together leave nothing to train on")
         return self
@@ -193,16 +177,12 @@ class Model(Settings):
         (400, 4), description="Kernels of the front-end. A first one of 200 samples or more begins as mel filters."
     )
     conv_stride: Layers = Field((160, 2), description="Strides of the front-end; 320 samples = 20 ms in all.")
-    position_kernel: Count = Field(
-        32, description="Kernel of the convolutional position embedding, in frames."
-    )
+    position_kernel: Count = Field(32, description="Kernel of the convolutional position embedding, in frames.")
     position_groups: Count = Field(16, description="Groups of the convolutional position embedding.")
     codebooks: Count = Field(2, description="Groups of the product quantiser.")
     codebook_entries: Count = Field(64, description="Entries in each codebook.")
     codevector_size: Count = Field(128, description="Size of a quantised vector.")
-    projection_size: Count = Field(
-        128, description="Size in which context and quantised vectors are compared."
-    )
+    projection_size: Count = Field(128, description="Size in which context and quantised vectors are compared.")
 
     @model_validator(mode="after")
     def _shape(self) -> Model:
@@ -215,9 +195,7 @@ class Model(Settings):
                 f"hidden_size {self.hidden_size} is not a multiple of position_groups {self.position_groups}"
             )
         if self.codevector_size % self.codebooks:
-            raise ValueError(
-                f"codevector_size {self.codevector_size} is not a multiple of codebooks {self.codebooks}"
-            )
+            raise ValueError(f"codevector_size {self.codevector_size} is not a multiple of codebooks {self.codebooks}")
         return self
 
 
@@ -233,9 +211,7 @@ class Optimisation(Settings):
     weight_decay: float = Field(ge=0.0, description="AdamW weight decay, on matrices only.")
     gradient_clip: Positive = Field(description="Largest gradient norm.")
     log_every: Count = Field(description="Updates between learning curve rows of a stage without a dev set.")
-    save_minutes: Positive = Field(
-        description="Minutes between saved states, from which a killed job resumes."
-    )
+    save_minutes: Positive = Field(description="Minutes between saved states, from which a killed job resumes.")
 
     @model_validator(mode="after")
     def _schedule(self) -> Optimisation:
@@ -257,24 +233,21 @@ class Pretrain(Optimisation):
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between learning curve rows.")
     save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
-    crop_seconds: Positive = Field(
-        8.0, description="Longer utterances are cropped, at a place drawn per epoch."
-    )
-    mask_share: Share = Field(
-        0.65, description="Share of frames that start spans would cover, before overlap."
-    )
+    crop_seconds: Positive = Field(8.0, description="Longer utterances are cropped, at a place drawn per epoch.")
+    mask_share: Share = Field(0.65, description="Share of frames that start spans would cover, before overlap.")
     mask_length: Count = Field(10, description="Frames in a masked span (paper: 10 = 200 ms).")
     negatives: Count = Field(100, description="Distractors for each masked frame, from its own utterance.")
-    contrastive_temperature: Positive = Field(
-        0.1, description="Temperature of the similarities (paper: 0.1)."
-    )
+    contrastive_temperature: Positive = Field(0.1, description="Temperature of the similarities (paper: 0.1).")
     gumbel_start: Positive = Field(2.0, description="First Gumbel-softmax temperature (paper: 2).")
     gumbel_end: Positive = Field(0.5, description="Last Gumbel-softmax temperature (paper: 0.5).")
     gumbel_decay: Positive = Field(0.999, lt=1.0, description="Factor on it, each update (paper: 0.999995).")
     diversity_weight: float = Field(0.1, ge=0.0, description="Weight of the diversity loss (paper: 0.1).")
-    freeze_quantiser: Share = Field(
-        0.0, description="Share of updates, at first, that leave the quantiser as it is."
+    freeze_front_end: bool = Field(
+        True,
+        description="Keep the front-end as it is: the mel filters of a new encoder, or the parent's. wav2vec 2.0 trains "
+        "it (false), which takes far more updates. A new encoder without mel filters always trains its front-end.",
     )
+    freeze_quantiser: Share = Field(0.0, description="Share of updates, at first, that leave the quantiser as it is.")
     dropout: Share = Field(0.0, description="Dropout in the encoder.")
 
 
@@ -296,17 +269,13 @@ class Finetune(Optimisation):
         description="Keep the convolutional front-end of a pre-trained start as it is. A `scratch` start, "
         "which has learnt no front-end, always trains its own.",
     )
-    freeze_encoder: Share = Field(
-        0.0, description="Share of updates, at first, that train the output layer only."
-    )
+    freeze_encoder: Share = Field(0.0, description="Share of updates, at first, that train the output layer only.")
     mask_time_share: Share = Field(0.2, description="Share of frames covered by time masks, before overlap.")
     mask_time_length: Count = Field(5, description="Frames in a time mask.")
     mask_feature_share: Share = Field(0.05, description="Share of channels covered by feature masks.")
     mask_feature_length: Count = Field(16, description="Channels in a feature mask.")
     dropout: Share = Field(0.1, description="Dropout in the encoder.")
-    dev_minutes: Positive = Field(
-        5.0, description="Minutes of the dev split, from its start, that are evaluated."
-    )
+    dev_minutes: Positive = Field(5.0, description="Minutes of the dev split, from its start, that are evaluated.")
 
 
 # -------------------------------------------------------------------------------------------------- the study
@@ -357,9 +326,7 @@ class Contrast(Settings):
 class Report(Settings):
     """How results are summarised."""
 
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
-        0.95, description="Coverage of every interval."
-    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
     bootstrap_replicates: Count = Field(2000, description="Bootstrap replicates behind every interval.")
     convergence_metric: Literal["wer", "cer"] = Field(
         "cer", description="Dev metric by which a run is said to reach the baseline's final level."
@@ -412,9 +379,7 @@ class Study(Settings):
 
     def _dangling_names(self) -> list[str]:
         corpora, starts = list(self.corpora), list(self.starts)
-        references = [
-            (f"targets.{name}.corpus", target.corpus, corpora) for name, target in self.targets.items()
-        ]
+        references = [(f"targets.{name}.corpus", target.corpus, corpora) for name, target in self.targets.items()]
         references.append(("baseline", self.baseline, starts))
         for i, contrast in enumerate(self.contrasts):
             references.append((f"contrasts.{i}.treatment", contrast.treatment, starts))
@@ -470,8 +435,7 @@ class Study(Settings):
         return [
             f"targets.{name}.corpus: corpus {target.corpus!r} has no transcripts (its columns.text is null)"
             for name, target in self.targets.items()
-            if isinstance(corpus := self.corpora.get(target.corpus), FolderCorpus)
-            and corpus.columns.text is None
+            if isinstance(corpus := self.corpora.get(target.corpus), FolderCorpus) and corpus.columns.text is None
         ]
 
     def _start_settings(self) -> list[str]:

@@ -51,15 +51,15 @@ def quantise(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: to
     """Gumbel-softmax product quantisation with the weights of transformers' `Wav2Vec2GumbelVectorQuantizer`.
 
     Straight-through: the forward value is the drawn entry, the gradient is the softmax's. `tau` 0 takes the most
-    likely entry without noise (evaluation). The perplexity is that of the entries' mean probability over all real
-    frames, summed over codebooks, at most G * V.
+    likely entry without noise (evaluation). The perplexity is that of the entries' mean probability (in evaluation, of
+    their frequency) over all real frames, summed over codebooks, at most G * V.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
     logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (groups, entries))
-    probability = logits.softmax(-1)
+    choice = F.gumbel_softmax(logits, tau=tau, hard=True) if tau else F.one_hot(logits.argmax(-1), entries).float()
+    probability = logits.softmax(-1) if tau else choice
     mean_GV = (probability * real_BN[..., None, None]).sum((0, 1)) / real_BN.sum()
     perplexity = torch.exp(-(mean_GV * torch.log(mean_GV + 1e-7)).sum(-1)).sum()
-    choice = F.gumbel_softmax(logits, tau=tau, hard=True) if tau else F.one_hot(logits.argmax(-1), entries).float()
     codebook_GVD = quantizer.codevectors.view(groups, entries, -1)
     vectors = torch.einsum("bngv,gvd->bngd", choice.to(codebook_GVD.dtype), codebook_GVD).flatten(2)
     return Quantised(vectors, choice.argmax(-1), perplexity)

@@ -138,6 +138,7 @@ def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
 
 
 def _split_of(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> Split | None:
+    drawn = {"dev": corpus.dev_share, "test": corpus.test_share}
     if corpus.columns.split is not None:
         name = (line[corpus.columns.split] or "").strip()
         if name not in corpus.splits:
@@ -145,15 +146,20 @@ def _split_of(line: dict[str, str], corpus: FolderCorpus, table: Path, number: i
                 f"{table}, line {number}: split {name!r} is not in the corpus's `splits` mapping"
                 f"{nearest(name, list(corpus.splits))}; map it to train, dev, test or null"
             )
-        return corpus.splits[name]
-    # Without a split column, whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a
-    # corpus never moves the others between splits.
+        if corpus.splits[name] != "train":
+            return corpus.splits[name]
+        # A table without a dev (or test) split gives a part of its training split for it.
+        drawn = {split: share for split, share in drawn.items() if split not in corpus.splits.values()}
+    # Whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a corpus never moves the others
+    # between splits.
     by = next((c for c in (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio) if c), None)
     digest = hashlib.sha256((line[by] or "").strip().lower().encode()).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
-    if draw < corpus.test_share:
-        return "test"
-    return "dev" if draw < corpus.test_share + corpus.dev_share else "train"
+    for split, share in drawn.items():
+        if draw < share:
+            return split
+        draw -= share
+    return "train"
 
 
 def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[dict[str, Any], str | None]:
@@ -173,8 +179,7 @@ def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[d
         "language": cell(columns.language) or corpus.language,
         "text": cell(columns.text),
         "tokens": (cell(columns.tokens) or "").split() or None,
-        "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()]
-        or None,
+        "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()] or None,
         "phonemes": cell(columns.phonemes),
     }
     if not row["utterance_id"]:

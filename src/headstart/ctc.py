@@ -72,5 +72,3 @@ def transcribe_features(
     logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
     best_BT = logits_BTV.argmax(-1).cpu()
     return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
-
-

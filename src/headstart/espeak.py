@@ -124,9 +124,7 @@ def synthesise(
         for parameter, value in settings.items():
             library.espeak_SetParameter(parameter, int(value), 0)
         encoded = text.encode("utf-8") + b"\0"
-        status = library.espeak_Synth(
-            encoded, ctypes.c_size_t(len(encoded)), 0, _CHARACTERS, 0, _UTF8, None, None
-        )
+        status = library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, _CHARACTERS, 0, _UTF8, None, None)
     if status != 0 or not chunks:
         raise EspeakError(f"eSpeak NG gave no sound for {text!r} with voice {voice!r} (status {status})")
     return np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768.0

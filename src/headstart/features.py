@@ -93,12 +93,16 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
                 if time.monotonic() - reported > 5:
                     reported = time.monotonic()
                     eta = (reported - started) / (index + 1) * (len(rows) - index - 1)
-                    log.info("%d of %d clips (%.0f %%), ETA %.0f s", index + 1, len(rows), 100 * (index + 1) / len(rows), eta)
+                    log.info(
+                        "%d of %d clips (%.0f %%), ETA %.0f s", index + 1, len(rows), 100 * (index + 1) / len(rows), eta
+                    )
             if pending:
                 writer.write_batch(_record_batch(pending))
         seconds = sum(row["num_samples"] for row in kept) / SAMPLE_RATE
         spent = time.monotonic() - started
-        log.info("%s: %d clips, %.2f h, %.0f x real time", manifest, len(kept), seconds / 3600, seconds / max(spent, 1e-9))
+        log.info(
+            "%s: %d clips, %.2f h, %.0f x real time", manifest, len(kept), seconds / 3600, seconds / max(spent, 1e-9)
+        )
         for reject in rejected:
             log.warning("rejected %s: %s", reject["utterance_id"], reject["reason"])
         write_table(rejects, rejected, REJECTS)
@@ -111,6 +115,9 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         return None, f"undecodable audio: {error}"
+    seconds = len(samples) / SAMPLE_RATE
+    if seconds < 0.95 * row["duration_s"]:  # some formats' headers give the duration only nearly
+        return None, f"truncated: {seconds:.2f} s of {row['duration_s']:.2f} s"
     loudness = 10 * np.log10(np.mean((samples / 32768.0) ** 2) + 1e-10) if len(samples) else -np.inf
     if loudness < SILENCE_DBFS:
         return None, f"silent: {loudness:.0f} dBFS"

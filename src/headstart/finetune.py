@@ -20,6 +20,7 @@ from headstart.files import read_json
 from headstart.logs import HeadstartError
 from headstart.model import (
     FRAMES_QUANTUM,
+    begins_as_filterbank,
     ctc_model,
     encode,
     frame_counts,
@@ -167,7 +168,7 @@ def finetune_run(
     subset: str,
     settings: dict[str, Any],
     text: dict[str, Any],
-    model: dict[str, Any],
+    model: dict[str, Any] | None,
     start: str | None,
     seed: int,
     output: str,
@@ -179,7 +180,7 @@ def finetune_run(
     Args:
         train, dev: `features` and `audio` paths of the splits.
         subset: parquet file with the `index` of each training utterance of the budget.
-        settings, text, model: `config.Finetune`, `config.Text` and `config.Model` as dicts.
+        settings, text, model: `config.Finetune`, `config.Text` and `config.Model` as dicts; no model with a `start`.
         start: checkpoint folder of the start, or None for random weights of shape `model`.
         output: folder for the model, curve.parquet and recipe.json.
         state: folder for the state from which a killed job resumes.
@@ -197,7 +198,7 @@ def finetune_run(
     dev_clips = dev_clips.take(range(max(1, dev_count)))
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
-    network = ctc_model(start, Model(**model), vocabulary, options.dropout)
+    network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)
     training_clips, rejected = usable(training_clips, normalisation, network.config)
     dev_clips, dev_rejected = usable(dev_clips, normalisation, network.config)
     for name, clips in (("training", training_clips), ("dev", dev_clips)):
@@ -207,10 +208,8 @@ def finetune_run(
     if unseen:
         log.warning("dev has %d characters that the training transcripts lack: %s", len(unseen), " ".join(unseen))
 
-    frozen = options.freeze_front_end and start is not None
-    objective = CtcObjective(
-        network, vocabulary, training_clips, dev_clips, normalisation, options, frozen, seed
-    )
+    frozen = options.freeze_front_end and (start is not None or begins_as_filterbank(network))
+    objective = CtcObjective(network, vocabulary, training_clips, dev_clips, normalisation, options, frozen, seed)
     parent = Path(start) / "recipe.json" if start else None
     recipe = {
         "stage": "finetune",

@@ -57,9 +57,7 @@ class Grammar:
             if item.startswith("{"):
                 grammar, slot = self._resolve(item)
                 if slot not in grammar.slots:
-                    raise ValueError(
-                        f"grammar {name!r} uses {item}: no such slot in grammar {grammar.name!r}"
-                    )
+                    raise ValueError(f"grammar {name!r} uses {item}: no such slot in grammar {grammar.name!r}")
 
     def _resolve(self, item: str) -> tuple["Grammar", str]:
         """The grammar and slot name behind "{slot}" or "{language:slot}"."""

@@ -50,11 +50,15 @@ def new_config(model: Model) -> Wav2Vec2Config:
     )
 
 
+def begins_as_filterbank(network: Any) -> bool:
+    """Whether the first convolution is long enough to begin as mel filters."""
+    return network.config.conv_kernel[0] >= SHORTEST_FILTER
+
+
 def initialise(network: Any) -> None:
     """What a new wav2vec 2.0 network starts with instead of transformers' initial values."""
-    first = network.base_model.feature_extractor.conv_layers[0].conv
-    if first.kernel_size[0] >= SHORTEST_FILTER:
-        initialise_filterbank(first)
+    if begins_as_filterbank(network):
+        initialise_filterbank(*(layer.conv for layer in network.base_model.feature_extractor.conv_layers[:2]))
     if hasattr(network, "quantizer"):
         # transformers draws code vectors from [0, 1), all nearly parallel, and an encoder spends thousands of updates
         # at chance before they part. Centred, they differ from the start.
@@ -62,22 +66,26 @@ def initialise(network: Any) -> None:
 
 
 @torch.no_grad()
-def initialise_filterbank(conv: torch.nn.Conv1d, low_hz: float = 60.0, high_hz: float = 7600.0) -> None:
-    """Set the first convolution of a new encoder to windowed sines and cosines at mel-spaced frequencies.
+def initialise_filterbank(
+    first: torch.nn.Conv1d, second: torch.nn.Conv1d, low_hz: float = 60.0, high_hz: float = 7600.0
+) -> None:
+    """Set the first two convolutions of a new encoder to envelopes of mel-spaced bands and random mixtures of them.
 
-    Each band gets its cosine, its sine and their negatives, so that the rectified outputs together follow the band's
-    envelope whatever the phase. Filters have unit norm times the square root of their frequency over the mean, which
-    evens out the falling spectrum of speech. They are trained like any other weight; a filterbank is only where they
-    begin (as in Zeghidour et al. 2018, arXiv 1711.01161).
+    The first layer holds, for each band, a windowed cosine, a sine and their negatives. The second layer's random
+    weights are the same for these four, so that it sees the sum of four rectified phases: the band's envelope,
+    whatever the phase. Filters have unit norm times the square root of their frequency over the mean, which evens out
+    the falling spectrum of speech. All of it is trained like any other weight; a filterbank is only where it begins
+    (as in Zeghidour et al. 2018, arXiv 1711.01161).
     """
-    kernel, bands = conv.kernel_size[0], conv.out_channels // 4
+    kernel, bands = first.kernel_size[0], first.out_channels // 4
     mel = torch.linspace(*(2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz)), bands)
     hz_F = 700 * (10 ** (mel / 2595) - 1)
     time_S = (torch.arange(kernel) - (kernel - 1) / 2) / SAMPLE_RATE
     phase_FS = 2 * math.pi * hz_F[:, None] * time_S[None]
     filters = torch.cat([phase_FS.cos(), phase_FS.sin()]) * torch.hann_window(kernel, periodic=False)
     filters = F.normalize(filters, dim=1) * (hz_F / hz_F.mean()).sqrt().repeat(2)[:, None]
-    conv.weight[: 4 * bands, 0] = torch.cat([filters, -filters])
+    first.weight[: 4 * bands, 0] = torch.cat([filters, -filters])
+    second.weight[:, : 4 * bands] = second.weight[:, :bands].repeat(1, 4, 1)
 
 
 def dropouts(p: float) -> dict[str, float]:
@@ -97,10 +105,13 @@ def load_config(folder: str | Path) -> Any:
     """The configuration of a local checkpoint; raises `FileNotFoundError` naming what is missing."""
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if not (config.mask_time_prob or config.mask_feature_prob):
+        config.mask_time_prob = 0.05  # without it transformers makes no embedding of masked frames, which we need
+    return config
 
 
-def ctc_model(start: str | Path | None, model: Model, vocabulary: dict[str, int], dropout: float) -> Any:
+def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
     """An encoder with a new CTC output layer over `vocabulary`.
 
     Args:

@@ -19,6 +19,7 @@ from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json, write_json
 from headstart.model import (
     FRAMES_QUANTUM,
+    begins_as_filterbank,
     dropouts,
     encode,
     frame_counts,
@@ -41,7 +42,15 @@ log = logging.getLogger(__name__)
 class ContrastiveObjective:
     """wav2vec 2.0's objective on crops of unlabelled audio."""
 
-    def __init__(self, network: Wav2Vec2ForPreTraining, clips: Clips, settings: Pretrain, seed: int):
+    def __init__(
+        self,
+        network: Wav2Vec2ForPreTraining,
+        clips: Clips,
+        settings: Pretrain,
+        freeze_front_end: bool,
+        seed: int,
+    ):
+        self.freeze_front_end = freeze_front_end
         self.network, self.clips, self.settings, self.seed = network, clips, settings, seed
         config = network.config
         receptive = samples_for(config, 1)
@@ -50,6 +59,7 @@ class ContrastiveObjective:
         self.overlap = receptive - stride  # so that a padded length gives a whole number of quanta of frames
         self.crop = int(settings.crop_seconds * SAMPLE_RATE) // self.quantum * self.quantum + self.overlap
         self.lengths = [min(length, self.crop) for length in clips.lengths]
+        self.frozen_updates = settings.freeze_quantiser * settings.updates
         self.codes = config.num_codevector_groups * config.num_codevectors_per_group
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -81,7 +91,10 @@ class ContrastiveObjective:
         context_BND, real_BN = contrastive.gather_masked(context_BTD, mask_BT)
         normed_BNC, _ = contrastive.gather_masked(normed_BTC, mask_BT)
         tau = max(settings.gumbel_start * settings.gumbel_decay**update, settings.gumbel_end)
-        targets = contrastive.quantise(network.quantizer, normed_BNC, real_BN, tau)
+        # While the quantiser is frozen nothing may bend it through its input either: at first it is easier to flatten
+        # every code distribution, which serves the diversity loss, than to predict any of them.
+        with torch.set_grad_enabled(update > self.frozen_updates):
+            targets = contrastive.quantise(network.quantizer, normed_BNC, real_BN, tau)
         counts = real_BN.sum(1)
         summed, correct = contrastive.contrastive_loss(
             network.project_hid(context_BND),
@@ -106,8 +119,10 @@ class ContrastiveObjective:
 
     def trainable(self, update: int) -> set[str]:
         names = {name for name, _ in self.network.named_parameters()}
-        if update <= self.settings.freeze_quantiser * self.settings.updates:
-            return {name for name in names if not name.startswith("quantizer.")}
+        if self.freeze_front_end:
+            names = {name for name in names if ".feature_extractor." not in name}
+        if update <= self.frozen_updates:
+            names = {name for name in names if not name.startswith("quantizer.")}
         return names
 
 
@@ -144,7 +159,9 @@ def pretrain_start(
     if parent:
         config = load_config(parent)
         config.update({**dropouts(options.dropout), "attn_implementation": "eager"})
-        network = Wav2Vec2ForPreTraining.from_pretrained(parent, config=config, local_files_only=True, dtype=torch.float32)
+        network = Wav2Vec2ForPreTraining.from_pretrained(
+            parent, config=config, local_files_only=True, dtype=torch.float32
+        )
     else:
         config = new_config(Model(**model))
         config.update(dropouts(options.dropout))
@@ -152,13 +169,16 @@ def pretrain_start(
         initialise(network)
     network.set_attn_implementation("eager")
 
-    objective = ContrastiveObjective(network, clips, options, seed)
+    frozen = options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
+    objective = ContrastiveObjective(network, clips, options, frozen, seed)
     recipe = {
         "stage": "pretrain",
         "version": VERSIONS["pretrain"],
         "settings": settings,
         "model": None if parent else model,
-        "parent": read_json(Path(parent) / "recipe.json") if parent and (Path(parent) / "recipe.json").exists() else parent,
+        "parent": read_json(Path(parent) / "recipe.json")
+        if parent and (Path(parent) / "recipe.json").exists()
+        else parent,
         "seed": seed,
         "data": {
             "corpora": {corpus["name"]: corpus["hours"] for corpus in corpora},

@@ -37,9 +37,9 @@ Row = dict[str, Any]
 def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path) -> None:
     """Write the page of a study to `output`, whole or not at all.
 
-    `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and `/starts`,
-    and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and recipes may be
-    missing: what they would have shown is then left out, or said to be missing.
+    `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and
+    `/starts`, and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and
+    recipes may be missing: what they would have shown is then left out, or said to be missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headstart"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -56,7 +56,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
     folder = results / study.study
     runs = read_runs(study, results)
     pretraining = [
-        {"stage": "pre-training", "start": name, "target": "", "budget": "", **_read_folder(folder / "starts" / name)}
+        {"stage": "pre-training", "start": name, **_read_folder(folder / "starts" / name)}
         for name, start in study.starts.items()
         if _is_ssl(start)
     ]
@@ -77,6 +77,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "differences": {metric: gallery.differences(metric) for metric in METRICS},
         "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
         "pretraining": gallery.pretraining(pretraining),
+        "pretrained": [row["start"] for row in pretraining if row["curve"]],
         "samples": samples(study, results),
         "corpora": corpora,
         "settings": settings(study),
@@ -105,7 +106,7 @@ def _vega_bundle() -> str:
 
 
 def rate_rows(study: Study, summary: Row) -> list[Row]:
-    """Rows of the table of error rates; `lowest` marks the lowest of its target and budget for each metric."""
+    """Rows of the table of error rates; `wer_lowest` marks the lowest WER of its target and budget."""
     rows = []
     for cell in sorted(summary["cells"], key=lambda r: _group_order(study, r)):
         peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
@@ -296,7 +297,7 @@ def _is_ssl(start: Any) -> bool:
 
 
 def _merged(folders: list[Row], key: str) -> list[Row]:
-    """A dict that every recipe holds, as rows of name and value; where recipes differ, every value and its runs."""
+    """A dict that recipes hold, as rows of name and value; where they differ, each value and its runs."""
     values: dict[str, Counter] = {}
     for folder in folders:
         for name, value in (folder["recipe"].get(key) or {}).items():

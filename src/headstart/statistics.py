@@ -1,26 +1,28 @@
 """Error rates and bootstrap intervals: how sure can we be of a WER, and of a difference between two?
 
-An error rate here is corpus-level: all errors over all reference tokens, summed over utterances and seeds, so a long
-utterance weighs more than a short one. Counts arrive as arrays `[..., seeds, utterances]`: one row a seed (a training
-run), one column a test utterance, the same utterances in the same order for every seed.
+An error rate here is corpus-level: all errors over all reference tokens, summed over utterances and seeds, so
+a long utterance weighs more than a short one. Counts arrive as arrays `[..., seeds, utterances]`: one row a
+seed (a training run), one column a test utterance, the same utterances in the same order for every seed.
 
-Intervals are percentile bootstrap intervals. Every replicate draws utterances with replacement and, independently,
-seeds with replacement, and computes the error rate of what it drew. Resampling utterances is the method of
-Bisani & Ney (2004), "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP; resampling
-both sides of the crossed table is Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1(2). A
-difference between two systems uses the same draws for both, as in Bisani & Ney: what makes an utterance hard for both
-cancels, so the interval of a difference is usually narrower than those of its two sides suggest.
+Intervals are percentile bootstrap intervals. Every replicate draws utterances with replacement and,
+independently, seeds with replacement, and computes the error rate of what it drew. Resampling utterances is
+the method of Bisani & Ney (2004), "Bootstrap estimates for confidence intervals in ASR performance
+evaluation", ICASSP; resampling both sides of the crossed table is Owen (2007), "The pigeonhole bootstrap",
+Annals of Applied Statistics 1(2). A difference between two systems uses the same draws for both, as in Bisani
+& Ney: what makes an utterance hard for both cancels, so the interval of a difference is usually narrower than
+those of its two sides suggest.
 
 What an interval covers: another test set of this size and kind, and another set of this many seeds.
 
 What it does not cover:
 
-* Few seeds. Three seeds say little about how runs vary: resampling n seeds understates their variance by about
-  (n - 1) / n, and an interval over 2 or 3 seeds is too narrow where seeds matter. With one seed it is an interval over
-  utterances only, for that one run.
-* Correlated utterances. Utterances of one speaker or one recording resemble each other, but are drawn one by one;
-  with few speakers in the test set the interval is too narrow for "new speakers".
-* Many comparisons. Each interval stands alone; out of twenty true nulls at 95 %, one is expected to exclude zero.
+* Few seeds. Three seeds say little about how runs vary: resampling n seeds understates their variance by
+  about (n - 1) / n, and an interval over 2 or 3 seeds is too narrow where seeds matter. With one seed it is
+  an interval over utterances only, for that one run.
+* Correlated utterances. Utterances of one speaker or one recording resemble each other, but are drawn one by
+  one; with few speakers in the test set the interval is too narrow for "new speakers".
+* Many comparisons. Each interval stands alone; out of twenty true nulls at 95 %, one is expected to exclude
+  zero.
 * Bias that all replicates share: errors in transcripts, a test set that is not like the users' speech.
 """
 
@@ -53,8 +55,8 @@ class Interval:
 def error_rate(errors: ArrayLike, reference: ArrayLike) -> float:
     """Corpus-level error rate: the sum of `errors` (S + D + I) over the sum of `reference` (H + S + D).
 
-    Both are counts of any one shape. The rate is a fraction and may exceed 1, for insertions have no limit. Raises
-    `ValueError` when the shapes differ, a count is negative, or there are no reference tokens.
+    Both are counts of any one shape. The rate is a fraction and may exceed 1, for insertions have no limit.
+    Raises `ValueError` when the shapes differ, a count is negative, or there are no reference tokens.
     """
     errors, reference = _counts(errors, reference)
     return float(errors.sum() / reference.sum())
@@ -65,9 +67,9 @@ def bootstrap_rates(
 ) -> NDArray[np.float64]:
     """Error rates of resampled tests, `[replicates, ...]`, from counts `[..., seeds, utterances]`.
 
-    The draws depend on the numbers of seeds and utterances, on `replicates` and on `rng_seed`, and on nothing else.
-    So systems that are stacked along leading axes, or passed in separate calls, meet the same draws, and the
-    difference of their rates is a paired one. A replicate without reference tokens is NaN.
+    The draws depend on the numbers of seeds and utterances, on `replicates` and on `rng_seed`, and on nothing
+    else. So systems that are stacked along leading axes, or passed in separate calls, meet the same draws,
+    and the difference of their rates is a paired one. A replicate without reference tokens is NaN.
     """
     errors, reference = _counts(errors, reference)
     if errors.ndim < 2:
@@ -77,9 +79,7 @@ def bootstrap_rates(
         return np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.nan)
 
 
-def percentile_interval(
-    estimate: float, replicates: NDArray[np.float64], confidence: float = 0.95
-) -> Interval:
+def percentile_interval(estimate: float, replicates: NDArray[np.float64], confidence: float = 0.95) -> Interval:
     """The middle `confidence` share of `replicates` [n], around `estimate`; NaN replicates are left out."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a share between 0 and 1, not {confidence}")
@@ -111,9 +111,9 @@ def paired_difference(
 ) -> Interval:
     """Error rate of `treatment` minus that of `baseline`, with its interval; negative is better.
 
-    Each side is (errors, reference), counts `[seeds, utterances]` over the same seeds and utterances in the same
-    order (see `check_same_utterances`), and both sides meet the same draws: two identical systems differ by exactly
-    0 with interval [0, 0]. Raises `ValueError` when the shapes differ.
+    Each side is (errors, reference), counts `[seeds, utterances]` over the same seeds and utterances in the
+    same order (see `check_same_utterances`), and both sides meet the same draws: two identical systems differ
+    by exactly 0 with interval [0, 0]. Raises `ValueError` when the shapes differ.
     """
     shapes = np.shape(treatment[0]), np.shape(baseline[0])
     if shapes[0] != shapes[1]:
@@ -126,7 +126,7 @@ def paired_difference(
 def check_same_utterances(
     left: Sequence[str], right: Sequence[str], left_name: str = "left", right_name: str = "right"
 ) -> None:
-    """Raise `ValueError`, naming utterances, unless both sides hold the same utterance ids in the same order."""
+    """Raise `ValueError`, naming utterances, unless both sides hold the same ids in the same order."""
     left, right = list(left), list(right)
     if left == right:
         return
@@ -142,9 +142,7 @@ def check_same_utterances(
     if not problems:
         moved = [f"{a} / {b}" for a, b in zip(left, right, strict=True) if a != b]
         problems.append(f"in another order: {_some(moved)}")
-    raise ValueError(
-        f"{left_name} and {right_name} were not scored on the same utterances; " + "; ".join(problems)
-    )
+    raise ValueError(f"{left_name} and {right_name} were not scored on the same utterances; " + "; ".join(problems))
 
 
 def _some(items: Sequence[str], limit: int = 5) -> str:
@@ -168,10 +166,11 @@ def _counts(errors: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64
 
 
 def _resampled_totals(counts: NDArray[np.float64], replicates: int, rng_seed: int) -> NDArray[np.float64]:
-    """Totals `[replicates, ...]` of `counts` `[..., seeds, utterances]` over drawn seeds and drawn utterances.
+    """Totals `[replicates, ...]` of `counts` `[..., seeds, utterances]` over drawn seeds and drawn
+    utterances.
 
-    A replicate's total is seed_draws @ counts @ utterance_draws, where draws say how often each item was drawn:
-    matrix products, and no copy of the counts for each replicate.
+    A replicate's total is seed_draws @ counts @ utterance_draws, where draws say how often each item was
+    drawn: matrix products, and no copy of the counts for each replicate.
     """
     *leading, seeds, utterances = counts.shape
     rng = np.random.default_rng(rng_seed)

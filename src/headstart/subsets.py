@@ -47,7 +47,9 @@ def draw(num_samples: Sequence[int], seconds: float, seed: int, what: str) -> li
 def draw_subset(features: str, budget: str, seed: int, output: str) -> None:
     """Write the utterances of a label budget; raises `BudgetError` naming the largest budget possible."""
     rows = [(i, row) for i, row in enumerate(read_table(features, FEATURES)) if row["text"]]
-    chosen = draw([row["num_samples"] for _, row in rows], budget_seconds(budget), seed, f"budget {budget!r} of {features}")
+    chosen = draw(
+        [row["num_samples"] for _, row in rows], budget_seconds(budget), seed, f"budget {budget!r} of {features}"
+    )
     subset = [{"index": rows[i][0], "utterance_id": rows[i][1]["utterance_id"]} for i in chosen]
     seconds = sum(rows[i][1]["num_samples"] for i in chosen) / SAMPLE_RATE
     log.info("%s, seed %d: %d utterances, %.1f min", budget, seed, len(subset), seconds / 60)

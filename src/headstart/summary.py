@@ -1,6 +1,7 @@
 """From score files and learning curves to `summary.json`: rates, intervals, contrasts and convergence.
 
-Every number of the report comes from the dict that `summarise` returns; all rates in it are fractions (0.25 is 25 %).
+Every number of the report comes from the dict that `summarise` returns; all rates in it are fractions (0.25
+is 25 %).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Counts:
 
 
 def read_counts(path: Path) -> Counts:
-    """Read one score file. Raises `FileNotFoundError`, or `ValueError` for an empty file or a repeated utterance."""
+    """Read a score file. Raises `FileNotFoundError`; `ValueError` if it is empty or repeats an utterance."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no score file; run the scoring of this run first")
     names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
@@ -77,17 +78,19 @@ def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Pat
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
 
-    A pure function of those files and of `study`. Keys: `study`, `convergence_metric`, `confidence`, and rows of
-    `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences, treatment minus
-    baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be computed is None.
+    A pure function of those files and of `study`. Keys: `study`, `convergence_metric`, `confidence`, and rows
+    of `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences,
+    treatment minus baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be
+    computed is None.
 
-    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or below the
-    final dev error of the baseline's run with the same target, budget and seed. In `convergence` it is the *median*
-    over seeds, a seed that never gets there counting as infinitely many updates: None therefore says that half of
-    the seeds or more do not get there. `seeds_reached` counts those that do. Seeds without a curve are left out.
+    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
+    below the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it
+    is the *median* over seeds, a seed that never gets there counting as infinitely many updates: None
+    therefore says that half of the seeds or more do not get there. `seeds_reached` counts those that do.
+    Seeds without a curve are left out.
 
-    Raises `FileNotFoundError` for a missing score file, and `ValueError` when runs that are compared were not scored
-    on the same utterances and references.
+    Raises `FileNotFoundError` for a missing score file, and `ValueError` when runs that are compared were not
+    scored on the same utterances and references.
     """
     results = Path(results)
     runs, cells, contrasts, convergence = [], [], [], []
@@ -137,8 +140,8 @@ def _scores(study: Study, results: Path, target: str, budget: str) -> dict[str, 
                 if other.size:
                     names = ", ".join(counts.utterance_ids[i] for i in other[:5])
                     raise ValueError(
-                        f"{first_path} and {path} count different reference {unit}s in {other.size} utterance(s): "
-                        f"{names}; score both again with the same text settings"
+                        f"{first_path} and {path} count different reference {unit}s in "
+                        f"{other.size} utterance(s): {names}; score both again with the same text settings"
                     )
             scores[start].append(counts)
     return scores
@@ -160,7 +163,7 @@ def _run_rows(study: Study, scores: dict, reached: dict, target: str, budget: st
 
 
 def _intervals(study: Study, scores: dict, target: str, budget: str) -> tuple[list[Row], list[Row]]:
-    """Cell and contrast rows of one (target, budget): one set of draws serves every start and every difference."""
+    """Cell and contrast rows of one (target, budget): one set of draws serves all of them."""
     confidence = study.report.confidence
     group = {"target": target, "budget": budget}
     cells = {start: {"start": start, **group} for start in study.starts}
@@ -224,14 +227,12 @@ def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np
 
 
 def _first_at_or_below(curve: dict[str, np.ndarray], column: str, reference: float) -> Row:
-    """Updates, audio and time at the first row with a dev error of at most `reference`; None where it never is."""
+    """Updates, audio and time at the first row with a dev error of at most `reference`, or None."""
     rows = np.flatnonzero(curve[column] <= reference)
     if not rows.size:
         return {"updates": None, "audio_hours": None, "seconds": None}
     row = rows[0]
-    hours, seconds = (
-        _finite(curve[name][row]) if name in curve else None for name in ("audio_hours_seen", "wall_s")
-    )
+    hours, seconds = (_finite(curve[name][row]) if name in curve else None for name in ("audio_hours_seen", "wall_s"))
     return {"updates": int(curve["step"][row]), "audio_hours": hours, "seconds": seconds}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from headstart.config import Text
 
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
+ZERO_WIDTH_SPACE = "\u200b"  # a word boundary in Thai, Khmer and the like
 
 
 def normalise(text: str, settings: Text, language: str = "und") -> str:
@@ -17,6 +18,8 @@ def normalise(text: str, settings: Text, language: str = "und") -> str:
     Combining marks (Unicode category M) stay: they are vowels in many scripts, and dropping them flatters error rates.
     Apostrophe look-alikes become `'` before `settings.keep` is consulted.
     """
+    # Invisible characters inside words (joiners, soft hyphens, byte order marks) go first: what stays may then compose.
+    text = "".join(c for c in text if c == ZERO_WIDTH_SPACE or unicodedata.category(c) != "Cf")
     text = unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u02bc", "'")
     if settings.lowercase:
         if language.split("-")[0] in ("tr", "az"):

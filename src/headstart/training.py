@@ -120,9 +120,7 @@ class MasterWeights:
 
     def __init__(self, network: torch.nn.Module, settings: Optimisation, dtype: torch.dtype):
         self.network, self.settings = network, settings
-        self.master = {
-            name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()
-        }
+        self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
         network.to(dtype)
         self.copies = dict(network.named_parameters())
         decay = [p for p in self.master.values() if p.ndim > 1]

@@ -1,0 +1,106 @@
+"""Corpora small enough for tests, made through the library's own stages."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+SHORT_NOISE = [int(seconds * 16000) for seconds in (0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 0.6, 0.8, 1.0, 1.2)]
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Tiny matrices gain nothing from a second thread."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def write_manifest() -> Callable[..., str]:
+    """A function that writes clips as wav files and their manifest, and returns the manifest's path."""
+    from headstart.manifests import MANIFEST, write_table
+
+    def write(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> str:
+        rows = []
+        for number, samples in enumerate(clips):
+            path = folder / f"clip{number:03d}.wav"
+            soundfile.write(path, samples, rate, subtype="PCM_16")
+            row = {
+                "utterance_id": path.stem,
+                "audio_path": str(path),
+                "offset_s": 0.0,
+                "duration_s": len(samples) / rate,
+                "language": "en",
+                "text": texts[number] if texts else None,
+            }
+            rows.append(row)
+        write_table(folder / "manifest.parquet", rows, MANIFEST)
+        return str(folder / "manifest.parquet")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_clips(write_manifest) -> Callable[..., object]:
+    """A function that takes clips through the feature stage."""
+    from headstart.features import Clips, extract_features
+
+    def make(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> Clips:
+        manifest = write_manifest(folder, clips, texts, rate)
+        audio, features, rejects = (str(folder / name) for name in ("a.arrow", "a.parquet", "a.rejects.parquet"))
+        extract_features(manifest, audio, features, rejects)
+        return Clips.open(features, audio)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def noise_clips(make_clips, tmp_path_factory):
+    """Ten labelled clips of noise, 0.5 to 1.5 s."""
+    rng = np.random.default_rng(0)
+    clips = [0.1 * rng.standard_normal(length) for length in SHORT_NOISE]
+    texts = ["ab ba", "bad", "a cab", "dab a bad", "abba", "cad", "add", "ca", "dad", "bb"]
+    return make_clips(tmp_path_factory.mktemp("noise"), clips, texts)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """An encoder of a few thousand weights with every part of a large one."""
+    from headstart.config import Model
+
+    return Model(
+        hidden_size=32,
+        layers=2,
+        heads=2,
+        intermediate_size=64,
+        conv_dim=(16, 24),
+        position_kernel=8,
+        position_groups=4,
+        codebook_entries=8,
+        codevector_size=16,
+        projection_size=16,
+    )
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """About a minute of synthetic English after the feature stage: split -> `features` and `audio` paths."""
+    from headstart.config import SplitHours, SyntheticCorpus
+    from headstart.corpora import as_folder, write_manifests
+    from headstart.features import extract_features
+    from headstart.synthesis import synthesise_corpus
+
+    folder = tmp_path_factory.mktemp("english")
+    hours = {"train": 0.009, "dev": 0.003, "test": 0.004}
+    synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
+    corpus = as_folder(SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours)), folder / "raw")
+    manifests = {split: (str(folder / f"{split}.m"), str(folder / f"{split}.mr")) for split in hours}
+    write_manifests(corpus, manifests)
+    paths = {}
+    for split, (manifest, _) in manifests.items():
+        paths[split] = {"features": str(folder / f"{split}.parquet"), "audio": str(folder / f"{split}.arrow")}
+        extract_features(manifest, **paths[split], rejects=str(folder / f"{split}.fr"))
+    return paths

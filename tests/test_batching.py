@@ -1,0 +1,66 @@
+"""Batches: every clip once an epoch, within the limit, and the same stream wherever it is picked up."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from headstart.batching import endless_batches, epoch_batches
+
+QUANTUM, LIMIT = 2000, 40_000
+
+
+@pytest.fixture
+def lengths() -> list[int]:
+    return np.random.default_rng(0).integers(500, 20_000, 173).tolist()
+
+
+def padded(batch: list[int], lengths: list[int]) -> int:
+    return -(-max(lengths[i] for i in batch) // QUANTUM) * QUANTUM
+
+
+def test_every_clip_comes_once_an_epoch(lengths):
+    for epoch in range(3):
+        batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch)
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+
+
+def test_a_batch_stays_within_the_limit_and_is_filled(lengths):
+    batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=0)
+    sizes = [len(batch) * padded(batch, lengths) for batch in batches]
+    assert max(sizes) <= LIMIT
+    assert sum(lengths) > 0.75 * len(batches) * LIMIT  # padding and unfilled batches together cost under a quarter
+
+
+def test_a_clip_longer_than_the_limit_is_a_batch_of_its_own():
+    lengths = [90_000, 1000, 41_000, 1000, 39_000]
+    batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=0, epoch=0)
+    assert sorted(i for batch in batches for i in batch) == list(range(5))
+    assert all(len(batch) == 1 for batch in batches if len(batch) * padded(batch, lengths) > LIMIT)
+
+
+def test_there_are_few_shapes(lengths):
+    buckets = len({-(-length // QUANTUM) for length in lengths})
+    shapes = set()
+    for epoch in range(20):
+        batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch)
+        shapes |= {(len(batch), padded(batch, lengths)) for batch in batches}
+    assert len(shapes) <= 2 * buckets
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(lengths):
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return epoch_batches(lengths, LIMIT, QUANTUM, seed, epoch)
+
+    assert order(1, 0) == order(1, 0)
+    assert len({str(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+    groups = [{frozenset(batch) for batch in order(1, epoch)} for epoch in (0, 1)]
+    assert len(groups[0] & groups[1]) < len(groups[0]) / 4  # clips meet others in each epoch
+
+
+@pytest.mark.parametrize("start", [0, 1, 27, 100])
+def test_a_stream_continues_as_if_it_had_never_stopped(lengths, start):
+    whole = list(islice(endless_batches(lengths, LIMIT, QUANTUM, seed=3), 130))
+    assert {epoch for epoch, _ in whole} >= {0, 1, 2}
+    resumed = endless_batches(lengths, LIMIT, QUANTUM, seed=3, start=start)
+    assert list(islice(resumed, 130 - start)) == whole[start:]

@@ -1,0 +1,259 @@
+"""Reading corpora: every row of a table is used or rejected with a reason, and a corpus that cannot be read is named."""
+
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from headstart.config import Columns, FolderCorpus
+from headstart.corpora import CorpusError, describe, read_folder, write_manifests
+from headstart.manifests import MANIFEST, REJECTS, read_table
+
+KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"
+SPLIT = Columns(split="split")
+
+
+def write_audio(path: Path, seconds: float = 0.5, rate: int = 8000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(0).standard_normal(int(seconds * rate))
+    soundfile.write(path, 0.1 * samples, rate, subtype="PCM_16")
+
+
+def write_corpus(folder: Path, header: str, *lines: str, table: str = "metadata.tsv", start: str = "") -> None:
+    """A corpus folder: a table of `header` and `lines` as they are, and a good clip `a.wav` ... `z.wav`."""
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        write_audio(folder / f"{letter}.wav")
+    (folder / table).write_text(start + "\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+
+def folder_corpus(folder: Path, **settings) -> FolderCorpus:
+    return FolderCorpus(**{"reader": "folder", "path": str(folder), "language": "qu", **settings})
+
+
+def test_a_tsv_becomes_a_manifest_a_split(tmp_path):
+    write_corpus(
+        tmp_path,
+        "id\tpath\tsplit\ttext",
+        'one\ta.wav\ttrain\tSay "hello", he said',
+        "two\tb.wav\tdev\tquote \" alone, and 'more'",
+        "three\tc.wav\ttest\tlast",
+    )
+    rows = read_folder(folder_corpus(tmp_path, columns=SPLIT)).rows
+    assert [rows[split][0]["utterance_id"] for split in ("train", "dev", "test")] == ["one", "two", "three"]
+    assert rows["train"][0] == {
+        "utterance_id": "one",
+        "audio_path": str(tmp_path / "a.wav"),
+        "offset_s": 0.0,
+        "duration_s": 0.5,
+        "speaker": None,
+        "language": "qu",
+        "text": 'Say "hello", he said',
+        "tokens": None,
+        "token_languages": None,
+        "phonemes": None,
+    }
+    assert rows["dev"][0]["text"] == "quote \" alone, and 'more'"
+
+
+def test_a_csv_may_have_quoted_commas_a_byte_order_mark_and_names_of_its_own(tmp_path):
+    write_corpus(
+        tmp_path,
+        "Datei,Satz,Sprecher,Sprache,Teil",
+        'a.wav,"Ja, gut, ""sehr"" gut",anna,de-AT,training',
+        "b.wav,Nein,ben,,validation",
+        "c.wav,Kaputt,ben,,kaputt",
+        table="liste.csv",
+        start="\ufeff",
+    )
+    columns = Columns(
+        audio="Datei", utterance_id=None, text="Satz", speaker="Sprecher", language="Sprache", split="Teil"
+    )
+    splits = {"training": "train", "validation": "dev", "kaputt": None}
+    corpus = folder_corpus(tmp_path, table="liste.csv", columns=columns, splits=splits, language="de", test_share=0.0)
+    reading = read_folder(corpus)
+    first, second = reading.rows["train"][0], reading.rows["dev"][0]
+    assert (first["utterance_id"], first["text"]) == ("a", 'Ja, gut, "sehr" gut')
+    assert (first["speaker"], first["language"], second["language"]) == ("anna", "de-AT", "de")
+    assert sum(map(len, reading.rows.values())) == 2 and not any(reading.rejects.values())  # null leaves a split out
+
+
+def drawn(folder: Path, lines: list[str], **settings) -> dict[str, str]:
+    """utterance -> the split that is drawn for it."""
+    (folder / "metadata.tsv").write_text("\n".join(["id\tpath\tspeaker\ttext", *lines]) + "\n")
+    corpus = folder_corpus(folder, dev_share=0.25, test_share=0.25, **settings)
+    return {row["utterance_id"]: split for split, rows in read_folder(corpus).rows.items() for row in rows}
+
+
+def test_drawn_splits_keep_speakers_and_sentences_whole_and_do_not_move_when_rows_are_added(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    lines = [f"u{i}\ta.wav\tspeaker{i % 40}\tsentence {i % 60}" for i in range(120)]
+    more = [f"v{i}\ta.wav\tspeaker{i}\tsentence {i}" for i in range(50)] + lines[::-1]
+    for key, columns in ((40, Columns(speaker="speaker")), (60, Columns())):
+        before, after = drawn(tmp_path, lines, columns=columns), drawn(tmp_path, more, columns=columns)
+        assert {name: after[name] for name in before} == before
+        groups = {split: {int(n[1:]) % key for n, s in before.items() if s == split} for split in before.values()}
+        assert sorted(groups) == ["dev", "test", "train"]
+        assert sum(map(len, groups.values())) == key  # no speaker, or sentence, is in two splits
+        assert 0.1 * key < len(groups["test"]) < 0.4 * key and 0.1 * key < len(groups["dev"]) < 0.4 * key
+
+
+def test_a_split_that_the_table_lacks_is_drawn_from_the_training_speakers(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    lines = [f"u{i}\ta.wav\tspeaker{i % 40}\t{'dev' if i % 40 < 10 else 'train'}\tx" for i in range(120)]
+    (tmp_path / "metadata.tsv").write_text("\n".join(["id\tpath\tspeaker\tsplit\ttext", *lines]))
+    columns = Columns(split="split", speaker="speaker")
+    splits = {"train": "train", "dev": "dev"}
+    rows = read_folder(folder_corpus(tmp_path, columns=columns, splits=splits, test_share=0.25)).rows
+    speakers = {split: {int(row["speaker"].removeprefix("speaker")) for row in rows[split]} for split in rows}
+    assert speakers["dev"] == set(range(10))  # as in the table
+    assert speakers["test"] | speakers["train"] == set(range(10, 40))
+    assert not speakers["test"] & speakers["train"] and 2 < len(speakers["test"]) < 15
+
+
+def test_shares_of_zero_leave_everything_to_training(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav\ty")
+    reading = read_folder(folder_corpus(tmp_path, dev_share=0.0, test_share=0.0))
+    assert len(reading.rows["train"]) == 2
+
+
+def test_a_missing_folder_or_table_is_named_with_what_is_near(tmp_path):
+    with pytest.raises(CorpusError, match="nowhere: no such corpus folder.*path"):
+        read_folder(folder_corpus(tmp_path / "nowhere"))
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", table="metadata.tsv")
+    with pytest.raises(CorpusError, match="metdata.tsv: no such table.*'metadata.tsv'"):
+        read_folder(folder_corpus(tmp_path, table="metdata.tsv"))
+
+
+def test_missing_columns_are_all_named_with_what_is_near(tmp_path):
+    write_corpus(tmp_path, "id\tpath\tsentence\tsplitt", "1\ta.wav\tx\ttrain")
+    columns = Columns(text="sentense", split="split")
+    with pytest.raises(CorpusError) as caught:
+        read_folder(folder_corpus(tmp_path, columns=columns))
+    assert "columns.text: the table has no column 'sentense' (nearest valid: 'sentence')" in str(caught.value)
+    assert "columns.split: the table has no column 'split' (nearest valid: 'splitt')" in str(caught.value)
+
+
+def test_an_unknown_split_is_named_with_its_line(tmp_path):
+    write_corpus(tmp_path, "id\tpath\tsplit\ttext", "1\ta.wav\ttrain\tx", "2\tb.wav\ttrian\ty")
+    with pytest.raises(CorpusError, match="line 3: split 'trian'.*'train'.*null"):
+        read_folder(folder_corpus(tmp_path, columns=SPLIT))
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext")
+    (tmp_path / "metadata.tsv").write_bytes("id\tpath\ttext\n1\ta.wav\tfüße\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match="metadata.tsv: not UTF-8"):
+        read_folder(folder_corpus(tmp_path))
+
+
+BAD_ROWS = {
+    "missing\tnone.wav\ttrain\tx\tx\tKC": "audio file not found",
+    "noaudio\t\ttrain\tx\tx\tKC": "no audio file named",
+    "broken\tbroken.wav\ttrain\tx\tx\tKC": "undecodable audio: .+",
+    "silent\tb.wav\ttrain\t  \t\t": "empty transcript",
+    "\tb.wav\ttrain\tx\tx\tKC": "empty id",
+    "good\tb.wav\ttrain\ty\ty\tKC": "duplicate id: already used in line 2",
+    "tags\tb.wav\ttrain\tx y\tx y\tKC": "token tags do not match: 2 tokens, 1 tags",
+    "blip\tblip.wav\ttrain\tx\tx\tKC": r"too short: 0\.10 s, min_seconds is 0\.2",
+    "endless\tlong.wav\tdev\tx\tx\tKC": r"too long: 2\.5 s, max_seconds is 2",
+}
+
+
+def test_a_row_that_cannot_be_used_is_rejected_with_its_line_and_reason_and_the_rest_is_kept(tmp_path):
+    last = "other\tc.wav\ttest\tz z\tz z\tKC ES"
+    write_corpus(tmp_path, "id\tpath\tsplit\ttext\ttokens\ttags", "good\ta.wav\ttrain\ta\ta\tKC", *BAD_ROWS, last)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF this is no audio at all")
+    write_audio(tmp_path / "blip.wav", 0.1)
+    write_audio(tmp_path / "long.wav", 2.5)
+    columns = Columns(split="split", tokens="tokens", token_languages="tags")
+    corpus = folder_corpus(tmp_path, columns=columns, max_seconds=2.0, token_tags={"KC": "qu", "ES": "es"})
+    paths = {split: (str(tmp_path / f"{split}.m"), str(tmp_path / f"{split}.r")) for split in ("train", "dev", "test")}
+    write_manifests(corpus, paths)
+    rejects = [row for _, path in paths.values() for row in read_table(path, REJECTS)]
+    by_line = {row["row"]: row for row in rejects}
+    assert sorted(by_line) == list(range(3, 3 + len(BAD_ROWS)))  # line 1 is the header, line 2 a good row
+    for number, (line, reason) in enumerate(BAD_ROWS.items(), start=3):
+        assert re.fullmatch(reason, by_line[number]["reason"]), (line, by_line[number]["reason"])
+        assert (by_line[number]["utterance_id"] or "") == line.split("\t")[0]
+    kept = {split: read_table(path, MANIFEST) for split, (path, _) in paths.items()}
+    assert [row["utterance_id"] for row in kept["train"]] == ["good"]
+    assert kept["dev"] == [] and [row["row"] for row in read_table(paths["dev"][1], REJECTS)] == [2 + len(BAD_ROWS)]
+    assert kept["test"][0]["tokens"] == ["z", "z"] and kept["test"][0]["token_languages"] == ["qu", "es"]
+
+
+def test_a_line_that_ends_too_early_is_rejected(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav", "3", "4\td.wav\ty\tand\tmore")
+    reading = read_folder(folder_corpus(tmp_path, dev_share=0.0, test_share=0.0))
+    assert [row["utterance_id"] for row in reading.rows["train"]] == ["1", "4"]
+    rejects = [reject for rejects in reading.rejects.values() for reject in rejects]
+    assert sorted((row["row"], row["reason"]) for row in rejects) == [
+        (3, "empty transcript"),
+        (4, "no audio file named"),
+    ]
+
+
+def test_a_corpus_without_one_usable_row_says_why(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\tnone.wav\tx", "2\tnil.wav\ty", "3\ta.wav\t")
+    with pytest.raises(CorpusError, match="no usable utterance .2 x audio file not found; 1 x empty transcript"):
+        read_folder(folder_corpus(tmp_path))
+    write_corpus(tmp_path, "id\tpath\ttext")
+    (tmp_path / "metadata.tsv").write_text("")
+    with pytest.raises(CorpusError, match="columns.audio"):
+        read_folder(folder_corpus(tmp_path))
+
+
+def test_an_unlabelled_corpus_needs_no_transcripts(tmp_path):
+    write_corpus(tmp_path, "path", "a.wav", "b.wav", "c.wav")
+    columns = Columns(utterance_id=None, text=None)
+    reading = read_folder(folder_corpus(tmp_path, columns=columns, dev_share=0.0, test_share=0.0))
+    assert [(row["utterance_id"], row["text"]) for row in reading.rows["train"]] == [
+        ("a", None),
+        ("b", None),
+        ("c", None),
+    ]
+    assert reading.notes == []
+
+
+def test_sentences_that_train_shares_with_dev_and_test_are_noted_in_the_log(tmp_path, caplog):
+    lines = ["1\ta.wav\ttrain\tIma nishpa", "2\tb.wav\tdev\tima nishpa", "3\tc.wav\tdev\tmana", "4\td.wav\ttest\tari"]
+    write_corpus(tmp_path, "id\tpath\tsplit\ttext", *lines)
+    paths = {split: (str(tmp_path / f"{split}.m"), str(tmp_path / f"{split}.r")) for split in ("train", "dev", "test")}
+    with caplog.at_level(logging.WARNING):
+        write_manifests(folder_corpus(tmp_path, columns=SPLIT), paths)
+    assert [record.getMessage() for record in caplog.records] == ["dev: 1 of 2 sentences also occur in train"]
+
+
+def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):
+    lines = [
+        "1\ta.wav\ttrain\tx\tanna",
+        "2\tb.wav\ttrain\ty\tben",
+        "3\tc.wav\ttrain\tz\tanna",
+        "4\td.wav\ttrain\t\tanna",
+    ]
+    write_corpus(tmp_path, "id\tpath\tsplit\ttext\tspeaker", *lines)
+    manifest, rejects = tmp_path / "manifests/qu/train.parquet", tmp_path / "manifests/qu/train.rejects.parquet"
+    columns = Columns(split="split", speaker="speaker")
+    write_manifests(folder_corpus(tmp_path, columns=columns), {"train": (str(manifest), str(rejects))})
+    expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1}
+    assert describe([str(manifest)]) == [{**expected, "hours": pytest.approx(1.5 / 3600)}]
+
+
+@pytest.mark.skipif(not KICHWA.is_dir(), reason="the Kichwa recordings are not beside the checkout")
+def test_every_row_of_a_real_code_switched_corpus_is_accounted_for():
+    columns = Columns(
+        speaker="speaker", language="language", split="split", tokens="tokens", token_languages="token_languages"
+    )
+    tags = {"KC": "qu", "ES": "es", "MIXED": "mul", "LANG3": "und", "OTHER": "zxx"}
+    reading = read_folder(folder_corpus(KICHWA, columns=columns, token_tags=tags))
+    rows = [row for rows in reading.rows.values() for row in rows]
+    rejects = [reject for rejects in reading.rejects.values() for reject in rejects]
+    assert len(rows) + len(rejects) == 3528
+    used = Counter(tag for row in rows for tag in row["token_languages"] or [])
+    assert set(used) == set(tags.values()) and used["qu"] > used["es"] > 1000
+    assert all(len(row["tokens"]) == len(row["token_languages"]) for row in rows if row["token_languages"])
+    assert 3.4 < sum(row["duration_s"] for row in rows) / 3600 < 3.6
+    assert any("also occur in train" in note for note in reading.notes)

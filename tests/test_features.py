@@ -1,0 +1,166 @@
+"""The feature stage: audio is decoded once, exactly, and every clip is kept in order or rejected with a reason."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import resample_poly
+
+from headstart import features
+from headstart.features import CLIPS_A_BATCH, AudioStore, Clips, extract_features, load_audio, measure
+from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table
+
+
+def sine(hz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
+    return amplitude * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)
+
+
+def extract(folder: Path, manifest: str) -> tuple[Clips, list[dict]]:
+    paths = [str(folder / name) for name in ("out.arrow", "out.parquet", "out.rejects.parquet")]
+    extract_features(manifest, *paths)
+    return Clips.open(paths[1], paths[0]), read_table(paths[2], REJECTS)
+
+
+def test_stereo_at_another_rate_becomes_16_khz_mono(tmp_path):
+    left, right = sine(440, 1.0, 8000), sine(1000, 1.0, 8000, 0.3)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 8000, subtype="PCM_16")
+    decoded = load_audio(str(tmp_path / "a.wav"))
+    assert decoded.dtype == np.int16 and decoded.shape == (16000,)
+    expected = resample_poly((left + right) / 2, 2, 1) * 32767
+    inner = slice(400, -400)  # the two filters differ at the ends
+    assert np.abs(decoded[inner] - expected[inner]).max() < 0.005 * 32767
+
+
+def test_samples_at_16_khz_stay_as_they_are_and_a_part_can_be_cut_out(tmp_path):
+    samples = np.random.default_rng(0).integers(-30000, 30000, 16000).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", samples, 16000)
+    whole = load_audio(str(tmp_path / "a.flac"))
+    assert np.abs(whole.astype(int) - samples).max() <= 1  # full scale is 32768 in the file, 32767 in ours
+    assert np.array_equal(load_audio(str(tmp_path / "a.flac"), 0.25, 0.5), whole[4000:12000])
+
+
+def test_silent_and_broken_clips_are_rejected_and_the_others_keep_their_order(tmp_path, write_manifest):
+    tone = sine(300, 0.5, 16000)
+    manifest = write_manifest(tmp_path, [0.1 * tone, 0 * tone, 0.2 * tone, tone, 0.3 * tone, tone, 0.4 * tone])
+    truncated = tmp_path / "clip003.wav"
+    truncated.write_bytes(truncated.read_bytes()[:9000])
+    (tmp_path / "clip005.wav").write_bytes(b"RIFF no audio")
+    clips, rejects = extract(tmp_path, manifest)
+    assert [row["utterance_id"] for row in clips.rows] == ["clip000", "clip002", "clip004", "clip006"]
+    reasons = {row["utterance_id"]: row["reason"] for row in rejects}
+    assert list(reasons) == ["clip001", "clip003", "clip005"]
+    assert reasons["clip001"].startswith("silent: -100 dBFS")
+    assert reasons["clip003"].startswith("truncated: 0.28 s of 0.50 s")
+    assert reasons["clip005"].startswith("undecodable audio: ")
+    for index, share in enumerate((0.1, 0.2, 0.3, 0.4)):
+        assert np.abs(clips.audio(index)).max() == pytest.approx(share * 0.5 * 32767, rel=0.01)
+
+
+def test_a_flac_that_breaks_off_is_rejected(tmp_path, write_manifest):
+    manifest = write_manifest(tmp_path, [sine(300, 0.5, 16000)] * 2)
+    noise = np.random.default_rng(0).standard_normal(8000)
+    soundfile.write(tmp_path / "clip001.wav", 0.1 * noise, 16000, format="FLAC")
+    whole = (tmp_path / "clip001.wav").read_bytes()
+    (tmp_path / "clip001.wav").write_bytes(whole[: len(whole) // 2])
+    clips, rejects = extract(tmp_path, manifest)
+    assert len(clips) == 1 and rejects[0]["reason"].startswith("undecodable audio: ")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, write_manifest) -> tuple[Clips, list[np.ndarray]]:
+    """More clips than two record batches hold, and what soundfile decodes of each."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(1)
+    sounds = [0.1 * rng.standard_normal(rng.integers(300, 900)) for _ in range(2 * CLIPS_A_BATCH + 22)]
+    manifest = write_manifest(folder, sounds)
+    decoded = [load_audio(row["audio_path"]) for row in read_table(manifest, MANIFEST)]
+    return extract(folder, manifest)[0], decoded
+
+
+def test_the_store_returns_exactly_the_decoded_samples(many):
+    clips, decoded = many
+    assert len(clips) == len(decoded) == 150
+    for index in np.random.default_rng(0).permutation(len(decoded)):  # random access, over the record batches
+        assert np.array_equal(clips.audio(index), decoded[index])
+    assert clips.lengths == [len(samples) for samples in decoded]
+    assert clips.seconds == pytest.approx(sum(map(len, decoded)) / 16000)
+
+
+def test_the_store_is_read_only_and_not_a_copy(many):
+    samples = many[0].audio(70)
+    with pytest.raises(ValueError, match="read-only"):
+        samples[0] = 1
+    assert not samples.flags.owndata
+    assert many[0].audio(70).ctypes.data == samples.ctypes.data  # the same place of the mapped file each time
+
+
+def test_a_selection_and_a_sum_of_clips_keep_rows_and_audio_together(many):
+    clips, decoded = many
+    both = clips.take([140, 3]) + clips.take([64])
+    assert [row["utterance_id"] for row in both.rows] == ["clip140", "clip003", "clip064"]
+    for position, index in enumerate((140, 3, 64)):
+        assert np.array_equal(both.audio(position), decoded[index])
+    assert both.content != clips.take([3, 140, 64]).content  # the hash knows the order
+
+
+def test_files_of_two_different_runs_are_not_mixed(tmp_path, write_manifest, many):
+    extract(tmp_path, write_manifest(tmp_path, [sine(300, 0.1, 16000)] * 3))
+    other = tmp_path / "other"
+    other.mkdir()
+    extract(other, write_manifest(other, [sine(300, 0.1, 16000)] * 2))
+    with pytest.raises(ValueError, match="has 2 clips.*3"):
+        Clips.open(tmp_path / "out.parquet", other / "out.arrow")
+
+
+@pytest.mark.parametrize("amplitude", [0.5, 0.05])
+def test_the_loudness_of_a_sine_is_that_of_its_effective_value(amplitude):
+    samples = (sine(400, 1.0, 16000, amplitude) * 32767).astype(np.int16)
+    assert measure(samples)["loudness_dbfs"] == pytest.approx(20 * np.log10(amplitude / np.sqrt(2)), abs=0.02)
+
+
+def test_the_estimated_snr_grows_with_the_snr_and_speech_is_told_from_pauses():
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([sine(300, 0.6, 16000, 0.3), np.zeros(6400)] * 3)  # 60 % of it is sound
+    noise = rng.standard_normal(len(speech))
+    estimates, truths = [], (5, 15, 25, 35)
+    for snr_db in truths:
+        scaled = noise * np.sqrt(np.mean(speech[:9600] ** 2) / 10 ** (snr_db / 10))
+        facts = measure(((speech + scaled) * 32767 / 2).astype(np.int16))
+        estimates.append(facts["snr_db"])
+        if snr_db > 20:
+            assert facts["speech_ratio"] == pytest.approx(0.6, abs=0.05)
+    assert estimates == sorted(estimates)
+    assert estimates[1:] == pytest.approx(truths[1:], abs=3)
+
+
+def test_the_content_hash_changes_with_the_audio_and_only_with_it(tmp_path, write_manifest):
+    tone = sine(300, 0.1, 16000)
+    changed = tone.copy()
+    changed[800] += 0.01
+    rows = extract(tmp_path, write_manifest(tmp_path, [tone, tone, changed], ["a", "b", "a"]))[0].rows
+    assert rows[0]["content_hash"] == rows[1]["content_hash"] != rows[2]["content_hash"]
+
+
+def test_a_writer_that_dies_leaves_no_result(tmp_path, write_manifest, monkeypatch):
+    manifest = write_manifest(tmp_path, [sine(300, 0.05, 16000)] * (CLIPS_A_BATCH + 10))
+    before = {path.name for path in tmp_path.iterdir()}
+    decode, calls = features._decode, []
+
+    def dying(row):
+        calls.append(row)
+        if len(calls) == CLIPS_A_BATCH + 5:  # after a record batch has been written
+            raise KeyboardInterrupt
+        return decode(row)
+
+    monkeypatch.setattr(features, "_decode", dying)
+    with pytest.raises(KeyboardInterrupt):
+        extract(tmp_path, manifest)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_split_of_rejects_only_is_still_readable(tmp_path, write_manifest):
+    clips, rejects = extract(tmp_path, write_manifest(tmp_path, [np.zeros(4000)]))
+    assert len(clips) == 0 and len(rejects) == 1
+    assert len(AudioStore(tmp_path / "out.arrow")) == 0
+    assert read_table(tmp_path / "out.parquet", FEATURES) == []

@@ -1,0 +1,319 @@
+"""The encoder: faster or simpler code of ours gives transformers' results."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
+    HubertConfig,
+    HubertForCTC,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMForCTC,
+)
+
+from headstart import model
+from headstart.model import (
+    ctc_model,
+    encode,
+    frame_counts,
+    front_end,
+    initialise_filterbank,
+    load_config,
+    new_config,
+    normalised_audio,
+    samples_for,
+    save_encoder,
+    span_mask,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FRONT_ENDS = {
+    "wav2vec 2.0": ((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)),
+    "short": ((20, 16, 8), (10, 8, 4)),
+    "filterbank": ((400, 4), (160, 2)),
+    "no overlap": ((160, 2), (160, 2)),
+    "uneven": ((11, 5, 7), (4, 3, 2)),
+}
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+    "vocab_size": 12,
+    "pad_token_id": 0,
+}
+
+
+def config_of(front: str, bias: bool = True, **settings) -> Wav2Vec2Config:
+    kernels, strides = FRONT_ENDS[front]
+    dims = tuple(8 + 4 * i for i in range(len(kernels)))
+    large = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+    shape = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": dims, "conv_bias": bias}
+    return Wav2Vec2Config(**{**SHAPE, **large, **shape, **settings})
+
+
+def randomise(network: torch.nn.Module) -> None:
+    """Random values also where a new network has zeros or ones, so that nothing is compared to nothing."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim <= 1:
+                parameter += 0.2 * torch.randn_like(parameter)
+
+
+def clips_of(*lengths: int) -> list[torch.Tensor]:
+    rng = np.random.default_rng(0)
+    return [torch.from_numpy(rng.integers(-8000, 8000, length).astype(np.int16)) for length in lengths]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("front", FRONT_ENDS)
+def test_the_front_end_and_its_gradients_are_those_of_transformers(front, bias):
+    torch.manual_seed(0)
+    extractor = Wav2Vec2Model(config_of(front, bias)).feature_extractor
+    randomise(extractor)
+    for samples in (6000, 6001, 6079, 6159):
+        audio = torch.randn(2, samples)
+        results = []
+        for run in (lambda x: extractor(x).transpose(1, 2), lambda x: front_end(extractor, x)):
+            extractor.zero_grad()
+            features = run(audio)
+            features.square().sum().backward()
+            results.append((features.detach(), {n: p.grad.clone() for n, p in extractor.named_parameters()}))
+        (theirs, their_grads), (ours, our_grads) = results
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        for name, gradient in their_grads.items():
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(our_grads[name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+
+
+def test_a_group_norm_front_end_is_left_to_transformers():
+    torch.manual_seed(0)
+    config = config_of("short", bias=False, feat_extract_norm="group", do_stable_layer_norm=False)
+    extractor = Wav2Vec2Model(config).feature_extractor.eval()
+    audio = torch.randn(2, 7000)
+    assert torch.equal(front_end(extractor, audio), extractor(audio).transpose(1, 2))
+
+
+@pytest.mark.parametrize("front", FRONT_ENDS)
+def test_frames_are_counted_as_transformers_counts_them(front):
+    config = config_of(front)
+    network = Wav2Vec2Model(config)
+    samples = torch.randint(500, 50_000, (200,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(frame_counts(config, samples), network._get_feat_extract_output_lengths(samples))
+    made = front_end(network.feature_extractor, torch.zeros(1, int(samples[0]))).shape[1]
+    assert frame_counts(config, samples[:1]).item() == made
+
+
+@pytest.mark.parametrize("front", FRONT_ENDS)
+def test_the_fewest_samples_for_so_many_frames(front):
+    config = config_of(front)
+    for frames in (1, 2, 3, 31, 32, 500):
+        samples = samples_for(config, frames)
+        assert frame_counts(config, torch.tensor([samples - 1, samples])).tolist() == [frames - 1, frames]
+
+
+def test_a_clip_shorter_than_one_frame_has_none():
+    counts = frame_counts(config_of("wav2vec 2.0"), torch.tensor([0, 5, 100, 399, 400]))
+    assert counts.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_audio_is_normalised_as_the_feature_extractor_does():
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    clips = [*clips_of(3000, 5000), clips_of(4000)[0] // 4000]  # the last is very quiet
+    arrays = [clip.numpy().astype(np.float32) / 32768 for clip in clips]
+    theirs = extractor(arrays, sampling_rate=16000, padding=True, return_tensors="pt")
+    for given in (clips, [torch.from_numpy(array) for array in arrays]):
+        audio, samples = normalised_audio(given, 5000)
+        torch.testing.assert_close(audio, theirs["input_values"], rtol=1e-4, atol=1e-5)
+        assert samples.tolist() == theirs["attention_mask"].sum(1).tolist()
+
+
+FAMILY = {
+    "wav2vec 2.0": (Wav2Vec2ForCTC, Wav2Vec2Config, {}),
+    "wav2vec 2.0, base": (
+        Wav2Vec2ForCTC,
+        Wav2Vec2Config,
+        {"feat_extract_norm": "group", "do_stable_layer_norm": False},
+    ),
+    "HuBERT": (HubertForCTC, HubertConfig, {}),
+    "WavLM": (WavLMForCTC, WavLMConfig, {}),
+    "data2vec": (Data2VecAudioForCTC, Data2VecAudioConfig, {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}),
+}
+
+
+def family_config(kind: str):
+    _, config_class, settings = FAMILY[kind]
+    kernels, strides = FRONT_ENDS["short"]
+    front = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": (8, 12, 16), "conv_bias": True}
+    large = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+    return config_class(**{**SHAPE, **front, **large, **settings})
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_encoder_gives_the_logits_of_transformers(kind):
+    torch.manual_seed(0)
+    network = FAMILY[kind][0](family_config(kind)).eval()
+    randomise(network)
+    audio, samples = normalised_audio(clips_of(9000, 6500), 9000)
+    valid = torch.arange(9000)[None] < samples[:, None]
+    with torch.no_grad():
+        theirs = network(audio, attention_mask=valid.long()).logits
+        frames = frame_counts(network.config, samples)
+        context, _ = encode(network.base_model, front_end(network.base_model.feature_extractor, audio), frames)
+        ours = network.lm_head(context)
+    for row, count in enumerate(frames.tolist()):
+        torch.testing.assert_close(ours[row, :count], theirs[row, :count], rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_has_the_same_logits_alone_and_in_a_padded_batch():
+    torch.manual_seed(0)
+    network = Wav2Vec2ForCTC(config_of("filterbank")).eval()
+    randomise(network)
+    clips = clips_of(9000, 16_001, 5200)
+
+    def logits(batch: list[torch.Tensor], length: int) -> list[torch.Tensor]:
+        audio, samples = normalised_audio(batch, length)
+        frames = frame_counts(network.config, samples)
+        context, _ = encode(network.base_model, front_end(network.base_model.feature_extractor, audio), frames)
+        return [row[:count] for row, count in zip(network.lm_head(context), frames.tolist(), strict=True)]
+
+    with torch.no_grad():
+        together = logits(clips, 20_000)
+        for clip, batched in zip(clips, together, strict=True):
+            torch.testing.assert_close(batched, logits([clip], len(clip))[0], rtol=1e-4, atol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------- masks
+
+
+def spans_of(row: torch.Tensor) -> list[int]:
+    """Lengths of the runs of True."""
+    edges = torch.diff(torch.cat([torch.zeros(1), row.float(), torch.zeros(1)]))
+    return (torch.nonzero(edges < 0) - torch.nonzero(edges > 0)).flatten().tolist()
+
+
+def test_masks_cover_their_share_in_spans_within_each_row():
+    torch.manual_seed(0)
+    lengths = torch.randint(100, 500, (400,))
+    mask = span_mask(lengths, 512, share=0.65, span=10)
+    assert mask.shape == (400, 512) and mask.dtype == torch.bool
+    assert not (mask & (torch.arange(512)[None] >= lengths[:, None])).any()
+    # 0.065 of the frames start a span, drawn without replacement: a frame stays bare with probability 0.935^10.
+    covered = (mask.sum(1) / lengths).mean().item()
+    assert covered == pytest.approx(1 - 0.935**10, abs=0.01)
+    assert all(length >= 10 for row in mask for length in spans_of(row))
+
+
+def test_every_frame_is_masked_about_as_often_and_no_two_rows_alike():
+    torch.manual_seed(0)
+    mask = span_mask(torch.full((4000,), 60), 64, share=0.3, span=5).float()
+    inner = mask[:, 4:56].mean(0)
+    assert inner.min() > 0.85 * inner.mean() and inner.max() < 1.15 * inner.mean()
+    assert len(torch.unique(mask, dim=0)) > 3500
+
+
+def test_a_row_as_short_as_a_span_still_gets_one_and_no_share_means_no_mask():
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 2, 9, 10, 11, 12])
+    mask = span_mask(lengths, 16, share=0.65, span=10)
+    assert (mask.sum(1) >= 1).all() and (mask.sum(1) <= lengths).all()
+    assert not span_mask(lengths, 16, share=0.0, span=10).any()
+
+
+def test_a_mask_is_a_function_of_its_generator():
+    lengths = torch.full((3,), 100)
+    draws = [span_mask(lengths, 100, 0.5, 8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+# ------------------------------------------------------------------------------------ initial weights and files
+
+
+def test_a_new_front_end_starts_as_a_filterbank(tiny_model):
+    """A pure tone, at any phase, excites the bands at its frequency most, and mixtures do not depend on its phase."""
+    torch.manual_seed(0)
+    first, second = torch.nn.Conv1d(1, 160, 400, 160), torch.nn.Conv1d(160, 24, 4, 2)
+    initialise_filterbank(first, second)
+    spectra = np.abs(np.fft.rfft(first.weight[:, 0].detach().numpy(), 16_000))  # one bin a Hz: an independent view
+    centres = spectra[:40].argmax(1)
+    assert np.all(np.diff(centres) > 0) and centres[0] < 100 and centres[-1] > 7000
+    for hz in (250, 440, 1000, 2000, 3300, 6000):
+        outputs = []
+        for phase in (0.0, 0.8, 1.6, 2.9):
+            time = torch.arange(16_000) / 16_000
+            tone = torch.sin(2 * torch.pi * hz * time + phase)[None, None]
+            with torch.no_grad():
+                rectified = torch.relu(torch.nn.functional.conv1d(tone, first.weight, stride=160))
+                outputs.append(torch.nn.functional.conv1d(rectified, second.weight, stride=2))
+            bands = rectified.mean(2)[0].view(4, 40).sum(0).numpy()
+            loudest = int(bands.argmax())
+            assert abs(int(np.abs(centres - hz).argmin()) - loudest) <= 1
+        spread = torch.stack([output.mean(2) for output in outputs]).std(0).mean()
+        assert spread < 0.1 * outputs[0].mean(2).std()
+
+
+def test_a_new_encoder_uses_the_filterbank_and_spread_code_vectors(tiny_model, monkeypatch):
+    from transformers import Wav2Vec2ForPreTraining
+
+    seen = []
+    monkeypatch.setattr(model, "initialise_filterbank", lambda *layers: seen.append(layers))
+    network = Wav2Vec2ForPreTraining(new_config(tiny_model))
+    model.initialise(network)
+    assert len(seen) == 1
+    vectors = torch.nn.functional.normalize(network.quantizer.codevectors[0], dim=1)
+    similarity = vectors @ vectors.T
+    assert similarity.masked_fill(torch.eye(len(vectors), dtype=torch.bool), 0).mean().abs() < 0.2
+    model.initialise(Wav2Vec2ForPreTraining(config_of("wav2vec 2.0", codevector_dim=16, proj_codevector_dim=16)))
+    assert len(seen) == 1  # short first filters stay as they are
+
+
+def test_an_encoder_comes_back_as_it_was_saved(tiny_model, tmp_path):
+    torch.manual_seed(0)
+    network = Wav2Vec2Model(new_config(tiny_model)).eval()
+    randomise(network)
+    save_encoder(network, network.state_dict(), tmp_path)
+    again, report = Wav2Vec2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert {n: p.tolist() for n, p in again.state_dict().items()} == {
+        n: p.tolist() for n, p in network.state_dict().items()
+    }
+    audio = torch.randn(1, 8000)
+    with torch.no_grad():
+        assert torch.equal(again(audio).last_hidden_state, network(audio).last_hidden_state)
+    prepared = Wav2Vec2FeatureExtractor.from_pretrained(tmp_path)
+    assert prepared.do_normalize and prepared.return_attention_mask and prepared.sampling_rate == 16000
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing: no config.json"):
+        load_config(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_any_checkpoint_of_the_family_is_a_start(kind, tmp_path, tiny_model):
+    """Also one whose own output layer has another size, and which was trained without masks."""
+    torch.manual_seed(0)
+    network_class, _, _ = FAMILY[kind]
+    config = family_config(kind)
+    config.update({"mask_time_prob": 0.0, "mask_feature_prob": 0.0})
+    parent = network_class(config)
+    randomise(parent)
+    parent.save_pretrained(tmp_path)
+    network = ctc_model(tmp_path, tiny_model, {c: i for i, c in enumerate(["<pad>", "<unk>", "|", "a", "b"])}, 0.1)
+    assert network.lm_head.out_features == 5
+    old, new = parent.base_model.state_dict(), network.base_model.state_dict()
+    assert set(new) - set(old) <= {"masked_spec_embed"}
+    assert all(torch.equal(new[name], old[name]) for name in old)
+    audio, samples = normalised_audio(clips_of(9000), 9000)
+    features = front_end(network.base_model.feature_extractor, audio)
+    frames = frame_counts(network.config, samples)
+    context, _ = encode(network.base_model, features, frames, span_mask(frames, features.shape[1], 0.3, 3))
+    assert torch.isfinite(network.lm_head(context)).all()

@@ -1,0 +1,128 @@
+"""The smoke study, end to end through Snakemake: every stage, its files, and what runs again after an edit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def snakemake(folder: Path, *arguments: str, study: str = "study.yaml") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--configfile", str(folder / study), "--cores", "2", *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+
+
+def planned(folder: Path) -> dict[str, int]:
+    """Jobs that Snakemake would run now, by rule."""
+    run = snakemake(folder, "--dry-run", "--quiet", "all")
+    assert run.returncode == 0, run.stderr
+    run = snakemake(folder, "--dry-run")
+    lines = (run.stdout + run.stderr).split("Job stats:")
+    if len(lines) == 1:
+        assert "Nothing to be done" in run.stdout + run.stderr
+        return {}
+    counts = {}
+    for line in lines[1].splitlines()[3:]:
+        if not line.strip():
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    counts.pop("all", None)
+    counts.pop("total", None)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which the smoke study has run."""
+    folder = tmp_path_factory.mktemp("smoke")
+    shutil.copy(ROOT / "config/studies/smoke.yaml", folder / "study.yaml")
+    run = snakemake(folder)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-8000:]
+    return folder
+
+
+def edited(folder: Path, **changes) -> None:
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study.update(changes)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def test_every_run_has_a_model_a_curve_and_scores(finished):
+    runs = [(start, seed) for start in ("scratch", "mono") for seed in (1, 2)]
+    for start, seed in runs:
+        folder = finished / f"results/smoke/runs/{start}/en-es/1min/seed{seed}"
+        for name in ("model.safetensors", "config.json", "vocab.json", "recipe.json"):
+            assert (folder / name).stat().st_size > 0
+        curve = pq.read_table(folder / "curve.parquet").to_pydict()
+        assert curve["step"][-1] == 40
+        assert all(a < b for a, b in zip(curve["flops"], curve["flops"][1:], strict=False))
+        scores = finished / f"results/smoke/scores/{start}/en-es/1min/seed{seed}.parquet"
+        assert pq.read_metadata(scores).num_rows > 0
+
+
+def test_summary_holds_every_cell_with_intervals_and_every_contrast(finished):
+    summary = json.loads((finished / "results/smoke/summary.json").read_text())
+    assert {row["start"] for row in summary["cells"]} == {"scratch", "mono"}
+    for row in summary["cells"]:
+        assert row["wer_low"] <= row["wer"] <= row["wer_high"]
+        assert row["cer_low"] <= row["cer"] <= row["cer_high"]
+    assert [(row["treatment"], row["baseline"]) for row in summary["contrasts"]] == [("mono", "scratch")] * 2
+
+
+def test_report_is_one_page(finished):
+    page = (finished / "results/smoke/report.html").read_text()
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert "Smoke study" in page
+
+
+def test_nothing_to_do_a_second_time(finished):
+    assert planned(finished) == {}
+
+
+def test_only_what_reads_a_changed_key_runs_again(finished):
+    before = (finished / "study.yaml").read_text()
+    try:
+        edited(finished, report={"bootstrap_replicates": 100})
+        assert planned(finished) == {"summarise_study": 1, "write_report": 1}
+        (finished / "study.yaml").write_text(before)
+        edited(finished, text={"lowercase": False})
+        assert planned(finished) == {"finetune_run": 4, "score_run": 4, "summarise_study": 1, "write_report": 1}
+        (finished / "study.yaml").write_text(before)
+        edited(finished, seeds=[1, 2, 3])
+        assert planned(finished) == {
+            "draw_subset": 1,
+            "finetune_run": 2,
+            "score_run": 2,
+            "summarise_study": 1,
+            "write_report": 1,
+        }
+    finally:
+        (finished / "study.yaml").write_text(before)
+
+
+def test_the_exported_model_transcribes_like_the_score_file(finished):
+    """`transformers.pipeline` on a run's folder and a clip's audio gives the hypothesis that was scored."""
+    import transformers
+
+    from headstart.config import Text
+    from headstart.features import Clips
+    from headstart.text import normalise
+
+    folder = finished / "results/smoke/runs/mono/en-es/1min/seed1"
+    recogniser = transformers.pipeline("automatic-speech-recognition", model=str(folder))
+    features = finished / "data/features/smoke_en-es/test"
+    clips = Clips.open(f"{features}.parquet", f"{features}.arrow")
+    scores = pq.read_table(finished / "results/smoke/scores/mono/en-es/1min/seed1.parquet").to_pylist()
+    for i in range(3):
+        text = recogniser(clips.audio(i).astype("float32") / 32768)["text"]
+        assert normalise(text, Text(), clips.rows[i]["language"]) == scores[i]["hypothesis"]

@@ -1,4 +1,4 @@
-"""Reading corpora: every row of a table is used or rejected with a reason, and a corpus that cannot be read is named."""
+"""Reading corpora: every row is used or rejected with a reason, and a corpus that cannot be read is named."""
 
 import logging
 import re

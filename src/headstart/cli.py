@@ -1,4 +1,4 @@
-"""The `headstart` command: check a study file, and regenerate the documents that describe one."""
+"""The `headstart` command: check a study file, regenerate the documents that describe one, share a start."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def _parser() -> argparse.ArgumentParser:
     docs.add_argument("--folder", type=Path, default=Path("config"), help="where they go (default: %(default)s)")
     docs.add_argument("--check", action="store_true", help="write nothing; exit status 1 when they are out of date")
     docs.set_defaults(run=_docs)
+
+    ship = commands.add_parser(
+        "ship",
+        help="copy a start in half precision, small enough to share",
+        description="Copy a start's checkpoint folder, weights in float16, to where a study names it as a hub start.",
+    )
+    ship.add_argument("start", type=Path, metavar="START", help="folder of the start, results/STUDY/starts/NAME")
+    ship.add_argument("output", type=Path, metavar="FOLDER", help="folder to write, such as starts/NAME")
+    ship.set_defaults(run=_ship)
     return parser
 
 
@@ -72,6 +81,17 @@ def _docs(options: argparse.Namespace) -> int:
     for path in stale:
         print(f"{path} is out of date: run `make docs`", file=sys.stderr)
     return 1 if stale else 0
+
+
+def _ship(options: argparse.Namespace) -> int:
+    from headstart.model import ship
+
+    try:
+        ship(options.start, options.output)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def _count(number: int, thing: str) -> str:

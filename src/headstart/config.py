@@ -180,7 +180,7 @@ class Model(Settings):
     position_kernel: Count = Field(32, description="Kernel of the convolutional position embedding, in frames.")
     position_groups: Count = Field(16, description="Groups of the convolutional position embedding.")
     codebooks: Count = Field(2, description="Groups of the product quantiser.")
-    codebook_entries: Count = Field(64, description="Entries in each codebook.")
+    codebook_entries: Count = Field(128, description="Entries in each codebook.")
     codevector_size: Count = Field(128, description="Size of a quantised vector.")
     projection_size: Count = Field(128, description="Size in which context and quantised vectors are compared.")
 
@@ -244,7 +244,7 @@ class Pretrain(Optimisation):
     diversity_weight: float = Field(0.1, ge=0.0, description="Weight of the diversity loss (paper: 0.1).")
     freeze_front_end: bool = Field(
         True,
-        description="Keep the front-end as it is: the mel filters of a new encoder, or the parent's. wav2vec 2.0 trains "
+        description="Keep the front-end as it is: a new encoder's mel filters, or the parent's. wav2vec 2.0 trains "
         "it (false), which takes far more updates. A new encoder without mel filters always trains its front-end.",
     )
     freeze_quantiser: Share = Field(0.0, description="Share of updates, at first, that leave the quantiser as it is.")

@@ -97,3 +97,46 @@ def contrastive_loss(
 def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:
     """Share of the `codes` entries that are not used, (codes - perplexity) / codes, once for each masked frame."""
     return (codes - perplexity) / codes * frames
+
+
+@torch.no_grad()
+def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, rounds: int = 15) -> None:
+    """Let a new quantiser begin as k-means clusters of the features that it will see.
+
+    Each codebook clusters its share of the features' principal components (every G-th of the largest 64, scaled to
+    the square root of their deviation, so that the loudest do not decide alone). A cluster's logit is linear in the
+    features, nearest centre first, so k-means is a setting of the quantiser's own weights; they are scaled until the
+    nearest centre typically leads by 5, which Gumbel noise seldom overturns.
+
+    Random weights, as transformers draws them, give codes that are noise, and an encoder long stays at chance.
+
+    Args:
+        features_NC: normalised front-end features of N frames, N at least 20 times the entries of a codebook.
+    """
+    groups, entries = quantizer.num_groups, quantizer.num_vars
+    x = features_NC.double()
+    centred = x - x.mean(0)
+    variance, directions = torch.linalg.eigh(centred.T @ centred / len(x))
+    keep = min(64, x.shape[1])
+    axes_CP = (directions / variance.clamp(min=1e-8) ** 0.25).flip(1)[:, :keep]
+    weight, bias = [], []
+    for group in range(groups):
+        axes = axes_CP[:, group::groups]
+        z = centred @ axes
+        centres = z[torch.randperm(len(z), device=z.device)[:entries]]
+        for _ in range(rounds):
+            nearest = torch.cdist(z, centres).argmin(1)
+            counts = torch.bincount(nearest, minlength=entries)
+            sums = torch.zeros_like(centres).index_add_(0, nearest, z)
+            # A centre that lost all its frames starts again at a random one.
+            lost = z[torch.randint(len(z), (entries,), device=z.device)]
+            centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), lost)
+        logits = 2 * z @ centres.T - (centres**2).sum(1)
+        best, second = logits.topk(2, dim=1).values.T
+        scale = 5 / (best - second).median()
+        rows = 2 * scale * centres @ axes.T
+        weight.append(rows)
+        bias.append(-scale * (centres**2).sum(1) - rows @ x.mean(0))
+    quantizer.weight_proj.weight.copy_(torch.cat(weight))
+    quantizer.weight_proj.bias.copy_(torch.cat(bias))
+    torch.nn.init.normal_(quantizer.codevectors)

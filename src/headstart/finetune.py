@@ -30,7 +30,6 @@ from headstart.model import (
     save_ctc,
     span_mask,
 )
-from headstart.pretrain import finish
 from headstart.text import BLANK, build_vocabulary, normalise
 from headstart.text import encode as encode_text
 from headstart.training import Batch
@@ -232,8 +231,8 @@ def finetune_run(
     result = training.train(
         objective, objective.batches, options, stage="finetune", recipe=recipe, seed=seed, state_dir=Path(state)
     )
-    finish(recipe, result, Path(output))
     save_ctc(network, result.weights, vocabulary, Path(output))
+    training.finish(recipe, result, Path(output), Path(state))
 
 
 def _cumulative(values: list[int]) -> Iterator[int]:

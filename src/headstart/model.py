@@ -6,6 +6,7 @@ Shape suffixes: B utterances, S samples, T frames, C channels, M masked frames.
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoConfig, Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.models.auto import AutoModelForCTC
+from transformers.utils import logging as transformers_logging
 
 from headstart.config import Model
+from headstart.features import SAMPLE_RATE
 from headstart.files import write_json, written_whole
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
 
-SAMPLE_RATE = 16_000
+# Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
 SHORTEST_FILTER = 200  # samples (12.5 ms): a shorter first convolution cannot tell low frequencies apart
 FRAMES_QUANTUM = 32  # batches are padded to multiples of so many frames: every new shape costs time
 
@@ -59,10 +65,6 @@ def initialise(network: Any) -> None:
     """What a new wav2vec 2.0 network starts with instead of transformers' initial values."""
     if begins_as_filterbank(network):
         initialise_filterbank(*(layer.conv for layer in network.base_model.feature_extractor.conv_layers[:2]))
-    if hasattr(network, "quantizer"):
-        # transformers draws code vectors from [0, 1), all nearly parallel, and an encoder spends thousands of updates
-        # at chance before they part. Centred, they differ from the start.
-        torch.nn.init.normal_(network.quantizer.codevectors)
 
 
 @torch.no_grad()
@@ -161,6 +163,22 @@ def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -
     ).save_pretrained(folder)
     with written_whole(folder / "model.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary, metadata={"format": "pt"})
+
+
+def ship(start: Path, output: Path) -> None:
+    """Copy a pre-trained start with float16 weights; raises `FileNotFoundError` when it is not a finished start."""
+    from safetensors.torch import load_file, save_file
+
+    load_config(start)
+    if not (start / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{start}: no model.safetensors; the start has not been trained to its end")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "preprocessor_config.json", "recipe.json", "curve.parquet"):
+        if (start / name).is_file():
+            shutil.copyfile(start / name, output / name)
+    weights = {name: weight.half() for name, weight in load_file(start / "model.safetensors").items()}
+    with written_whole(output / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
 
 
 # ---------------------------------------------------------------------------------------------- forward pass

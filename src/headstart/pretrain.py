@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from headstart import contrastive, training
 from headstart.batching import endless_batches
 from headstart.config import Model, Pretrain
 from headstart.features import SAMPLE_RATE, Clips
-from headstart.files import read_json, write_json
+from headstart.files import read_json
 from headstart.model import (
     FRAMES_QUANTUM,
     begins_as_filterbank,
@@ -126,6 +125,19 @@ class ContrastiveObjective:
         return names
 
 
+@torch.no_grad()
+def sample_features(network: Wav2Vec2ForPreTraining, clips: Clips, seed: int) -> torch.Tensor:
+    """Normalised front-end features (N, C) of 200 frames for each entry of a codebook, or of all clips if fewer."""
+    wanted, rows = 200 * network.config.num_codevectors_per_group, []
+    for i in np.random.default_rng(seed).permutation(len(clips)):
+        audio = torch.from_numpy(clips.audio(i).copy())
+        features_BTC = front_end(network.wav2vec2.feature_extractor, normalised_audio([audio], len(audio))[0])
+        rows.append(network.wav2vec2.feature_projection.layer_norm(features_BTC)[0])
+        if sum(map(len, rows)) >= wanted:
+            break
+    return torch.cat(rows)
+
+
 def pretrain_start(
     corpora: list[dict[str, Any]],
     settings: dict[str, Any],
@@ -158,7 +170,7 @@ def pretrain_start(
     torch.manual_seed(seed)
     if parent:
         config = load_config(parent)
-        config.update({**dropouts(options.dropout), "attn_implementation": "eager"})
+        config.update(dropouts(options.dropout))
         network = Wav2Vec2ForPreTraining.from_pretrained(
             parent, config=config, local_files_only=True, dtype=torch.float32
         )
@@ -167,7 +179,7 @@ def pretrain_start(
         config.update(dropouts(options.dropout))
         network = Wav2Vec2ForPreTraining(config)
         initialise(network)
-    network.set_attn_implementation("eager")
+        contrastive.initialise_quantiser(network.quantizer, sample_features(network, clips, seed))
 
     frozen = options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
     objective = ContrastiveObjective(network, clips, options, frozen, seed)
@@ -191,15 +203,5 @@ def pretrain_start(
     result = training.train(
         objective, objective.batches, options, stage="pretrain", recipe=recipe, seed=seed, state_dir=Path(state)
     )
-    finish(recipe, result, Path(output))
     save_encoder(network, result.weights, Path(output))
-
-
-def finish(recipe: dict[str, Any], result: training.Result, output: Path) -> None:
-    """Write what a training stage writes besides its model: the learning curve and the recipe."""
-    versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
-    training.write_curve(output / "curve.parquet", result.curve)
-    write_json(
-        output / "recipe.json",
-        {**recipe, "versions": versions, "machine": result.machine, "wall_s": round(result.seconds, 1)},
-    )
+    training.finish(recipe, result, Path(output), Path(state))

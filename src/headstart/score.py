@@ -16,7 +16,7 @@ from headstart.config import Text
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
-from headstart.finetune import references
+from headstart.finetune import DataError, references
 from headstart.manifests import write_table
 from headstart.text import normalise
 
@@ -47,12 +47,17 @@ def score_run(run: str, features: str, audio: str, text: dict[str, Any], output:
     """Transcribe a test split with a fine-tuned run and write `output`, one row an utterance.
 
     References that are empty after normalisation cannot be scored: they are left out and counted in the log.
+
+    Raises:
+        DataError: no utterance can be scored.
     """
     torch.set_num_threads(threads)
     settings, clips = Text(**text), Clips.open(features, audio)
     scored = [i for i, reference in enumerate(references(clips, settings)) if reference]
     if len(scored) < len(clips):
         log.warning("%d utterances have no reference after normalisation and are left out", len(clips) - len(scored))
+    if not scored:
+        raise DataError(f"{features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
     network = AutoModelForCTC.from_pretrained(run, local_files_only=True, dtype=torch.float32).eval()
     vocabulary = read_json(Path(run) / "vocab.json")

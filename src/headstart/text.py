@@ -50,7 +50,7 @@ def encode(text: str, vocabulary: dict[str, int]) -> list[int]:
 def decode(indices: Iterable[int], vocabulary: dict[str, int]) -> str:
     """Text of a CTC path: repeats merged, blanks dropped, word boundaries to spaces.
 
-    The same text as transformers' `Wav2Vec2CTCTokenizer.decode`, so that a run scores as its exported model transcribes.
+    The same text as transformers' `Wav2Vec2CTCTokenizer.decode`: a run scores as its exported model transcribes.
     """
     characters = {index: c for c, index in vocabulary.items()}
     text, previous = [], None

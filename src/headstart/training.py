@@ -12,9 +12,11 @@ import logging
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +28,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.config import Optimisation
-from headstart.files import fingerprint, written_whole
+from headstart.files import fingerprint, write_json, written_whole
 from headstart.logs import HeadstartError
 
 log = logging.getLogger(__name__)
@@ -204,6 +206,9 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = precision or (torch.bfloat16 if bfloat16_is_fast() else torch.float32)
     network = objective.network.to(device).train()
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
+        network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype)
     recipe_hash = fingerprint(recipe)
     state_file = state_dir / "state.safetensors"
@@ -232,7 +237,8 @@ def train(
                 loss, metrics = objective.loss(batch, update)
                 loss.backward()
             flops_of[key] = counter.get_total_flops()
-        norm = weights.step(learning_rate(update, settings)) if math.isfinite(float(loss)) else math.nan
+        loss = loss.detach()
+        norm = weights.step(learning_rate(update, settings)) if math.isfinite(loss.item()) else math.nan
         if not math.isfinite(norm):
             raise TrainingError(
                 f"{stage}: the loss or its gradient is not finite at update {update} of {settings.updates}; "
@@ -243,7 +249,7 @@ def train(
         progress["hours"] += batch.seconds / 3600
         progress["flops"] += flops_of[key]
         sums = progress["sums"]  # since the last row of the learning curve
-        for name, value in {"train_loss": float(loss), **metrics, "gradient_norm": norm, "updates": 1}.items():
+        for name, value in {"train_loss": loss.item(), **metrics, "gradient_norm": norm, "updates": 1}.items():
             sums[name] = sums.get(name, 0.0) + value
         now = time.monotonic()
         last = update == settings.updates
@@ -314,3 +320,12 @@ def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     columns = {n: pa.array([row.get(n) for row in curve], pa.int64() if n == "step" else pa.float64()) for n in names}
     with written_whole(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
+
+
+def finish(recipe: dict[str, Any], result: Result, output: Path, state_dir: Path) -> None:
+    """What ends a training stage once its model is written: the learning curve, the recipe, and no more state."""
+    versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    write_curve(output / "curve.parquet", result.curve)
+    facts = {"versions": versions, "machine": result.machine, "wall_s": round(result.seconds, 1)}
+    write_json(output / "recipe.json", {**recipe, **facts})
+    shutil.rmtree(state_dir, ignore_errors=True)

@@ -1,0 +1,231 @@
+"""From a pre-trained start to transcripts and scores, on half a minute of speech, by the calls of the workflow."""
+
+import json
+import logging
+from pathlib import Path
+
+import jiwer
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCTC, Wav2Vec2ForPreTraining, pipeline
+
+from headstart.config import Finetune, Model, Pretrain, Text
+from headstart.ctc import transcribe
+from headstart.features import Clips
+from headstart.files import read_json
+from headstart.finetune import DataError, finetune_run
+from headstart.manifests import FEATURES, read_table, write_table
+from headstart.pretrain import pretrain_start
+from headstart.score import COUNTS, SCORES, error_counts, score_run
+from headstart.subsets import BudgetError, draw_subset
+from headstart.text import normalise
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODEL = Model(
+    hidden_size=64,
+    layers=2,
+    heads=2,
+    intermediate_size=128,
+    conv_dim=(64, 64),
+    position_kernel=8,
+    position_groups=4,
+    codebook_entries=16,
+    codevector_size=32,
+    projection_size=32,
+).model_dump()
+QUICK = Finetune(updates=4, batch_seconds=10.0, log_every=2, dev_minutes=1.0).model_dump()
+TEXT = Text().model_dump()
+
+
+def pretrain(folder: Path, english: dict, parent: str | None = None, hours: float = 0.005, **settings) -> str:
+    options = Pretrain(updates=4, batch_seconds=10.0, crop_seconds=2.0, log_every=2, **settings)
+    corpora = [{"name": "en", **english["train"], "hours": hours}]
+    pretrain_start(
+        corpora, options.model_dump(), MODEL, parent, seed=5, output=str(folder), state=str(folder / "state"), threads=1
+    )
+    return str(folder)
+
+
+def finetune(folder: Path, english: dict, subset: str, start: str | None, settings: dict = QUICK, **paths) -> str:
+    splits = {"train": english["train"], "dev": english["dev"], **paths}
+    options = {"settings": settings, "text": TEXT, "model": MODEL, "start": start, "seed": 1, "threads": 1}
+    finetune_run(**splits, subset=subset, **options, output=str(folder), state=str(folder / "state"))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def subset(english, tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("subset") / "20s.parquet")
+    draw_subset(english["train"]["features"], "20s", 1, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(english, tmp_path_factory, one_thread) -> str:
+    """A pre-trained start whose front-end was trained too, so that it differs from any new one."""
+    return pretrain(tmp_path_factory.mktemp("ssl"), english, freeze_front_end=False)
+
+
+@pytest.fixture(scope="module")
+def overfitted(english, tmp_path_factory, one_thread) -> tuple[str, Clips]:
+    """A run that has learnt 12 s of speech by heart, and that speech."""
+    folder = tmp_path_factory.mktemp("overfitted")
+    draw_subset(english["train"]["features"], "12s", 1, str(folder / "12s.parquet"))
+    quick = {"updates": 300, "batch_seconds": 6.0, "learning_rate": 4e-3, "hold": 0.6, "log_every": 300}
+    undisturbed = {"dropout": 0.0, "mask_time_share": 0.0, "mask_feature_share": 0.0}
+    settings = Finetune(**quick, **undisturbed).model_dump()
+    run = finetune(folder, english, str(folder / "12s.parquet"), None, settings)
+    return run, Clips.open(**english["train"]).take(pq.read_table(folder / "12s.parquet")["index"].to_pylist())
+
+
+def test_a_start_is_a_checkpoint_with_its_curve_and_its_recipe(start, english):
+    curve = pq.read_table(Path(start) / "curve.parquet")
+    columns = {"step", "audio_hours_seen", "wall_s", "flops", "train_loss", "perplexity", "accuracy", "gradient_norm"}
+    assert columns <= set(curve.column_names) and curve["step"].to_pylist() == [2, 4]
+    recipe = read_json(Path(start) / "recipe.json")
+    assert {"stage", "version", "settings", "model", "parent", "seed", "data", "versions", "machine"} <= set(recipe)
+    assert (recipe["stage"], recipe["seed"], recipe["parent"]) == ("pretrain", 5, None)
+    assert 18 <= recipe["data"]["seconds"] < 24 and recipe["data"]["content"]
+    assert recipe["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+    network, report = Wav2Vec2ForPreTraining.from_pretrained(start, output_loading_info=True)
+    assert not any(report.values())
+    assert recipe["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_pretraining_goes_on_from_a_parent(start, english, tmp_path):
+    child = pretrain(tmp_path, english, parent=start, learning_rate=1e-9)
+    old, new = (load_file(Path(folder) / "model.safetensors") for folder in (start, child))
+    assert all(torch.allclose(new[name], old[name], atol=1e-6) for name in old)  # at such a rate nothing moves
+    recipe = read_json(tmp_path / "recipe.json")
+    assert recipe["model"] is None and recipe["parent"] == read_json(Path(start) / "recipe.json")
+
+
+def test_more_hours_than_a_corpus_has_are_refused_by_name(english, tmp_path):
+    with pytest.raises(BudgetError, match="corpus 'en' of a start: 60.0 min"):
+        pretrain(tmp_path, english, hours=1.0)
+
+
+def test_a_run_starts_from_the_encoder_of_its_start_with_a_new_head(start, english, subset, tmp_path):
+    run = finetune(tmp_path, english, subset, start)
+    parent, weights = load_file(Path(start) / "model.safetensors"), load_file(Path(run) / "model.safetensors")
+    front = [name for name in weights if ".feature_extractor." in name]
+    assert len(front) >= 8 and all(torch.equal(weights[name], parent[name]) for name in front)  # kept as it was
+    layer = "wav2vec2.encoder.layers.0.attention.q_proj.weight"
+    moved = (weights[layer] - parent[layer]).abs().max().item()
+    assert 0 < moved < 0.01 < parent[layer].abs().max().item()  # loaded, then trained for four updates
+    vocabulary = read_json(Path(run) / "vocab.json")
+    assert weights["lm_head.weight"].shape == (len(vocabulary), 64) and "lm_head.weight" not in parent
+    assert not any("quantizer" in name or "project" in name.split(".")[0] for name in weights)
+
+    recipe = read_json(Path(run) / "recipe.json")
+    assert {"stage", "version", "settings", "text", "model", "start", "seed", "data", "versions"} <= set(recipe)
+    assert recipe["start"] == read_json(Path(start) / "recipe.json") and recipe["model"] is None
+    assert recipe["settings"] == json.loads(json.dumps(QUICK))
+    curve = pq.read_table(Path(run) / "curve.parquet")
+    columns = {"step", "audio_hours_seen", "wall_s", "flops", "train_loss", "dev_wer", "dev_cer"}
+    assert columns <= set(curve.column_names) and curve["step"].to_pylist() == [2, 4]
+    files = {"config.json", "model.safetensors", "vocab.json", "tokenizer_config.json", "preprocessor_config.json"}
+    assert files <= {path.name for path in Path(run).iterdir()}
+
+
+def test_a_run_from_scratch_draws_its_weights_from_the_seed(start, english, subset, tmp_path):
+    run = finetune(tmp_path / "a", english, subset, None)
+    again = finetune(tmp_path / "b", english, subset, None)
+    weights, same, parent = (load_file(Path(folder) / "model.safetensors") for folder in (run, again, start))
+    assert all(torch.equal(same[name], value) for name, value in weights.items())
+    layer = "wav2vec2.encoder.layers.0.attention.q_proj.weight"
+    assert (weights[layer] - parent[layer]).abs().max() > 0.01
+    assert read_json(Path(run) / "recipe.json")["start"] is None
+
+
+def test_the_transformers_pipeline_writes_what_we_write_and_it_has_learnt(overfitted):
+    run, clips = overfitted
+    network = AutoModelForCTC.from_pretrained(run).eval()
+    ours = transcribe(network, clips, read_json(Path(run) / "vocab.json"))
+    assert jiwer.cer([row["text"].lower() for row in clips.rows], ours) < 0.25
+    recogniser = pipeline("automatic-speech-recognition", model=run, device="cpu")
+    for index, text in enumerate(ours):
+        array = clips.audio(index).astype("float32") / 32768
+        assert recogniser({"raw": array, "sampling_rate": 16_000})["text"] == text
+
+
+def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitted, english, tmp_path):
+    score_run(overfitted[0], **english["test"], text=TEXT, output=str(tmp_path / "scores.parquet"), threads=1)
+    rows = read_table(tmp_path / "scores.parquet", SCORES)
+    facts = read_table(english["test"]["features"], FEATURES)
+    for key in ("utterance_id", "speaker", "language", "duration_s"):
+        assert [row[key] for row in rows] == [row[key] for row in facts]
+    references = [normalise(row["text"], Text(), row["language"]) for row in facts]
+    hypotheses = [row["hypothesis"] for row in rows]
+    assert [row["reference"] for row in rows] == references and any(hypotheses)
+    for unit, rate in (("word", jiwer.wer), ("char", jiwer.cer)):
+        hits, substitutions, deletions, insertions = (sum(row[f"{unit}_{c}"] for row in rows) for c in COUNTS)
+        errors = substitutions + deletions + insertions
+        assert errors / (hits + substitutions + deletions) == pytest.approx(rate(references, hypotheses))
+        assert min(hits, substitutions, deletions) > 0 or unit == "word"
+
+
+def test_error_counts_tell_the_kinds_of_errors_apart():
+    found = error_counts("the old boat sank", "the cold boat sank now")
+    assert [found[f"word_{count}"] for count in COUNTS] == [3, 1, 0, 1]
+    assert [found[f"char_{count}"] for count in COUNTS] == [17, 0, 0, 5]  # "c", and " now"
+    nothing = error_counts("old boat", "")
+    assert [nothing[f"word_{count}"] for count in COUNTS] == [0, 0, 2, 0]
+    assert [nothing[f"char_{count}"] for count in COUNTS] == [0, 0, 8, 0]
+
+
+def relabelled(split: dict[str, str], folder: Path, **texts: str) -> dict[str, str]:
+    """A copy of a split where the clip at place `i<number>` has another transcript."""
+    rows = read_table(split["features"], FEATURES)
+    for place, text in texts.items():
+        rows[int(place.removeprefix("i"))]["text"] = text
+    folder.mkdir()
+    write_table(folder / "features.parquet", rows, FEATURES)
+    return {"features": str(folder / "features.parquet"), "audio": split["audio"]}
+
+
+def test_what_cannot_be_learnt_from_is_left_out_and_counted(english, subset, tmp_path, caplog):
+    first, second = pq.read_table(subset)["index"].to_pylist()[:2]
+    train = relabelled(english["train"], tmp_path / "train", **{f"i{first}": "la " * 400, f"i{second}": "?!"})
+    dev = relabelled(english["dev"], tmp_path / "dev", i0="žena şa")
+    with caplog.at_level(logging.WARNING):
+        run = finetune(tmp_path / "run", english, subset, None, train=train, dev=dev)
+    data = read_json(Path(run) / "recipe.json")["data"]
+    reasons = {reject["utterance_id"]: reject["reason"] for reject in data["rejected"]}
+    rows = read_table(train["features"], FEATURES)
+    frames = (rows[first]["num_samples"] - 400) // 160 + 1
+    frames = (frames - 4) // 2 + 1
+    assert reasons == {
+        rows[first]["utterance_id"]: f"transcript longer than its frames allow: needs 1199, the clip has {frames}",
+        rows[second]["utterance_id"]: "empty transcript after normalisation",
+    }
+    assert data["train_utterances"] == len(pq.read_table(subset)) - 2
+    unseen = set("".join(row["text"] for row in read_table(dev["features"], FEATURES)))
+    unseen -= set("".join(rows[i]["text"] for i in pq.read_table(subset)["index"].to_pylist()))
+    assert set("şž") <= set(data["unseen_characters"]) == unseen - {" "}
+    assert any("ş ž" in record.getMessage() for record in caplog.records)
+
+
+def test_nothing_to_learn_from_is_an_error(english, subset, tmp_path):
+    count = len(read_table(english["train"]["features"], FEATURES))
+    train = relabelled(english["train"], tmp_path / "train", **{f"i{i}": "..." for i in range(count)})
+    with pytest.raises(DataError, match="no training utterance can be used"):
+        finetune(tmp_path / "run", english, subset, None, train=train)
+
+
+def test_a_reference_that_is_empty_is_not_scored(overfitted, english, tmp_path, caplog):
+    test = relabelled(english["test"], tmp_path / "test", i0="—")
+    with caplog.at_level(logging.WARNING):
+        score_run(overfitted[0], **test, text=TEXT, output=str(tmp_path / "scores.parquet"), threads=1)
+    rows = read_table(tmp_path / "scores.parquet", SCORES)
+    assert len(rows) == len(read_table(test["features"], FEATURES)) - 1
+    assert any("1 utterances have no reference" in record.getMessage() for record in caplog.records)
+    count = len(rows) + 1
+    silent = relabelled(english["test"], tmp_path / "silent", **{f"i{i}": "..." for i in range(count)})
+    with pytest.raises(DataError, match="no utterance can be scored"):
+        score_run(overfitted[0], **silent, text=TEXT, output=str(tmp_path / "none.parquet"), threads=1)
+    assert not (tmp_path / "none.parquet").exists()

@@ -1,0 +1,261 @@
+"""The training loop: the schedule, and a run that is killed and resumed ends exactly as one that was not."""
+
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import Wav2Vec2ForPreTraining
+
+from headstart import training
+from headstart.config import Finetune, Pretrain, Text
+from headstart.finetune import CtcObjective
+from headstart.model import ctc_model, initialise, new_config
+from headstart.pretrain import ContrastiveObjective
+from headstart.text import build_vocabulary
+from headstart.training import Batch, TrainingError, learning_rate, write_curve
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+UPDATES, KILLED_AT = 8, 6
+LOOP = {"updates": UPDATES, "batch_seconds": 4.0, "log_every": 3, "warmup": 0.25, "dropout": 0.1}
+
+
+def contrastive(tiny_model, clips, frozen: bool = False, **settings) -> ContrastiveObjective:
+    torch.manual_seed(7)
+    options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, "mask_length": 4, **settings})
+    config = new_config(tiny_model)
+    config.update({"hidden_dropout": 0.1, "activation_dropout": 0.1})
+    network = Wav2Vec2ForPreTraining(config)
+    initialise(network)
+    return ContrastiveObjective(network, clips, options, frozen, seed=3)
+
+
+def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:
+    torch.manual_seed(7)
+    options = Finetune(**{**LOOP, "freeze_encoder": 0.25, **settings})
+    vocabulary = build_vocabulary(["abcd"])
+    network = ctc_model(None, tiny_model, vocabulary, options.dropout)
+    return CtcObjective(network, vocabulary, clips, clips.take([0, 5]), Text(), options, frozen, seed=3)
+
+
+def run(objective, state_dir, precision=torch.float32, recipe=None) -> training.Result:
+    return training.train(
+        objective,
+        objective.batches,
+        objective.settings,
+        stage="testing",
+        recipe=recipe or {"recipe": 1},
+        seed=3,
+        state_dir=state_dir,
+        precision=precision,
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(objective, update: int) -> None:
+    """Make the objective raise at this update, as a walltime limit might."""
+    loss = objective.loss
+
+    def dying(batch: Batch, number: int):
+        if number == update:
+            raise Killed
+        return loss(batch, number)
+
+    objective.loss = dying
+
+
+def counted(objective) -> list[int]:
+    """The updates that the objective is asked for, as they come."""
+    loss, updates = objective.loss, []
+
+    def counting(batch: Batch, number: int):
+        updates.append(number)
+        return loss(batch, number)
+
+    objective.loss = counting
+    return updates
+
+
+def test_the_learning_rate_rises_holds_and_falls_to_its_last_value():
+    settings = Finetune(updates=1000, learning_rate=2e-3, warmup=0.1, hold=0.4, decay_to=0.05)
+    rates = [learning_rate(update, settings) for update in range(1, 1001)]
+    assert rates[0] == pytest.approx(2e-3 / 100) and rates[49] == pytest.approx(1e-3)
+    assert rates[99:500] == [2e-3] * 401
+    assert rates[749] == pytest.approx(2e-3 * 0.05**0.5)  # halfway down an exponential
+    assert rates[999] == pytest.approx(2e-3 * 0.05)
+    assert all(a < b for a, b in zip(rates[:99], rates[1:100], strict=True))
+    assert all(a > b for a, b in zip(rates[499:-1], rates[500:], strict=True))
+
+
+@pytest.mark.parametrize(("warmup", "hold"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5)])
+def test_the_schedule_may_lack_any_of_its_parts(warmup, hold):
+    settings = Pretrain(updates=10, learning_rate=1.0, warmup=warmup, hold=hold, decay_to=0.1)
+    rates = [learning_rate(update, settings) for update in range(1, 11)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[-1] == pytest.approx(1.0 if warmup + hold == 1 else 0.1)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", [contrastive, ctc])
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precision, tiny_model, noise_clips, tmp_path):
+    whole = run(make(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", precision)
+
+    first = make(tiny_model, noise_clips, save_minutes=1e-9)
+    killed_at(first, KILLED_AT)
+    with pytest.raises(Killed):
+        run(first, tmp_path / "b", precision)
+    second = make(tiny_model, noise_clips, save_minutes=1e9)
+    updates = counted(second)
+    resumed = run(second, tmp_path / "b", precision)
+
+    assert updates == list(range(KILLED_AT, UPDATES + 1))  # it continued, and lost one update only
+    assert resumed.weights.keys() == whole.weights.keys()
+    different = [name for name, value in whole.weights.items() if not torch.equal(resumed.weights[name], value)]
+    assert different == []
+    assert all(value.dtype == torch.float32 for value in whole.weights.values())
+    assert [row["step"] for row in whole.curve] == [3, 6, 8]
+    for key in whole.curve[0].keys() - {"wall_s", "flops"}:
+        assert [row[key] for row in resumed.curve] == [row[key] for row in whole.curve], key
+    wall = [row["wall_s"] for row in resumed.curve]
+    assert wall == sorted(wall)
+
+
+def test_another_recipe_starts_afresh_and_the_same_one_does_not(tiny_model, noise_clips, tmp_path):
+    first = ctc(tiny_model, noise_clips, save_minutes=1e-9)
+    killed_at(first, KILLED_AT)
+    with pytest.raises(Killed):
+        run(first, tmp_path, recipe={"learning_rate": 1, "seed": 2})
+    for recipe, start in (({"learning_rate": 2, "seed": 1}, 1), ({"seed": 2, "learning_rate": 1}, KILLED_AT)):
+        objective = ctc(tiny_model, noise_clips, save_minutes=1e9)
+        updates = counted(objective)
+        run(objective, tmp_path, recipe=recipe)
+        assert updates[0] == start
+
+
+def test_a_kill_while_saving_leaves_the_older_state(tiny_model, noise_clips, tmp_path, monkeypatch):
+    real, calls = training.save_file, []
+
+    def dying(tensors, path, **options):
+        calls.append(path)
+        real(tensors, path, **options)
+        if len(calls) == 3:
+            raise Killed  # after the bytes are written, before the file has its name
+
+    monkeypatch.setattr(training, "save_file", dying)
+    with pytest.raises(Killed):
+        run(ctc(tiny_model, noise_clips, save_minutes=1e-9), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as state:
+        assert '"update": 2' in state.metadata()["progress"]
+
+
+def test_the_same_run_twice_gives_the_same_bits(tiny_model, noise_clips, tmp_path):
+    objectives = [contrastive(tiny_model, noise_clips, updates=3) for _ in range(2)]
+    results = [run(objective, tmp_path / str(i)) for i, objective in enumerate(objectives)]
+    assert all(torch.equal(results[0].weights[name], value) for name, value in results[1].weights.items())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_stage_and_update(what, tiny_model, noise_clips, tmp_path):
+    objective = ctc(tiny_model, noise_clips)
+    loss = objective.loss
+
+    def exploding(batch: Batch, update: int):
+        value, metrics = loss(batch, update)
+        if update < 4:
+            return value, metrics
+        if what == "loss":
+            return value * float("nan"), metrics
+        return value + (objective.network.lm_head.weight * 0).sqrt().sum(), metrics  # finite, its gradient is not
+
+    objective.loss = exploding
+    with pytest.raises(TrainingError, match=f"testing: .*update 4 of {UPDATES}; lower learning_rate .now 0.001"):
+        run(objective, tmp_path)
+
+
+def test_frozen_parts_do_not_change_and_the_others_do(tiny_model, noise_clips, tmp_path):
+    def changed(**settings) -> set[str]:
+        objective = ctc(tiny_model, noise_clips, weight_decay=0.1, updates=4, **settings)
+        before = {name: value.clone() for name, value in objective.network.state_dict().items()}
+        weights = run(objective, tmp_path / str(settings)).weights
+        return {name for name, value in weights.items() if not torch.equal(value, before[name])}
+
+    pretrained = contrastive(tiny_model, noise_clips, frozen=True)
+    assert pretrained.trainable(1) == {n for n in pretrained.network.state_dict() if ".feature_extractor." not in n}
+    names = set(ctc(tiny_model, noise_clips).network.state_dict())
+    front = {name for name in names if ".feature_extractor." in name}
+    head = {"lm_head.weight", "lm_head.bias"}
+    assert len(front) >= 8
+    assert changed(freeze_encoder=1.0) == head
+    assert changed(freeze_encoder=0.0) == names - front
+    assert changed(freeze_encoder=0.0, frozen=False) == names
+
+
+def test_a_frozen_quantiser_stays_for_its_share_of_updates(tiny_model, noise_clips, tmp_path):
+    objective = contrastive(tiny_model, noise_clips, freeze_quantiser=0.5, save_minutes=1e-9)
+    quantiser = {n: v.clone() for n, v in objective.network.state_dict().items() if n.startswith("quantizer.")}
+    killed_at(objective, UPDATES // 2 + 1)
+    with pytest.raises(Killed):
+        run(objective, tmp_path)
+    at_half = objective.network.state_dict()
+    assert all(torch.equal(at_half[name], value) for name, value in quantiser.items())
+    objective = contrastive(tiny_model, noise_clips, freeze_quantiser=0.5)
+    weights = run(objective, tmp_path).weights
+    assert not any(torch.equal(weights[name], value) for name, value in quantiser.items())
+
+
+class Linear(torch.nn.Linear):
+    def set_attn_implementation(self, name: str) -> None:
+        pass  # transformers' networks have it
+
+
+class Line:
+    """The smallest objective: a straight line through points."""
+
+    def __init__(self, **settings):
+        self.settings = Pretrain(**{"updates": 200, "learning_rate": 0.3, "hold": 0.6, "log_every": 100, **settings})
+        self.network = Linear(1, 1)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        while True:
+            yield Batch(0, [0], 36.0, (1,))
+
+    def loss(self, batch: Batch, update: int):
+        x = torch.rand(16, 1, dtype=self.network.weight.dtype)
+        return (self.network(x) - (3 * x + 1)).square().mean(), {"update_seen": float(update)}
+
+    def evaluate(self) -> dict[str, float]:
+        return {"training": float(self.network.training)}
+
+    def trainable(self, update: int) -> set[str]:
+        return {"weight", "bias"}
+
+
+def test_it_learns_and_the_curve_holds_means_between_its_rows(tmp_path):
+    result = run(Line(weight_decay=0.0), tmp_path)
+    assert result.weights["weight"].item() == pytest.approx(3, abs=0.05)
+    assert result.weights["bias"].item() == pytest.approx(1, abs=0.05)
+    assert [row["update_seen"] for row in result.curve] == [50.5, 150.5]
+    assert [row["audio_hours_seen"] for row in result.curve] == pytest.approx([1.0, 2.0])
+    assert [row["training"] for row in result.curve] == [0.0, 0.0]  # dev metrics see the network in evaluation mode
+    assert result.curve[1]["flops"] == 2 * result.curve[0]["flops"] > 0
+    assert result.curve[1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_bfloat16_keeps_small_updates_in_its_fp32_weights(tmp_path):
+    objective = Line(updates=50, learning_rate=1e-4, warmup=0.0, hold=1.0, weight_decay=0.0)
+    torch.nn.init.constant_(objective.network.weight, 64.0)  # bfloat16 steps there are 0.5
+    weights = run(objective, tmp_path, torch.bfloat16).weights
+    assert 64.0 - weights["weight"].item() == pytest.approx(50 * 1e-4, rel=0.2)
+
+
+def test_a_curve_is_written_with_its_columns(tmp_path):
+    write_curve(tmp_path / "curve.parquet", [{"step": 5, "train_loss": 1.5}, {"step": 10, "train_loss": 1.0}])
+    table = pq.read_table(tmp_path / "curve.parquet")
+    assert table.to_pydict() == {"step": [5, 10], "train_loss": [1.5, 1.0]}
+    assert str(table.schema.field("step").type) == "int64"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
@@ -153,13 +154,16 @@ def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[st
 
 def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Write config.json, preprocessor_config.json and, last and whole, model.safetensors."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     config = network.config.to_diff_dict() | {"architectures": [type(network).__name__], "dtype": "float32"}
     write_json(folder / "config.json", {key: value for key, value in config.items() if not key.startswith("_")})
     Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=16_000, padding_value=0.0, do_normalize=True, return_attention_mask=True
+        feature_size=1,
+        sampling_rate=SAMPLE_RATE,
+        padding_value=0.0,
+        do_normalize=True,
+        # Group-norm models were trained without one.
+        return_attention_mask=network.config.feat_extract_norm == "layer",
     ).save_pretrained(folder)
     with written_whole(folder / "model.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary, metadata={"format": "pt"})
@@ -167,8 +171,6 @@ def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -
 
 def ship(start: Path, output: Path) -> None:
     """Copy a pre-trained start with float16 weights; raises `FileNotFoundError` when it is not a finished start."""
-    from safetensors.torch import load_file, save_file
-
     load_config(start)
     if not (start / "model.safetensors").is_file():
         raise FileNotFoundError(f"{start}: no model.safetensors; the start has not been trained to its end")

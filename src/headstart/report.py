@@ -30,7 +30,6 @@ from headstart.config import SslStart, Study, budget_seconds
 from headstart.files import read_json, written_whole
 from headstart.summary import read_counts, read_curve, run_folder, score_path
 
-VERSION = 1  # Raised when the same summary would give another page.
 Row = dict[str, Any]
 
 

@@ -18,7 +18,6 @@ from headstart.config import Study
 from headstart.files import write_json
 from headstart.statistics import bootstrap_rates, check_same_utterances, error_rate, percentile_interval
 
-VERSION = 1  # Raised when the same scores and curves would give another summary.
 METRICS = {"wer": "word", "cer": "char"}
 Row = dict[str, Any]
 

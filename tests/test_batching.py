@@ -62,5 +62,8 @@ def test_the_order_is_a_function_of_seed_and_epoch(lengths):
 def test_a_stream_continues_as_if_it_had_never_stopped(lengths, start):
     whole = list(islice(endless_batches(lengths, LIMIT, QUANTUM, seed=3), 130))
     assert {epoch for epoch, _ in whole} >= {0, 1, 2}
+    for wanted in (0, 1):
+        epoch_of_it = [batch for epoch, batch in whole if epoch == wanted]
+        assert epoch_of_it == epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=wanted)
     resumed = endless_batches(lengths, LIMIT, QUANTUM, seed=3, start=start)
     assert list(islice(resumed, 130 - start)) == whole[start:]

@@ -38,8 +38,8 @@ def test_a_tsv_becomes_a_manifest_a_split(tmp_path):
     write_corpus(
         tmp_path,
         "id\tpath\tsplit\ttext",
-        'one\ta.wav\ttrain\tSay "hello", he said',
-        "two\tb.wav\tdev\tquote \" alone, and 'more'",
+        'one\ta.wav\ttrain\t"Hello", he said',
+        "two\tb.wav\tdev\t\"open, and 'more'",
         "three\tc.wav\ttest\tlast",
     )
     rows = read_folder(folder_corpus(tmp_path, columns=SPLIT)).rows
@@ -51,12 +51,12 @@ def test_a_tsv_becomes_a_manifest_a_split(tmp_path):
         "duration_s": 0.5,
         "speaker": None,
         "language": "qu",
-        "text": 'Say "hello", he said',
+        "text": '"Hello", he said',
         "tokens": None,
         "token_languages": None,
         "phonemes": None,
     }
-    assert rows["dev"][0]["text"] == "quote \" alone, and 'more'"
+    assert rows["dev"][0]["text"] == "\"open, and 'more'"
 
 
 def test_a_csv_may_have_quoted_commas_a_byte_order_mark_and_names_of_its_own(tmp_path):

@@ -37,6 +37,8 @@ def test_samples_at_16_khz_stay_as_they_are_and_a_part_can_be_cut_out(tmp_path):
     soundfile.write(tmp_path / "a.flac", samples, 16000)
     whole = load_audio(str(tmp_path / "a.flac"))
     assert np.abs(whole.astype(int) - samples).max() <= 1  # full scale is 32768 in the file, 32767 in ours
+    quiet = np.abs(samples.astype(int)) < 16_000
+    assert np.array_equal(whole[quiet], samples[quiet])
     assert np.array_equal(load_audio(str(tmp_path / "a.flac"), 0.25, 0.5), whole[4000:12000])
 
 

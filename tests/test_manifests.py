@@ -45,7 +45,7 @@ def test_an_unknown_column_is_named_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize("column", [field.name for field in MANIFEST if not field.nullable])
 def test_a_missing_value_in_a_required_column_is_named_and_an_older_file_stays(tmp_path, column):
     write_table(tmp_path / "m.parquet", [ROW], MANIFEST)
-    with pytest.raises(ValueError, match=f"'{column}'"):
+    with pytest.raises(ValueError, match=f"m.parquet: column '{column}'"):
         write_table(tmp_path / "m.parquet", [ROW, {**ROW, column: None}], MANIFEST)
     assert read_table(tmp_path / "m.parquet", MANIFEST) == [ROW]
     assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]

@@ -82,9 +82,24 @@ class CtcObjective:
         quantum = FRAMES_QUANTUM * self.stride
         lengths = self.train.lengths
         for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
+            # Here, and not in the loss, where the pass over new clips would be counted in every batch's operations.
+            self._extract(self.train, clips)
             frames = -(-max(lengths[i] for i in clips) // quantum) * FRAMES_QUANTUM
             seconds = sum(lengths[i] for i in clips) / SAMPLE_RATE
             yield Batch(epoch, clips, seconds, (len(clips), frames))
+
+    @torch.no_grad()
+    def _extract(self, clips: Clips, indices: list[int]) -> None:
+        """Keep the front-end's features of these clips, if it is frozen."""
+        if not self.frozen:
+            return
+        weight = self.network.lm_head.weight
+        for i in indices:
+            if (id(clips), i) not in self.features:
+                clip = torch.from_numpy(clips.audio(i).copy())
+                audio_BS, _ = normalised_audio([clip], len(clip))
+                audio_BS = audio_BS.to(weight.device, weight.dtype)
+                self.features[id(clips), i] = front_end(self.network.base_model.feature_extractor, audio_BS)[0]
 
     def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
@@ -94,15 +109,8 @@ class CtcObjective:
             audio_BS, samples = normalised_audio(audio, samples_for(self.network.config, size))
             frames = frame_counts(self.network.config, samples)
             return front_end(extractor, audio_BS.to(weight.device, weight.dtype)), frames
-        rows = []
-        for i in indices:
-            key = (id(clips), i)
-            if key not in self.features:
-                clip = torch.from_numpy(clips.audio(i).copy())
-                audio_BS, _ = normalised_audio([clip], len(clip))
-                with torch.no_grad():
-                    self.features[key] = front_end(extractor, audio_BS.to(weight.device, weight.dtype))[0]
-            rows.append(self.features[key])
+        self._extract(clips, indices)
+        rows = [self.features[id(clips), i] for i in indices]
         features_BTC = rows[0].new_zeros(len(rows), size, rows[0].shape[1])
         for padded, row in zip(features_BTC, rows, strict=True):
             padded[: len(row)] = row

@@ -43,7 +43,7 @@ class TrainingError(HeadstartError):
 class Objective(Protocol):
     """What a stage adds to the loop."""
 
-    network: torch.nn.Module
+    network: Any  # a transformers model
 
     def loss(self, batch: Any, update: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean loss of a batch and what the learning curve should hold of it."""

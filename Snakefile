@@ -31,6 +31,9 @@ rule all:
     input:
         f"results/{STUDY.study}/summary.json",
         f"results/{STUDY.study}/report.html",
+        # For `dvc metrics` and `dvc plots`.
+        f"results/{STUDY.study}/metrics.json",
+        f"results/{STUDY.study}/curves.csv",
 
 
 include: "rules/corpora.smk"

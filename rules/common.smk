@@ -6,11 +6,16 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-# Jobs run in processes of their own, which find the library beside the Snakefile as well as an installed one.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(workflow.basedir) + "/src", os.environ.get("PYTHONPATH", "")]
-)
-sys.path.insert(0, str(workflow.basedir) + "/src")
+# Jobs are processes of their own, and find the library beside the Snakefile as the Snakefile does: it needs no install.
+# `envvars` hands the variable on to jobs on other machines.
+LIBRARY = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, LIBRARY)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+
+
+envvars:
+    "PYTHONPATH",
+
 
 from headstart.config import HubStart, SslStart, StudyError, SyntheticCorpus, parse_study
 from headstart.corpora import CorpusError, check_folder
@@ -18,11 +23,13 @@ from headstart.versions import VERSIONS
 
 try:
     STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
-    for corpus in STUDY.corpora.values():
+    for name, corpus in STUDY.corpora.items():
         if not isinstance(corpus, SyntheticCorpus):
             check_folder(corpus)
-except (StudyError, CorpusError) as error:
+except StudyError as error:
     raise WorkflowError(str(error))
+except CorpusError as error:
+    raise WorkflowError(f"corpora.{name}: {error}")
 
 
 def settings(stage, **values):

@@ -3,6 +3,8 @@ rule summarise_study:
         scores=all_scores,
     output:
         summary="results/{study}/summary.json",
+        metrics="results/{study}/metrics.json",
+        curves="results/{study}/curves.csv",
     log:
         "logs/summarise_study/{study}.log",
     benchmark:

@@ -239,3 +239,19 @@ def test_an_utterance_scored_twice_is_named(tmp_path):
     path = write_scores(tmp_path, study_of(), ("xlsr", "swahili", "10min", 1), [0, 1], [2, 2], ids=["a", "a"])
     with pytest.raises(ValueError, match="scored more than once: a"):
         read_counts(path)
+
+
+def test_dvc_gets_metrics_by_name_and_curves_as_text(tiny):
+    study, results = tiny
+    folder = write_summary(study, results).parent
+    metrics = json.loads((folder / "metrics.json").read_text())
+    cell = row_of(summarise(study, results)["cells"], start="xlsr")
+    assert metrics["xlsr"]["swahili"]["10min"] == {
+        "wer": cell["wer"],
+        "cer": cell["cer"],
+        "updates_to_reference": 200.0,
+    }
+    header, *lines = (folder / "curves.csv").read_text().splitlines()
+    assert header == "start,target,budget,seed,step,dev_wer,dev_cer"
+    assert len(lines) == sum(map(len, CURVES.values()))
+    assert lines[0].startswith("scratch,swahili,10min,1,100,") and lines[0].endswith(",0.9")

@@ -6,6 +6,7 @@ is 25 %).
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from headstart.config import Study
-from headstart.files import write_json
+from headstart.files import write_json, written_whole
 from headstart.statistics import bootstrap_rates, check_same_utterances, error_rate, percentile_interval
 
 METRICS = {"wer": "word", "cer": "char"}
@@ -114,10 +115,39 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
 
 
 def write_summary(study: Study, results: Path) -> Path:
-    """Write `<results>/<study>/summary.json`, whole or not at all, and return its path."""
+    """Write `<results>/<study>/summary.json`, and what DVC compares beside it, each whole or not at all.
+
+    `metrics.json` and `curves.csv` repeat what is elsewhere in the forms that DVC reads: it takes metrics from
+    nested keys and not from rows, and plots from text files. Returns the path of the summary.
+    """
     path = Path(results) / study.study / "summary.json"
-    write_json(path, summarise(study, results))
+    summary = summarise(study, results)
+    _write_curves(study, results, path.with_name("curves.csv"))
+    write_json(path.with_name("metrics.json"), nested_metrics(summary))
+    write_json(path, summary)
     return path
+
+
+def nested_metrics(summary: dict[str, Any]) -> Row:
+    """Error rates and updates to the baseline's level, as start -> target -> budget -> metric."""
+    nested: Row = {}
+    for cell, row in zip(summary["cells"], summary["convergence"], strict=True):
+        values = {metric: cell[metric] for metric in METRICS} | {"updates_to_reference": row["updates"]}
+        nested.setdefault(cell["start"], {}).setdefault(cell["target"], {})[cell["budget"]] = values
+    return nested
+
+
+def _write_curves(study: Study, results: Path, path: Path) -> None:
+    """The dev error rates of every run, one row for each evaluation."""
+    columns = ["step", *(f"dev_{metric}" for metric in METRICS)]
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["start", "target", "budget", "seed", *columns])
+        for run in study.runs():
+            curve = _evaluated(read_curve(run_folder(results, study.study, run) / "curve.parquet"), columns[-1])
+            if curve is not None:
+                values = (curve[name].tolist() for name in columns)
+                writer.writerows([*run, int(step), *rates] for step, *rates in zip(*values, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------- scores

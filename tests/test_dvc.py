@@ -1,0 +1,122 @@
+"""DVC: what dvc.yaml and the .dvc files promise, in a copy of the repository."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headstart.config import FolderCorpus
+from headstart.corpora import check_folder
+
+ROOT = Path(__file__).parent.parent
+DVC = shutil.which("dvc", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+COPIED = ".dvc .dvcignore .gitattributes .gitignore Snakefile config data dvc.yaml rules src workflow".split()
+
+pytestmark = [
+    pytest.mark.skipif(DVC is None, reason="dvc is not installed"),
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+]
+
+
+def call(folder: Path, *command: str) -> str:
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    return call(folder, DVC, *arguments)
+
+
+def commit(folder: Path) -> None:
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "test")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """What a clone of the repository holds: nothing that git or DVC ignores, no corpora, no results."""
+    folder = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "config.local")
+    for name in COPIED:
+        source = ROOT / name
+        if name == "data":
+            shutil.copytree(source / "store", folder / "data/store")
+            (folder / "data/raw").mkdir()
+            for file in (source / "raw").glob("*.dvc"):
+                shutil.copy(file, folder / "data/raw")
+        elif source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    call(folder, "git", "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def test_dvc_reads_every_file(clone):
+    tracked = call(clone, "git", "ls-files").split()
+    assert {"dvc.yaml", ".dvc/config", ".dvc/plots/learning_curves.json", "data/raw/example.dvc"} <= set(tracked)
+    assert dvc(clone, "stage", "list", "--name-only").split() == ["study"]
+    status = json.loads(dvc(clone, "status", "--json"))
+    assert "always changed" in status["study"]
+
+
+def test_the_example_corpus_comes_with_the_clone(clone):
+    dvc(clone, "pull", "data/raw/example.dvc")
+    folder = clone / "data/raw/example"
+    columns = {name: name for name in ("speaker", "language", "split", "tokens", "token_languages")}
+    check_folder(FolderCorpus(reader="folder", path=str(folder), language="es", columns=columns))
+    with (folder / "metadata.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) == 12
+    assert all((folder / row["path"]).is_file() for row in rows)
+    assert "data/raw/example.dvc" not in json.loads(dvc(clone, "status", "--json"))
+    assert call(clone, "git", "status", "--porcelain") == ""
+
+
+def test_a_corpus_of_the_users_own_is_restored_and_stays_writable(clone, tmp_path):
+    corpus = clone / "data/raw/mine"
+    corpus.mkdir()
+    (corpus / "metadata.tsv").write_text("id\tpath\ttext\n1\tone.wav\teins\n")
+    dvc(clone, "remote", "add", "--local", "storage", str(tmp_path))
+    dvc(clone, "add", "data/raw/mine")
+    # Git sees the hash of the corpus, and neither the corpus nor an ignore file of DVC's.
+    assert call(clone, "git", "status", "--porcelain").split() == ["??", "data/raw/mine.dvc"]
+    dvc(clone, "push", "--remote", "storage", "data/raw/mine.dvc")
+    shutil.rmtree(corpus)
+    shutil.rmtree(clone / ".dvc/cache")
+    dvc(clone, "pull", "--remote", "storage", "data/raw/mine.dvc")
+    table = corpus / "metadata.tsv"
+    assert table.read_text().endswith("eins\n")
+    assert not table.is_symlink() and table.stat().st_nlink == 1 and table.stat().st_mode & stat.S_IWUSR
+
+
+def test_metrics_params_and_plots_are_compared(clone):
+    study = clone / "config/config.yaml"
+    name = yaml.safe_load(study.read_text())["study"]
+    results = clone / "results" / name
+    results.mkdir(parents=True)
+    rates = {"scratch": {"en-es": {"3min": {"wer": 0.5, "cer": 0.25, "updates_to_reference": None}}}}
+    (results / "metrics.json").write_text(json.dumps(rates))
+    header = "start,target,budget,seed,step,dev_wer,dev_cer\n"
+    (results / "curves.csv").write_text(header + "scratch,en-es,3min,1,50,0.9,0.8\nscratch,en-es,3min,1,100,0.5,0.4\n")
+    study.write_text(re.sub("^title: .*", "title: Changed", study.read_text(), flags=re.MULTILINE))
+
+    shown = json.loads(dvc(clone, "metrics", "show", "--json"))
+    assert shown[""]["data"] == {
+        f"results/{name}/metrics.json": {"data": {"scratch": {"en-es": {"3min": {"wer": 0.5, "cer": 0.25}}}}}
+    }
+    changed = json.loads(dvc(clone, "params", "diff", "--json"))["config/config.yaml"]
+    assert {key: value["new"] for key, value in changed.items()} == {"title": "Changed"}
+    dvc(clone, "plots", "show", "--out", "plots")
+    page = (clone / "plots/index.html").read_text()
+    assert '"dev_cer"' in page and "0.4" in page and "<DVC_METRIC" not in page

@@ -64,7 +64,9 @@ def features_of(corpus, split):
 
 
 def start_folder(start):
-    """Checkpoint folder of a start; None for random weights."""
+    """Checkpoint folder of a start, which is a name or itself a folder; None for random weights."""
+    if start is None or "/" in start:
+        return start
     kind = STUDY.starts[start]
     if isinstance(kind, HubStart):
         return kind.path
@@ -73,13 +75,15 @@ def start_folder(start):
 
 def start_files(start):
     """Files whose change makes a job that begins with this start run again."""
-    if start is None or start_folder(start) is None:
+    folder = start_folder(start)
+    if folder is None:
         return []
-    if isinstance(STUDY.starts[start], HubStart):
-        names = ("config.json", "model.safetensors", "pytorch_model.bin", "recipe.json")
-        files = [f"{start_folder(start)}/{name}" for name in names]
-        return [file for file in files if os.path.exists(file)] or files[:2]
-    return [f"{start_folder(start)}/model.safetensors"]
+    if isinstance(STUDY.starts.get(start), SslStart):
+        return [f"{folder}/model.safetensors"]
+    # A local checkpoint: what there is of it, or what should be there for Snakemake to name as missing.
+    names = ("config.json", "model.safetensors", "pytorch_model.bin", "recipe.json")
+    files = [f"{folder}/{name}" for name in names]
+    return [file for file in files if os.path.exists(file)] or files[:2]
 
 
 def pretrain_input(wildcards):
@@ -99,7 +103,7 @@ def pretrain_settings(wildcards):
         settings=dump(STUDY.pretrain_of(wildcards.start)),
         model=dump(STUDY.model),
         corpora=dict(start.corpora),
-        parent=start_folder(start.from_) if start.from_ else None,
+        parent=start_folder(start.from_),
         seed=start.seed,
     )
 
@@ -163,5 +167,5 @@ def all_manifests(wildcards):
 
 
 def hub_recipes(wildcards):
-    files = (f"{start_folder(s)}/recipe.json" for s, kind in STUDY.starts.items() if isinstance(kind, HubStart))
-    return [file for file in files if os.path.exists(file)]
+    folders = [start_folder(start) for start, kind in STUDY.starts.items() if isinstance(kind, HubStart)]
+    return [file for folder in folders if os.path.exists(file := f"{folder}/recipe.json")]

@@ -298,7 +298,12 @@ class SslStart(Settings):
     """An encoder that the study pre-trains with wav2vec 2.0."""
 
     kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
-    from_: Name | None = Field(None, alias="from", description="Parent start; random weights if null.")
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="Parent: another start's name, or the folder of a local checkpoint (a path with a slash in it). "
+        "Random weights if null.",
+    )
     corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
     settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
     seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
@@ -387,7 +392,7 @@ class Study(Settings):
         for name, start in self.starts.items():
             if isinstance(start, SslStart):
                 references += [(f"starts.{name}.corpora", corpus, corpora) for corpus in start.corpora]
-                if start.from_ is not None:
+                if start.from_ is not None and "/" not in start.from_:
                     references.append((f"starts.{name}.from", start.from_, starts))
         return [
             f"{key}: there is no {'start' if valid is starts else 'corpus'} {value!r}{nearest(value, valid)}"

@@ -23,13 +23,21 @@ from headstart.versions import VERSIONS
 
 try:
     STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
-    for name, corpus in STUDY.corpora.items():
-        if not isinstance(corpus, SyntheticCorpus):
-            check_folder(corpus)
 except StudyError as error:
     raise WorkflowError(str(error))
-except CorpusError as error:
-    raise WorkflowError(f"corpora.{name}: {error}")
+
+SYNTHETIC = [name for name, corpus in STUDY.corpora.items() if isinstance(corpus, SyntheticCorpus)]
+for name, corpus in STUDY.corpora.items():
+    if name not in SYNTHETIC:
+        try:
+            check_folder(corpus)
+        except CorpusError as error:
+            raise WorkflowError(f"corpora.{name}: {error}")
+
+for name, start in STUDY.starts.items():
+    folder = getattr(start, "path", None) or getattr(start, "from_", None) or ""
+    if folder.count("/") and not os.path.isfile(os.path.join(folder, "config.json")):
+        raise WorkflowError(f"starts.{name}: {folder}: no checkpoint in Hugging Face format here (no config.json)")
 
 
 def settings(stage, **values):
@@ -101,7 +109,8 @@ def pretrain_settings(wildcards):
     return settings(
         "pretrain",
         settings=dump(STUDY.pretrain_of(wildcards.start)),
-        model=dump(STUDY.model),
+        # The shape of an encoder with random weights; a checkpoint brings its own.
+        model=None if start.from_ else dump(STUDY.model),
         corpora=dict(start.corpora),
         parent=start_folder(start.from_),
         seed=start.seed,
@@ -128,7 +137,6 @@ def finetune_settings(wildcards):
         "finetune",
         settings=dump(STUDY.finetune),
         text=dump(STUDY.text),
-        # The shape of an encoder with random weights; a checkpoint brings its own.
         model=None if folder else dump(STUDY.model),
         start=folder,
         seed=int(wildcards.seed),

@@ -41,6 +41,11 @@ def changed(**changes) -> dict:
     return study
 
 
+def test_a_start_may_continue_from_a_checkpoint_folder():
+    study = parse_study(changed(starts__more__from="checkpoints/large"))
+    assert study.starts["more"].from_ == "checkpoints/large"
+
+
 def problems(study: dict) -> list[str]:
     """The lines of the message about a study that is refused, less the first, which counts them."""
     with pytest.raises(StudyError) as refusal:

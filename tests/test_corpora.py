@@ -185,15 +185,30 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_line_and_reason_and_the_
     assert kept["test"][0]["tokens"] == ["z", "z"] and kept["test"][0]["token_languages"] == ["qu", "es"]
 
 
-def test_a_line_that_ends_too_early_is_rejected(tmp_path):
-    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav", "3", "4\td.wav\ty\tand\tmore")
+def test_lines_of_another_length_than_the_header_are_rejected(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx\t", "2\tb.wav", "3", "4\td.wav\ty\tand\tmore")
     reading = read_folder(folder_corpus(tmp_path, dev_share=0.0, test_share=0.0))
-    assert [row["utterance_id"] for row in reading.rows["train"]] == ["1", "4"]
+    assert [row["utterance_id"] for row in reading.rows["train"]] == ["1"]
     rejects = [reject for rejects in reading.rejects.values() for reject in rejects]
-    assert sorted((row["row"], row["reason"]) for row in rejects) == [
+    assert sorted((row["row"], row["reason"].split(":")[0]) for row in rejects) == [
         (3, "empty transcript"),
         (4, "no audio file named"),
+        (5, "more cells than columns"),
     ]
+
+
+def test_a_csv_with_an_open_quote_is_refused_with_its_line(tmp_path):
+    write_corpus(tmp_path, "id,path,text", '1,a.wav,"x', "2,b.wav,y", table="metadata.csv")
+    with pytest.raises(CorpusError, match="quotes"):
+        read_folder(folder_corpus(tmp_path, table="metadata.csv"))
+
+
+def test_a_table_whose_split_column_has_no_dev_gives_some_of_train(tmp_path):
+    lines = [f"{c}\t{c}.wav\tx\ts{c}\ttrain" for c in "abcdefghijklmnopqrstuvwxyz"]
+    write_corpus(tmp_path, "id\tpath\ttext\tspeaker\tsplit", *lines)
+    columns = {"speaker": "speaker", "split": "split"}
+    reading = read_folder(folder_corpus(tmp_path, columns=columns, dev_share=0.3, test_share=0.3))
+    assert all(reading.rows[split] for split in ("train", "dev", "test"))
 
 
 def test_a_corpus_without_one_usable_row_says_why(tmp_path):
@@ -215,7 +230,7 @@ def test_an_unlabelled_corpus_needs_no_transcripts(tmp_path):
         ("b", None),
         ("c", None),
     ]
-    assert reading.notes == []
+    assert reading.notes == ["dev: no utterance", "test: no utterance"]
 
 
 def test_sentences_that_train_shares_with_dev_and_test_are_noted_in_the_log(tmp_path, caplog):

@@ -18,6 +18,7 @@ from transformers import (
 
 from headstart import model
 from headstart.model import (
+    CheckpointError,
     ctc_model,
     encode,
     frame_counts,
@@ -288,7 +289,7 @@ def test_an_encoder_comes_back_as_it_was_saved(tiny_model, tmp_path):
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing: no config.json"):
+    with pytest.raises(CheckpointError, match="nothing: no config.json"):
         load_config(tmp_path / "nothing")
 
 
@@ -312,3 +313,15 @@ def test_any_checkpoint_of_the_family_is_a_start(kind, tmp_path, tiny_model):
     frames = frame_counts(network.config, samples)
     context, _ = encode(network.base_model, features, frames, span_mask(frames, features.shape[1], 0.3, 3))
     assert torch.isfinite(network.lm_head(context)).all()
+
+
+def test_a_checkpoint_without_the_encoders_weights_is_refused(tiny_model, tmp_path):
+    """Loading it would leave the encoder random, and the study would compare two scratch starts."""
+    network = Wav2Vec2Model(new_config(tiny_model))
+    weights = {name: value for name, value in network.state_dict().items() if "layers.1." not in name}
+    model.save_encoder(network, weights, tmp_path)
+    with pytest.raises(CheckpointError, match=r"no weights for \d+ parameters of its encoder"):
+        ctc_model(tmp_path, None, {"<pad>": 0, "a": 1}, 0.0)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        ctc_model(tmp_path, None, {"<pad>": 0, "a": 1}, 0.0)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.config import Study
+from headstart.logs import HeadstartError
 from headstart.statistics import bootstrap_interval, paired_difference
 from headstart.summary import read_counts, run_folder, score_path, summarise, write_summary
 
@@ -216,7 +217,7 @@ def test_a_missing_score_file_is_named(tiny):
     study, results = tiny
     path = score_path(results, "tiny", ("xlsr", "swahili", "10min", 2))
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="xlsr/swahili/10min/seed2.parquet: no score file"):
+    with pytest.raises(HeadstartError, match="xlsr/swahili/10min/seed2.parquet: no score file"):
         summarise(study, results)
 
 

@@ -12,6 +12,7 @@ import soundfile
 
 from headstart import espeak, synthesis
 from headstart.grammar import Sentence, grammar_names, load_grammar
+from headstart.logs import HeadstartError
 from headstart.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
 
 TINY = {"train": 0.012, "dev": 0.004, "test": 0.006}
@@ -181,6 +182,6 @@ def test_bad_arguments_are_named_and_nothing_is_lost(tmp_path):
     with pytest.raises(ValueError, match="snr_db"):
         synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, snr_db=(20.0, 5.0))
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(HeadstartError, match="not a corpus folder"):
         synthesise_corpus(tmp_path, language="en", hours=TINY, seed=0)
     assert (tmp_path / "thesis.txt").exists()

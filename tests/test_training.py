@@ -185,7 +185,7 @@ def test_frozen_parts_do_not_change_and_the_others_do(tiny_model, noise_clips, t
         weights = run(objective, tmp_path / str(settings)).weights
         return {name for name, value in weights.items() if not torch.equal(value, before[name])}
 
-    pretrained = contrastive(tiny_model, noise_clips, frozen=True)
+    pretrained = contrastive(tiny_model, noise_clips, frozen=True, freeze_quantiser=0.0)
     assert pretrained.trainable(1) == {n for n in pretrained.network.state_dict() if ".feature_extractor." not in n}
     names = set(ctc(tiny_model, noise_clips).network.state_dict())
     front = {name for name in names if ".feature_extractor." in name}

@@ -84,11 +84,11 @@ def _docs(options: argparse.Namespace) -> int:
 
 
 def _ship(options: argparse.Namespace) -> int:
-    from headstart.model import ship
+    from headstart.model import CheckpointError, ship
 
     try:
         ship(options.start, options.output)
-    except FileNotFoundError as error:
+    except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -136,7 +136,7 @@ class FolderCorpus(Settings):
         description="The table's split names -> ours; null leaves a split out.",
     )
     dev_share: Share = Field(
-        0.1, description="Share of training speakers (or sentences) drawn for dev, if the table has none."
+        0.1, description="Share of training speakers (or sentences) drawn for dev, where the table has no dev rows."
     )
     test_share: Share = Field(0.1, description="Share of training speakers (or sentences) drawn for test, likewise.")
     token_tags: dict[str, str] = Field({}, description="The table's token language tags -> BCP 47 tags.")
@@ -159,7 +159,7 @@ class Text(Settings):
     """Text normalisation, the same for references and hypotheses. Combining marks are always kept."""
 
     lowercase: bool = Field(True, description="Lower-case, by the utterance's language (Turkish dotless i).")
-    keep: str = Field("'", description="Punctuation characters that are part of words and stay.")
+    keep: str = Field("'", pattern=r"^[^|<>]*$", description="Punctuation characters that are part of words and stay.")
 
 
 # ------------------------------------------------------------------------------------------- model and stages
@@ -188,6 +188,8 @@ class Model(Settings):
     def _shape(self) -> Model:
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
             raise ValueError("conv_dim, conv_kernel and conv_stride must have one entry for each layer")
+        if len(self.conv_dim) < 2:
+            raise ValueError("the front-end needs two layers or more")
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
         if self.hidden_size % self.position_groups:
@@ -207,10 +209,10 @@ class Optimisation(Settings):
     learning_rate: Positive = Field(description="Peak learning rate.")
     warmup: Share = Field(description="Share of updates in which the rate rises to its peak.")
     hold: Share = Field(description="Share of updates at the peak; the rest decays.")
-    decay_to: Share = Field(description="Final learning rate as a share of the peak.")
+    decay_to: Positive = Field(description="Final learning rate as a share of the peak.")
     weight_decay: float = Field(ge=0.0, description="AdamW weight decay, on matrices only.")
     gradient_clip: Positive = Field(description="Largest gradient norm.")
-    log_every: Count = Field(description="Updates between learning curve rows of a stage without a dev set.")
+    log_every: Count = Field(description="Updates between learning curve rows.")
     save_minutes: Positive = Field(description="Minutes between saved states, from which a killed job resumes.")
 
     @model_validator(mode="after")
@@ -221,21 +223,24 @@ class Optimisation(Settings):
 
 
 class Pretrain(Optimisation):
-    """Self-supervised pre-training: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477)."""
+    """Self-supervised pre-training: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477).
+
+    Where a default is not the paper's, it is what works for a small encoder and hours of audio: see docs/results.md.
+    """
 
     updates: Count = Field(1000, description="Optimiser updates.")
-    batch_seconds: Positive = Field(48.0, description="Audio in a batch, in seconds.")
-    learning_rate: Positive = Field(2e-3, description="Peak learning rate.")
+    batch_seconds: Positive = Field(24.0, description="Audio in a batch, in seconds (paper: 1.6 h).")
+    learning_rate: Positive = Field(3e-3, description="Peak learning rate (paper: 5e-4, for a base model).")
     warmup: Share = Field(0.08, description="Share of updates in which the rate rises (paper: 8 %).")
     hold: Share = Field(0.0, description="Share of updates at the peak.")
-    decay_to: Share = Field(0.02, description="Final learning rate as a share of the peak.")
+    decay_to: Positive = Field(0.02, description="Final learning rate as a share of the peak.")
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay (paper: 0.01).")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between learning curve rows.")
     save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
-    crop_seconds: Positive = Field(8.0, description="Longer utterances are cropped, at a place drawn per epoch.")
-    mask_share: Share = Field(0.65, description="Share of frames that start spans would cover, before overlap.")
-    mask_length: Count = Field(10, description="Frames in a masked span (paper: 10 = 200 ms).")
+    crop_seconds: float = Field(8.0, ge=1.0, description="Longer utterances are cropped, at a place drawn per epoch.")
+    mask_share: Share = Field(0.5, description="Share of frames that masked spans cover, before overlap (paper: 0.65).")
+    mask_length: Count = Field(8, description="Frames in a masked span (paper: 10 = 200 ms).")
     negatives: Count = Field(100, description="Distractors for each masked frame, from its own utterance.")
     contrastive_temperature: Positive = Field(0.1, description="Temperature of the similarities (paper: 0.1).")
     gumbel_start: Positive = Field(2.0, description="First Gumbel-softmax temperature (paper: 2).")
@@ -247,7 +252,10 @@ class Pretrain(Optimisation):
         description="Keep the front-end as it is: a new encoder's mel filters, or the parent's. wav2vec 2.0 trains "
         "it (false), which takes far more updates. A new encoder without mel filters always trains its front-end.",
     )
-    freeze_quantiser: Share = Field(0.0, description="Share of updates, at first, that leave the quantiser as it is.")
+    freeze_quantiser: Share = Field(
+        1.0,
+        description="Share of updates, at first, that leave the quantiser as it is: k-means clusters (paper: 0).",
+    )
     dropout: Share = Field(0.0, description="Dropout in the encoder.")
 
 
@@ -259,15 +267,15 @@ class Finetune(Optimisation):
     learning_rate: Positive = Field(1e-3, description="Peak learning rate.")
     warmup: Share = Field(0.1, description="Tri-stage schedule: share of updates in which the rate rises.")
     hold: Share = Field(0.4, description="Tri-stage schedule: share of updates at the peak.")
-    decay_to: Share = Field(0.05, description="Final learning rate as a share of the peak.")
+    decay_to: Positive = Field(0.05, description="Final learning rate as a share of the peak.")
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay.")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between dev evaluations, each a learning curve row.")
     save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
     freeze_front_end: bool = Field(
         True,
-        description="Keep the convolutional front-end of a pre-trained start as it is. A `scratch` start, "
-        "which has learnt no front-end, always trains its own.",
+        description="Keep the front-end as it is: the start's, or the mel filters of random weights. Random weights "
+        "without mel filters always train their front-end.",
     )
     freeze_encoder: Share = Field(0.0, description="Share of updates, at first, that train the output layer only.")
     mask_time_share: Share = Field(0.2, description="Share of frames covered by time masks, before overlap.")
@@ -317,7 +325,7 @@ class Target(Settings):
 
     corpus: Name = Field(description="Corpus whose train, dev and test splits are used.")
     kind: Literal["in-domain", "cross-domain", "cross-lingual", "code-switched"] = Field(
-        description="How the target relates to what the starts were trained on; groups the report."
+        description="How the target relates to what the starts were trained on; shown in the report."
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from headstart.logs import HeadstartError
+
 
 def gather_masked(x_BTD: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Masked frames of each utterance, in order and padded with zeros: (B, N, D), and which are real: (B, N)."""
@@ -111,9 +113,17 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
     Random weights, as transformers draws them, give codes that are noise, and an encoder long stays at chance.
 
     Args:
-        features_NC: normalised front-end features of N frames, N at least 20 times the entries of a codebook.
+        features_NC: normalised front-end features of N frames.
+
+    Raises:
+        HeadstartError: there are fewer than 20 frames for each entry of a codebook.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
+    if len(features_NC) < 20 * entries:
+        raise HeadstartError(
+            f"{len(features_NC)} frames of audio are too few to begin a codebook of {entries} entries; "
+            "give the start more audio, or set model.codebook_entries lower"
+        )
     x = features_NC.double()
     centred = x - x.mean(0)
     variance, directions = torch.linalg.eigh(centred.T @ centred / len(x))

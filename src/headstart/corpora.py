@@ -73,14 +73,15 @@ def read_folder(corpus: FolderCorpus) -> Reading:
         CorpusError: the folder or its table is missing, a mapped column is not in the table, or nothing is usable.
     """
     table = check_folder(corpus)
-    lines = _read_lines(table)
-    _check_columns(table, corpus.columns, list(lines[0]) if lines else [])
+    header, lines = _read_lines(table)
+    _check_columns(table, corpus.columns, header)
+    drawn = _drawn_splits(corpus, [line for _, line in lines])
 
     reading = Reading()
     seen: dict[str, int] = {}
     folder = Path(corpus.path)  # audio paths are relative to it, also when the table lies in a subfolder
-    for number, line in enumerate(lines, start=2):  # line 1 is the header
-        split = _split_of(line, corpus, table, number)
+    for number, line in lines:
+        split = _split_of(line, corpus, drawn, table, number)
         if split is None:
             continue
         row, reason = _row_of(line, corpus, folder)
@@ -96,7 +97,7 @@ def read_folder(corpus: FolderCorpus) -> Reading:
         reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
         common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         raise CorpusError(f"{table}: no usable utterance ({common or 'the table is empty'})")
-    reading.notes += _leaks(reading)
+    reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]] + _leaks(reading)
     return reading
 
 
@@ -116,13 +117,20 @@ def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -
     return reading
 
 
-def _read_lines(table: Path) -> list[dict[str, str]]:
+def _read_lines(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Column names, and each row with its line number."""
     separator = "," if table.suffix == ".csv" else "\t"
     # Quotes are ordinary characters in a TSV of transcripts; a CSV needs them around commas.
     quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file, delimiter=separator, quoting=quoting))
+            reader = csv.DictReader(file, delimiter=separator, quoting=quoting, strict=True)
+            # The number of the line on which a row ends, as an editor shows it.
+            return list(reader.fieldnames or []), [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        raise CorpusError(
+            f"{table}: not a valid table after line {reader.line_num} ({error}); check its quotes"
+        ) from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{table}: not UTF-8 text ({error}); convert it, for example with iconv") from None
 
@@ -137,8 +145,17 @@ def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
         raise CorpusError("\n".join([f"{table}: {len(problems)} mapped column(s) not found", *problems]))
 
 
-def _split_of(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> Split | None:
-    drawn = {"dev": corpus.dev_share, "test": corpus.test_share}
+def _drawn_splits(corpus: FolderCorpus, lines: list[dict[str, str]]) -> dict[Split, float]:
+    """The splits that the table does not have, each with the share of its training rows that becomes it."""
+    column = corpus.columns.split
+    present = {corpus.splits.get((line[column] or "").strip()) for line in lines} if column else set()
+    shares: dict[Split, float] = {"dev": corpus.dev_share, "test": corpus.test_share}
+    return {split: share for split, share in shares.items() if split not in present}
+
+
+def _split_of(
+    line: dict[str, str], corpus: FolderCorpus, drawn: dict[Split, float], table: Path, number: int
+) -> Split | None:
     if corpus.columns.split is not None:
         name = (line[corpus.columns.split] or "").strip()
         if name not in corpus.splits:
@@ -148,8 +165,6 @@ def _split_of(line: dict[str, str], corpus: FolderCorpus, table: Path, number: i
             )
         if corpus.splits[name] != "train":
             return corpus.splits[name]
-        # A table without a dev (or test) split gives a part of its training split for it.
-        drawn = {split: share for split, share in drawn.items() if split not in corpus.splits.values()}
     # Whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a corpus never moves the others
     # between splits.
     by = next((c for c in (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio) if c), None)
@@ -182,6 +197,8 @@ def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[d
         "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()] or None,
         "phonemes": cell(columns.phonemes),
     }
+    if any(line.get(None) or []):
+        return row, f"more cells than columns: {line[None]}; quote a text that holds the separator"
     if not row["utterance_id"]:
         return row, "empty id"
     if audio is None:
@@ -193,7 +210,7 @@ def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[d
         return row, f"token tags do not match: {len(tokens)} tokens, {len(tags)} tags"
     try:
         info = soundfile.info(row["audio_path"])
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:  # TypeError: headerless .raw
         missing = not Path(row["audio_path"]).exists()
         return row, "audio file not found" if missing else f"undecodable audio: {error}"
     row["duration_s"] = info.frames / info.samplerate if info.samplerate else 0.0

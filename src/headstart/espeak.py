@@ -20,6 +20,8 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 
+from headstart.logs import HeadstartError
+
 NATIVE_RATE = 22050  # Hz, the rate at which eSpeak computes its formant voices
 
 # Constants of eSpeak's speak_lib.h.
@@ -35,7 +37,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 _lock = threading.Lock()  # the C rand() state and the copy just loaded belong to one call at a time
 
 
-class EspeakError(RuntimeError):
+class EspeakError(HeadstartError):
     """eSpeak NG could not be started, or refused a voice or a text."""
 
 

@@ -16,6 +16,7 @@ import soundfile
 import soxr
 
 from headstart.files import fingerprint, written_whole
+from headstart.logs import HeadstartError
 from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     """Samples of a manifest row, or the reason why there are none."""
     try:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         return None, f"undecodable audio: {error}"
     seconds = len(samples) / SAMPLE_RATE
     if seconds < 0.95 * row["duration_s"]:  # some formats' headers give the duration only nearly
@@ -155,10 +156,10 @@ class Clips:
 
     @classmethod
     def open(cls, features: str | Path, audio: str | Path) -> Clips:
-        """The whole of a split; raises `ValueError` when the two files are not of one feature stage."""
+        """The whole of a split; raises `HeadstartError` when the two files are not of one feature stage."""
         rows, store = read_table(features, FEATURES), AudioStore(audio)
         if len(rows) != len(store):
-            raise ValueError(f"{audio} has {len(store)} clips, {features} {len(rows)}; delete both and run again")
+            raise HeadstartError(f"{audio} has {len(store)} clips, {features} {len(rows)}; delete both and run again")
         return cls(rows, [(store, index) for index in range(len(rows))])
 
     def take(self, indices: Sequence[int]) -> Clips:

@@ -202,7 +202,7 @@ def finetune_run(
     training_clips = Clips.open(**train).take(indices)
     dev_clips = Clips.open(**dev)
     dev_count = sum(s <= options.dev_minutes * 60 * SAMPLE_RATE for s in _cumulative(dev_clips.lengths))
-    dev_clips = dev_clips.take(range(max(1, dev_count)))
+    dev_clips = dev_clips.take(range(min(len(dev_clips), max(1, dev_count))))
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
     network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)

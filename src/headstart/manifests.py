@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.files import written_whole
+from headstart.logs import HeadstartError
 
 # What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
 # as transcribed (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
@@ -67,8 +68,8 @@ def write_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Sch
 
 
 def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read a parquet table as rows; raises `ValueError` when it does not have `schema`."""
+    """Read a parquet table as rows; raises `HeadstartError` when it does not have `schema`."""
     table = pq.read_table(path)
     if table.schema.remove_metadata() != schema.remove_metadata():
-        raise ValueError(f"{path}: not the expected columns; delete the file and run again to rebuild it")
+        raise HeadstartError(f"{path}: not the expected columns; delete the file and run again to rebuild it")
     return table.to_pylist()

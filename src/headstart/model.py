@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from headstart.config import Model
 from headstart.features import SAMPLE_RATE
 from headstart.files import write_json, written_whole
+from headstart.logs import HeadstartError
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
 
 # Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
@@ -104,14 +105,39 @@ def dropouts(p: float) -> dict[str, float]:
     }
 
 
+class CheckpointError(HeadstartError):
+    """A checkpoint folder that cannot be a start."""
+
+
 def load_config(folder: str | Path) -> Any:
-    """The configuration of a local checkpoint; raises `FileNotFoundError` naming what is missing."""
+    """The configuration of a local checkpoint; raises `CheckpointError` naming what is missing."""
     if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
+        raise CheckpointError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if not (config.mask_time_prob or config.mask_feature_prob):
         config.mask_time_prob = 0.05  # without it transformers makes no embedding of masked frames, which we need
     return config
+
+
+def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[str]]:
+    """A network of class `kind` with a local checkpoint's weights, and the names of those that it lacks.
+
+    Raises:
+        CheckpointError: it cannot be read, or lacks weights of the encoder, which would silently stay random.
+    """
+    try:
+        network, found = kind.from_pretrained(
+            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: the checkpoint cannot be loaded: {error}") from None
+    missing = set(found["missing_keys"]) | {key[0] for key in found["mismatched_keys"]}
+    lost = sorted(name for name in missing if "encoder." in name or "feature_" in name)
+    if lost:
+        raise CheckpointError(
+            f"{folder}: the checkpoint has no weights for {len(lost)} parameters of its encoder, such as {lost[0]}"
+        )
+    return network, missing
 
 
 def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
@@ -128,9 +154,7 @@ def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[st
     if not start:
         initialise(network)
     else:
-        encoder = type(network.base_model).from_pretrained(
-            start, config=config, local_files_only=True, dtype=torch.float32
-        )
+        encoder, _ = load_weights(type(network.base_model), start, config)
         network.base_model.load_state_dict(encoder.state_dict())
     return network
 
@@ -170,10 +194,10 @@ def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -
 
 
 def ship(start: Path, output: Path) -> None:
-    """Copy a pre-trained start with float16 weights; raises `FileNotFoundError` when it is not a finished start."""
+    """Copy a pre-trained start with float16 weights; raises `CheckpointError` when it is not a finished start."""
     load_config(start)
     if not (start / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{start}: no model.safetensors; the start has not been trained to its end")
+        raise CheckpointError(f"{start}: no model.safetensors; the start has not been trained to its end")
     output.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "preprocessor_config.json", "recipe.json", "curve.parquet"):
         if (start / name).is_file():

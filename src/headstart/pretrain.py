@@ -18,6 +18,7 @@ from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json
 from headstart.model import (
     FRAMES_QUANTUM,
+    CheckpointError,
     begins_as_filterbank,
     dropouts,
     encode,
@@ -25,6 +26,7 @@ from headstart.model import (
     front_end,
     initialise,
     load_config,
+    load_weights,
     new_config,
     normalised_audio,
     samples_for,
@@ -141,7 +143,7 @@ def sample_features(network: Wav2Vec2ForPreTraining, clips: Clips, seed: int) ->
 def pretrain_start(
     corpora: list[dict[str, Any]],
     settings: dict[str, Any],
-    model: dict[str, Any],
+    model: dict[str, Any] | None,
     parent: str | None,
     seed: int,
     output: str,
@@ -153,7 +155,7 @@ def pretrain_start(
     Args:
         corpora: for each, `name`, `features`, `audio` (paths) and `hours` to take of it.
         settings: `config.Pretrain` as a dict.
-        model: `config.Model` as a dict; used when there is no parent.
+        model: `config.Model` as a dict; None with a parent.
         parent: checkpoint folder to continue from, or None for random weights.
         output: folder for model.safetensors, config.json, curve.parquet and recipe.json.
         state: folder for the state from which a killed job resumes.
@@ -170,17 +172,17 @@ def pretrain_start(
     torch.manual_seed(seed)
     if parent:
         config = load_config(parent)
+        if config.model_type != "wav2vec2":
+            raise CheckpointError(f"{parent}: pre-training continues wav2vec2 checkpoints; this is {config.model_type}")
         config.update(dropouts(options.dropout))
-        network = Wav2Vec2ForPreTraining.from_pretrained(
-            parent, config=config, local_files_only=True, dtype=torch.float32
-        )
+        network, missing = load_weights(Wav2Vec2ForPreTraining, parent, config)
     else:
         config = new_config(Model(**model))
         config.update(dropouts(options.dropout))
-        network = Wav2Vec2ForPreTraining(config)
+        network, missing = Wav2Vec2ForPreTraining(config), {"quantizer."}
         initialise(network)
+    if any(name.startswith("quantizer.") for name in missing):
         contrastive.initialise_quantiser(network.quantizer, sample_features(network, clips, seed))
-
     frozen = options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
     objective = ContrastiveObjective(network, clips, options, frozen, seed)
     recipe = {

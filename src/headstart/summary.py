@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from headstart.config import Study
 from headstart.files import write_json, written_whole
+from headstart.logs import HeadstartError
 from headstart.statistics import bootstrap_rates, check_same_utterances, error_rate, percentile_interval
 
 METRICS = {"wer": "word", "cer": "char"}
@@ -35,7 +36,7 @@ class Counts:
 def read_counts(path: Path) -> Counts:
     """Read a score file. Raises `FileNotFoundError`; `ValueError` if it is empty or repeats an utterance."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no score file; run the scoring of this run first")
+        raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
     names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
     table = pq.read_table(path, columns=["utterance_id", *names]).sort_by("utterance_id")
     ids = table["utterance_id"].to_pylist()

@@ -18,6 +18,7 @@ import soxr
 
 from headstart import espeak
 from headstart.grammar import Grammar, Sentence, load_grammar
+from headstart.logs import HeadstartError
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,8 @@ def synthesise_corpus(
 
     Sentences are unique in dev and test, and in train as long as the grammar has new ones. The corpus is
     written beside `directory` and renamed at the end; an older corpus there is replaced.
-    Raises ValueError for an unknown language or split, a range upside down, or a grammar out of sentences;
-    FileExistsError when `directory` holds something other than a corpus.
+    Raises ValueError for an unknown language or split, or a range upside down; HeadstartError when the grammar has no
+    more sentences, or `directory` holds something other than a corpus.
     """
     directory = Path(directory)
     grammar = load_grammar(language)
@@ -100,7 +101,7 @@ def synthesise_corpus(
         if low > high:
             raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
     if directory.exists() and not (directory / "metadata.tsv").exists() and any(directory.iterdir()):
-        raise FileExistsError(f"{directory} is not a corpus folder; it is left alone")
+        raise HeadstartError(f"{directory} is not a corpus folder; it is left alone")
 
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -189,7 +190,7 @@ def _new_sentence(grammar: Grammar, split: str, rng: np.random.Generator, used: 
             used.add(sentence.text)
             return sentence
         if redraws > _MAX_REDRAWS:
-            raise ValueError(f"grammar {grammar.name!r} ran out of {split} sentences after {len(used)}")
+            raise HeadstartError(f"grammar {grammar.name!r} ran out of {split} sentences after {len(used)}")
 
 
 def _render(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 
 from headstart.config import Text
@@ -37,7 +36,7 @@ def build_vocabulary(texts: Iterable[str]) -> dict[str, int]:
 
     The word boundary takes the place of the space, as in transformers' `Wav2Vec2CTCTokenizer`.
     """
-    characters = Counter(c for text in texts for c in text if c != " ")
+    characters = {c for text in texts for c in text} - {" "}
     return {c: i for i, c in enumerate([BLANK, UNKNOWN, WORD_BOUNDARY, *sorted(characters)])}
 
 

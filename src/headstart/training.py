@@ -171,7 +171,7 @@ class MasterWeights:
         for name, p in self.master.items():
             p.copy_(tensors[f"master.{name}"])
             moments = {
-                key: tensors[f"adam.{key}.{name}"].to(p.device if key != "step" else "cpu")
+                key: tensors[f"adam.{key}.{name}"].to(p.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"adam.{key}.{name}" in tensors
             }

@@ -17,7 +17,7 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.config import HubStart, SslStart, StudyError, SyntheticCorpus, parse_study
+from headstart.config import HubStart, SslStart, StudyError, SyntheticCorpus, is_folder, parse_study
 from headstart.corpora import CorpusError, check_folder
 from headstart.versions import VERSIONS
 
@@ -35,8 +35,9 @@ for name, corpus in STUDY.corpora.items():
             raise WorkflowError(f"corpora.{name}: {error}")
 
 for name, start in STUDY.starts.items():
-    folder = getattr(start, "path", None) or getattr(start, "from_", None) or ""
-    if folder.count("/") and not os.path.isfile(os.path.join(folder, "config.json")):
+    folder = start.path if isinstance(start, HubStart) else getattr(start, "from_", None)
+    is_local = isinstance(start, HubStart) or (folder is not None and is_folder(folder))
+    if is_local and not os.path.isfile(os.path.join(folder, "config.json")):
         raise WorkflowError(f"starts.{name}: {folder}: no checkpoint in Hugging Face format here (no config.json)")
 
 
@@ -73,7 +74,7 @@ def features_of(corpus, split):
 
 def start_folder(start):
     """Checkpoint folder of a start, which is a name or itself a folder; None for random weights."""
-    if start is None or "/" in start:
+    if start is None or is_folder(start):
         return start
     kind = STUDY.starts[start]
     if isinstance(kind, HubStart):

@@ -1,13 +1,13 @@
 rule synthesise_corpus:
     output:
         table="data/raw/{corpus}/metadata.tsv",
-    wildcard_constraints:
-        # Never the table of recorded speech, wherever it lies. "(?!)" matches nothing.
-        corpus="|".join(map(re.escape, SYNTHETIC)) or "(?!)",
     log:
         "logs/synthesise_corpus/{corpus}.log",
     benchmark:
         "benchmarks/synthesise_corpus/{corpus}.tsv"
+    wildcard_constraints:
+        # Never the table of recorded speech, wherever it lies. "(?!)" matches nothing.
+        corpus="|".join(map(re.escape, SYNTHETIC)) or "(?!)",
     threads: 1
     resources:
         mem_mb=1000,

@@ -33,6 +33,11 @@ def nearest(word: str, valid: list[str]) -> str:
     return f" (valid: {', '.join(sorted(valid))})" if valid else ""
 
 
+def is_folder(start: str) -> bool:
+    """Whether a start is given by its checkpoint folder and not by its name."""
+    return "/" in start
+
+
 def budget_seconds(budget: str) -> float:
     """Seconds of audio that a label budget such as `"90s"`, `"10min"` or `"1h"` asks for."""
     number, unit = re.fullmatch(r"([0-9.]+)(s|min|h)", budget).groups()
@@ -400,7 +405,7 @@ class Study(Settings):
         for name, start in self.starts.items():
             if isinstance(start, SslStart):
                 references += [(f"starts.{name}.corpora", corpus, corpora) for corpus in start.corpora]
-                if start.from_ is not None and "/" not in start.from_:
+                if start.from_ is not None and not is_folder(start.from_):
                     references.append((f"starts.{name}.from", start.from_, starts))
         return [
             f"{key}: there is no {'start' if valid is starts else 'corpus'} {value!r}{nearest(value, valid)}"

@@ -78,6 +78,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "pretraining": gallery.pretraining(pretraining),
         "pretrained": [row["start"] for row in pretraining if row["curve"]],
         "samples": samples(study, results),
+        "histories": histories(study, pretraining),
         "corpora": corpora,
         "settings": settings(study),
         "rejected": rejected(runs),
@@ -140,7 +141,7 @@ def times(folders: list[Row]) -> list[Row]:
     """Wall time and size of each stage and start, over its runs."""
     rows: dict[tuple, Row] = {}
     for folder in folders:
-        seconds = folder["recipe"].get("seconds", folder["recipe"].get("wall_s"))
+        seconds = folder["recipe"].get("wall_s")
         if seconds is None and folder["curve"] and "wall_s" in folder["curve"]:
             seconds = float(folder["curve"]["wall_s"][-1])
         row = rows.setdefault(
@@ -251,6 +252,28 @@ def _read_folder(folder: Path) -> Row:
         "recipe": read_json(recipe) if recipe.is_file() else {},
         "curve": curve if curve and len(curve["step"]) else None,
     }
+
+
+def histories(study: Study, pretraining: list[Row]) -> Row:
+    """What each start's checkpoint had gone through before this study, as far as its recipe tells."""
+    before = {row["start"]: row["recipe"].get("parent") for row in pretraining}
+    for name, start in study.starts.items():
+        if (recipe := Path(getattr(start, "path", None) or "") / "recipe.json").is_file():
+            before[name] = read_json(recipe)
+    # A parent by name is a start of this study and has a line of its own.
+    by_name = {name for name in before if getattr(study.starts[name], "from_", None) in study.starts}
+    return {
+        name: _history(recipe) for name, recipe in before.items() if isinstance(recipe, dict) and name not in by_name
+    }
+
+
+def _history(recipe: Row) -> str:
+    """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
+    corpora = recipe.get("data", {}).get("corpora", {})
+    hours = f"{sum(corpora.values()):g} h of {', '.join(corpora)}" if corpora else "unknown audio"
+    updates = recipe.get("settings", {}).get("updates")
+    text = f"{count(updates)} updates on {hours}" if updates else hours
+    return f"{text}, in {duration(recipe['wall_s'])}" if recipe.get("wall_s") else text
 
 
 def rejected(runs: list[Row]) -> list[Row]:

@@ -182,12 +182,12 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
     shown = {row[2]: row[3:] for row in tables["rate-table"][1:]}
     assert shown == {
         start: [
-            f"{rate(c['wer'])} {span(c['wer_low'], c['wer_high'])}",
             f"{rate(c['cer'])} {span(c['cer_low'], c['cer_high'])}",
+            f"{rate(c['wer'])} {span(c['wer_low'], c['wer_high'])}",
         ]
         for start, c in cells.items()
     }
-    contrasts = {(r["treatment"], r["baseline"]): r for r in summary["contrasts"] if r["metric"] == "wer"}
+    contrasts = {(r["treatment"], r["baseline"]): r for r in summary["contrasts"] if r["metric"] == "cer"}
     rows = {(row[2], row[3]): row[4:6] for row in tables["difference-table"][1:]}
     assert rows == {
         pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", verdict(r)]
@@ -229,9 +229,10 @@ def test_the_page_is_accessible(tiny):
 
 def test_the_answer_names_the_best_start_and_how_sure_that_is(tiny):
     study, _, summary, text = tiny
-    best = min(summary["cells"], key=lambda row: row["wer"])["start"]
+    best = min(summary["cells"], key=lambda row: row["cer"])
     given = answer(study, summary, "swahili", "10min")
-    assert given["best"] == best
+    assert given["best"] == best["start"]
+    assert given["rate"] == rate(best["cer"]) and given["other"].startswith(f"WER: {rate(best['wer'])} ")
     assert "That is clearly lower: the interval excludes zero." in given["sentences"][0]
     assert "times as fast" in given["sentences"][1]
     assert given["notes"][1].startswith("ssl-multi against ssl-mono")
@@ -268,15 +269,26 @@ def test_the_answer_when_the_baseline_is_best_or_never_reached(tiny):
     other = json.loads(json.dumps(summary))
     for row in other["cells"]:
         if row["start"] == "scratch":
-            row["wer"] = 0.01
+            row["cer"] = 0.01
     for row in other["convergence"]:
         row["updates"] = row["ratio_to_baseline"] = None
     given = answer(study, other, "swahili", "10min")
     assert given["best"] == "scratch"
-    assert given["sentences"] == ["This is the baseline: no other start has a lower WER than scratch."]
+    assert given["sentences"] == ["This is the baseline: no other start has a lower CER than scratch."]
     for row in other["cells"]:
-        row["wer"] = 0.001 if row["start"] == "xlsr" else row["wer"]
+        row["cer"] = 0.001 if row["start"] == "xlsr" else row["cer"]
     assert "too few" in answer(study, other, "swahili", "10min")["sentences"][1]
+
+
+def test_the_answer_is_by_the_metric_of_the_study(tiny):
+    _, results, summary, _ = tiny
+    by_wer = study_of(report={"metric": "wer", "bootstrap_replicates": 200, "samples": 3})
+    summary = json.loads(json.dumps(summarise(by_wer, results)))
+    for row in summary["cells"]:
+        row["wer"] = 0.001 if row["start"] == "scratch" else row["wer"]
+    given = answer(by_wer, summary, "swahili", "10min")
+    assert (given["best"], given["rate"]) == ("scratch", "0.1%")
+    assert given["notes"][0].startswith("Other starts against scratch, by WER: ")
 
 
 def test_markup_in_a_hypothesis_and_a_name_stays_text(tmp_path):
@@ -358,7 +370,7 @@ def test_a_large_study_stays_a_small_page(tmp_path):
     fabricate(tmp_path, study, utterances=4)
     _, text = written(study, tmp_path)
     assert len(text) < 2_500_000
-    assert "Lowest WER over targets and label budgets:" in text
+    assert "Lowest CER over targets and label budgets:" in text
 
 
 def test_durations_read_well():

@@ -93,7 +93,7 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
     summary = summarise(study, results)
     assert set(summary) == {
         "study",
-        "convergence_metric",
+        "metric",
         "confidence",
         "runs",
         "cells",
@@ -141,9 +141,9 @@ def test_updates_to_reference_compare_with_the_same_seeds_baseline(tiny):
     assert row_of(summary["convergence"], start="scratch")["ratio_to_baseline"] == 1
 
 
-def test_the_convergence_metric_is_the_studys(tiny):
+def test_the_metric_of_convergence_is_the_studys(tiny):
     study, results = tiny
-    by_wer = study_of(report={"convergence_metric": "wer", "bootstrap_replicates": 10})
+    by_wer = study_of(report={"metric": "wer", "bootstrap_replicates": 10})
     assert row_of(summarise(by_wer, results)["convergence"], start="xlsr")["reference_error"] == pytest.approx(0.8)
 
 

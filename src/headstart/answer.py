@@ -67,16 +67,18 @@ def overall(study: Study, summary: Row) -> str:
     groups = [(target, budget) for target in study.targets for budget in study.budgets]
     if len(groups) < 2 or len(study.starts) < 2:
         return ""
+    metric = summary["metric"]
     wins: Counter = Counter()
     clear: Counter = Counter()
     for target, budget in groups:
-        best = min(select(summary["cells"], target=target, budget=budget), key=lambda row: row["wer"])["start"]
+        cells = select(summary["cells"], target=target, budget=budget)
+        best = min(cells, key=lambda row: row[metric])["start"]
         wins[best] += 1
         against = select(
             summary["contrasts"],
             target=target,
             budget=budget,
-            metric="wer",
+            metric=metric,
             treatment=best,
             baseline=study.baseline,
         )
@@ -87,44 +89,53 @@ def overall(study: Study, summary: Row) -> str:
         if start != study.baseline:
             part += f" (clearly lower than {study.baseline} in {clear[start]})"
         parts.append(part)
-    return f"Lowest WER over targets and label budgets: {'; '.join(parts)}."
+    return f"Lowest {metric.upper()} over targets and label budgets: {'; '.join(parts)}."
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
-    """The best start of one target and budget by WER, and sentences on by how much, how surely and how fast.
+    """The best start of one target and budget by the study's metric, by how much, how surely and how fast.
 
     `sentences` are about the best start; `notes` about the other starts, and the study's own contrasts.
     """
     group = {"target": target, "budget": budget}
     cells = select(summary["cells"], **group)
-    best = min(cells, key=lambda row: row["wer"])
+    metric, other = _metrics(summary)
+    best = min(cells, key=lambda row: row[metric])
     return {
         **group,
         "best": best["start"],
         "alone": len(cells) == 1,
-        "wer": rate(best["wer"]),
-        "wer_span": span(best["wer_low"], best["wer_high"]),
-        "cer": f"{rate(best['cer'])} {span(best['cer_low'], best['cer_high'])}",
+        "rate": rate(best[metric]),
+        "span": span(best[f"{metric}_low"], best[f"{metric}_high"]),
+        "other": f"{other.upper()}: {rate(best[other])} {span(best[f'{other}_low'], best[f'{other}_high'])}",
         "sentences": _against_baseline(study, summary, best["start"], group)
         + _speed(study, summary, best["start"], group),
         "notes": _others(study, summary, best["start"], group),
     }
 
 
+def _metrics(summary: Row) -> tuple[str, str]:
+    """The metric by which starts are judged, and the other one."""
+    metric = summary["metric"]
+    (other,) = METRICS.keys() - {metric}
+    return metric, other
+
+
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """By how much the best start differs from the baseline, and whether that is clear."""
     if len(study.starts) == 1:
         return []
+    metric, other = _metrics(summary)
     if best == study.baseline:
-        return [f"This is the baseline: no other start has a lower WER than {best}."]
+        return [f"This is the baseline: no other start has a lower {metric.upper()} than {best}."]
     pair = {"treatment": best, "baseline": study.baseline, **group}
-    (wer,), (cer,) = (select(summary["contrasts"], **pair, metric=metric) for metric in METRICS)
-    zero = "includes" if verdict(wer) == UNCLEAR else "excludes"
+    (judged,), (beside,) = (select(summary["contrasts"], **pair, metric=name) for name in (metric, other))
+    zero = "includes" if verdict(judged) == UNCLEAR else "excludes"
     return [
-        f"WER against {study.baseline}: {points(wer['difference'])} percentage points, "
-        f"{summary['confidence']:.0%} interval {span(wer['low'], wer['high'], signed=True)}. "
-        f"That is {verdict(wer)}: the interval {zero} zero. "
-        f"CER: {points(cer['difference'])} {span(cer['low'], cer['high'], signed=True)}, {verdict(cer)}."
+        f"{metric.upper()} against {study.baseline}: {points(judged['difference'])} percentage points, "
+        f"{summary['confidence']:.0%} interval {span(judged['low'], judged['high'], signed=True)}. "
+        f"That is {verdict(judged)}: the interval {zero} zero. {other.upper()}: "
+        f"{points(beside['difference'])} {span(beside['low'], beside['high'], signed=True)}, {verdict(beside)}."
     ]
 
 
@@ -136,7 +147,7 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
         return []
     if baseline["reference_error"] is None:
         return [f"There is no learning curve of {study.baseline}: nothing to say on speed."]
-    metric = summary["convergence_metric"].upper()
+    metric = summary["metric"].upper()
     level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
     sentences = []
     if row and row["updates"] is not None:
@@ -168,17 +179,18 @@ def _pace(row: Row, baseline: Row) -> str:
 
 def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """What the other starts are against the baseline, and the contrasts that the study asks for."""
-    rows = select(summary["contrasts"], **group, metric="wer")
+    name = summary["metric"].upper()
+    rows = select(summary["contrasts"], **group, metric=summary["metric"])
     others: dict[str, list[str]] = {}
     for row in rows:
         if row["baseline"] == study.baseline and row["treatment"] != best:
             others.setdefault(verdict(row), []).append(row["treatment"])
     named = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
-    notes = [f"Other starts against {study.baseline}, by WER: {named}."] if named else []
+    notes = [f"Other starts against {study.baseline}, by {name}: {named}."] if named else []
     for row in rows:
         if row["baseline"] != study.baseline:
             notes.append(
-                f"{row['treatment']} against {row['baseline']}, by WER: {points(row['difference'])} "
+                f"{row['treatment']} against {row['baseline']}, by {name}: {points(row['difference'])} "
                 f"{span(row['low'], row['high'], signed=True)}, {verdict(row)}."
             )
     return notes

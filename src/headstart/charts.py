@@ -305,7 +305,7 @@ class Gallery:
                 group = {"target": target, "budget": budget}
                 chosen = [(r["start"], r["seed"], r["curve"]) for r in select(runs, **group) if r["curve"]]
                 rows = select(self.summary["convergence"], **group)
-                shown = metric == self.summary["convergence_metric"]
+                shown = metric == self.summary["metric"]
                 reference = rows[0]["reference_error"] if shown else None
                 reached = [
                     {

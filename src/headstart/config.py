@@ -346,8 +346,10 @@ class Report(Settings):
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
     bootstrap_replicates: Count = Field(2000, description="Bootstrap replicates behind every interval.")
-    convergence_metric: Literal["wer", "cer"] = Field(
-        "cer", description="Dev metric by which a run is said to reach the baseline's final level."
+    metric: Literal["wer", "cer"] = Field(
+        "cer",
+        description="Error rate by which starts are judged: on test in the answer, on dev for convergence. "
+        "The other is shown beside it.",
     )
     samples: Count = Field(4, description="Test utterances whose hypotheses are shown for each target.")
 

@@ -65,7 +65,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "summary": summary,
         "version": headstart.__version__,
         "styles": gallery.styles,
-        "metrics": METRICS,
+        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
         "interval_name": f"{summary['confidence']:.0%} interval",
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],

@@ -79,7 +79,7 @@ def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Pat
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
 
-    A pure function of those files and of `study`. Keys: `study`, `convergence_metric`, `confidence`, and rows
+    A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows
     of `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences,
     treatment minus baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be
     computed is None.
@@ -106,7 +106,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
             convergence += _convergence_rows(study, reached, target, budget)
     return {
         "study": study.study,
-        "convergence_metric": study.report.convergence_metric,
+        "metric": study.report.metric,
         "confidence": study.report.confidence,
         "runs": _in_study_order(study, runs),
         "cells": _in_study_order(study, cells),
@@ -227,7 +227,7 @@ def _intervals(study: Study, scores: dict, target: str, budget: str) -> tuple[li
 
 def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> dict[str, dict[int, Row]]:
     """For each start and each seed with curves: when the run reaches the baseline's final dev error."""
-    column = f"dev_{study.report.convergence_metric}"
+    column = f"dev_{study.report.metric}"
     reached: dict[str, dict[int, Row]] = {start: {} for start in study.starts}
     for seed in study.seeds:
         curves = {

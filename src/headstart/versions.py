@@ -12,5 +12,5 @@ VERSIONS = {
     "pretrain": 1,
     "finetune": 1,
     "score": 1,
-    "report": 1,
+    "report": 2,
 }

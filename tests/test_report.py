@@ -179,6 +179,7 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
     study, _, summary, text = tiny
     tables = Page(text).tables
     cells = {row["start"]: row for row in summary["cells"]}
+    assert tables["rate-table"][0][3:] == ["CER", "WER"]
     shown = {row[2]: row[3:] for row in tables["rate-table"][1:]}
     assert shown == {
         start: [
@@ -188,6 +189,7 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
         for start, c in cells.items()
     }
     contrasts = {(r["treatment"], r["baseline"]): r for r in summary["contrasts"] if r["metric"] == "cer"}
+    assert tables["difference-table"][0][4::2] == ["CER", "WER"]
     rows = {(row[2], row[3]): row[4:6] for row in tables["difference-table"][1:]}
     assert rows == {
         pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", verdict(r)]

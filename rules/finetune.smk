@@ -11,11 +11,12 @@ rule finetune_run:
         "logs/finetune_run/{study}/{start}/{target}/{budget}/seed{seed}.log",
     benchmark:
         "benchmarks/finetune_run/{study}/{start}/{target}/{budget}/seed{seed}.tsv"
-    threads: STUDY.threads
+    threads: STUDY.threads * STUDY.devices
     resources:
         mem_mb=2500,
         runtime=480,
         gpu=0,
+        processes=STUDY.devices,
     params:
         settings=finetune_settings,
     script:

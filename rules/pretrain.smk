@@ -12,11 +12,12 @@ rule pretrain_start:
         "benchmarks/pretrain_start/{study}/{start}.tsv"
     # Long, and much waits for it: first.
     priority: 1
-    threads: STUDY.threads
+    threads: STUDY.threads * STUDY.devices
     resources:
         mem_mb=3000,
         runtime=1440,
         gpu=0,
+        processes=STUDY.devices,
     params:
         settings=pretrain_settings,
     script:

@@ -1,5 +1,6 @@
 """The training loop: the schedule, and a run that is killed and resumed ends exactly as one that was not."""
 
+import math
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
@@ -12,9 +13,11 @@ from headstart import training
 from headstart.config import Finetune, Pretrain, Text
 from headstart.finetune import CtcObjective
 from headstart.model import ctc_model, initialise, new_config
+from headstart.optimiser import learning_rate
+from headstart.parallel import Ranks
 from headstart.pretrain import ContrastiveObjective
 from headstart.text import build_vocabulary
-from headstart.training import Batch, TrainingError, learning_rate, write_curve
+from headstart.training import Batch, TrainingError, write_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,16 +43,15 @@ def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:
     return CtcObjective(network, vocabulary, clips, clips.take([0, 5]), Text(), options, frozen, seed=3)
 
 
-def run(objective, state_dir, precision=torch.float32, recipe=None) -> training.Result:
+def run(objective, state_dir, precision="float32", recipe=None) -> training.Result:
     return training.train(
         objective,
         objective.batches,
-        objective.settings,
+        objective.settings.model_copy(update={"precision": precision}),
         stage="testing",
         recipe=recipe or {"recipe": 1},
         seed=3,
         state_dir=state_dir,
-        precision=precision,
     )
 
 
@@ -61,10 +63,10 @@ def killed_at(objective, update: int) -> None:
     """Make the objective raise at this update, as a walltime limit might."""
     loss = objective.loss
 
-    def dying(batch: Batch, number: int):
+    def dying(batch: Batch, shared, positions: list[int], number: int):
         if number == update:
             raise Killed
-        return loss(batch, number)
+        return loss(batch, shared, positions, number)
 
     objective.loss = dying
 
@@ -73,9 +75,9 @@ def counted(objective) -> list[int]:
     """The updates that the objective is asked for, as they come."""
     loss, updates = objective.loss, []
 
-    def counting(batch: Batch, number: int):
+    def counting(batch: Batch, shared, positions: list[int], number: int):
         updates.append(number)
-        return loss(batch, number)
+        return loss(batch, shared, positions, number)
 
     objective.loss = counting
     return updates
@@ -100,7 +102,7 @@ def test_the_schedule_may_lack_any_of_its_parts(warmup, hold):
     assert rates[-1] == pytest.approx(1.0 if warmup + hold == 1 else 0.1)
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("make", [contrastive, ctc])
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precision, tiny_model, noise_clips, tmp_path):
     whole = run(make(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", precision)
@@ -160,22 +162,51 @@ def test_the_same_run_twice_gives_the_same_bits(tiny_model, noise_clips, tmp_pat
     assert all(torch.equal(results[0].weights[name], value) for name, value in results[1].weights.items())
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_stage_and_update(what, tiny_model, noise_clips, tmp_path):
-    objective = ctc(tiny_model, noise_clips)
+def exploding(objective, what: str, when) -> None:
+    """Make the loss, or only its gradient, not finite at updates for which `when` holds."""
     loss = objective.loss
 
-    def exploding(batch: Batch, update: int):
-        value, metrics = loss(batch, update)
-        if update < 4:
+    def failing(batch: Batch, shared, positions: list[int], update: int):
+        value, metrics = loss(batch, shared, positions, update)
+        if not when(update):
             return value, metrics
         if what == "loss":
             return value * float("nan"), metrics
         return value + (objective.network.lm_head.weight * 0).sqrt().sum(), metrics  # finite, its gradient is not
 
-    objective.loss = exploding
-    with pytest.raises(TrainingError, match=f"testing: .*update 4 of {UPDATES}; lower learning_rate .now 0.001"):
+    objective.loss = failing
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_batch_whose_loss_is_not_finite_is_skipped_and_counted(what, tiny_model, noise_clips, tmp_path, caplog):
+    objective = ctc(tiny_model, noise_clips, save_minutes=1e-9)
+    exploding(objective, what, {4, 6}.__contains__)
+    whole = run(objective, tmp_path / "a")
+    assert whole.skipped == 2 and [row["skipped"] for row in whole.curve] == [0, 2, 2]
+    assert all(torch.isfinite(weight).all() for weight in whole.weights.values())
+    assert all(math.isfinite(row["train_loss"]) for row in whole.curve)
+    batch = next(ctc(tiny_model, noise_clips).batches(3))
+    named = [message for message in caplog.messages if "update 4 is skipped" in message]
+    assert named and all(name in named[0] for name in objective.names(batch))
+    # The count outlives a kill.
+    first = ctc(tiny_model, noise_clips, save_minutes=1e-9)
+    exploding(first, what, {4, 6}.__contains__)
+    killed_at(first, 6)
+    with pytest.raises(Killed):
+        run(first, tmp_path / "b")
+    second = ctc(tiny_model, noise_clips)
+    exploding(second, what, {4, 6}.__contains__)
+    resumed = run(second, tmp_path / "b")
+    assert resumed.skipped == 2
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
+
+
+def test_ten_batches_in_a_row_that_are_not_finite_stop_the_run_and_are_named(tiny_model, noise_clips, tmp_path):
+    objective = ctc(tiny_model, noise_clips, updates=40)
+    exploding(objective, "loss", lambda update: update == 3 or update >= 20)
+    with pytest.raises(TrainingError, match="testing: .*10 batches in a row, up to update 29 of 40") as caught:
         run(objective, tmp_path)
+    assert "lower learning_rate (now 0.001)" in str(caught.value) and "clip000" in str(caught.value)
 
 
 def test_frozen_parts_do_not_change_and_the_others_do(tiny_model, noise_clips, tmp_path):
@@ -217,6 +248,8 @@ class Linear(torch.nn.Linear):
 class Line:
     """The smallest objective: a straight line through points."""
 
+    metrics = ("update_seen",)
+
     def __init__(self, **settings):
         self.settings = Pretrain(**{"updates": 200, "learning_rate": 0.3, "hold": 0.6, "log_every": 100, **settings})
         self.network = Linear(1, 1)
@@ -225,8 +258,10 @@ class Line:
         while True:
             yield Batch(0, [0], 36.0, (1,))
 
-    def loss(self, batch: Batch, update: int):
-        x = torch.rand(16, 1, dtype=self.network.weight.dtype)
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks):
+        return torch.rand(16, 1, dtype=self.network.weight.dtype)
+
+    def loss(self, batch: Batch, x: torch.Tensor, positions: list[int], update: int):
         return (self.network(x) - (3 * x + 1)).square().mean(), {"update_seen": float(update)}
 
     def evaluate(self) -> dict[str, float]:
@@ -234,6 +269,12 @@ class Line:
 
     def trainable(self, update: int) -> set[str]:
         return {"weight", "bias"}
+
+    def collapsed(self, curve: list[dict[str, float]]) -> None:
+        return None
+
+    def names(self, batch: Batch) -> list[str]:
+        return [f"clip{i}" for i in batch.clips]
 
 
 def test_it_learns_and_the_curve_holds_means_between_its_rows(tmp_path):
@@ -250,7 +291,7 @@ def test_it_learns_and_the_curve_holds_means_between_its_rows(tmp_path):
 def test_bfloat16_keeps_small_updates_in_its_fp32_weights(tmp_path):
     objective = Line(updates=50, learning_rate=1e-4, warmup=0.0, hold=1.0, weight_decay=0.0)
     torch.nn.init.constant_(objective.network.weight, 64.0)  # bfloat16 steps there are 0.5
-    weights = run(objective, tmp_path, torch.bfloat16).weights
+    weights = run(objective, tmp_path, "bfloat16").weights
     assert 64.0 - weights["weight"].item() == pytest.approx(50 * 1e-4, rel=0.2)
 
 

@@ -219,6 +219,15 @@ class Optimisation(Settings):
     gradient_clip: Positive = Field(description="Largest gradient norm.")
     log_every: Count = Field(description="Updates between learning curve rows.")
     save_minutes: Positive = Field(description="Minutes between saved states, from which a killed job resumes.")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="Type that the network computes in, behind float32 weights; `auto` is bfloat16 where it is fast.",
+    )
+    accumulate: Count = Field(
+        1,
+        description="Parts that a batch is computed in, one after another, where memory is short. The gradient is that "
+        "of the whole batch.",
+    )
 
     @model_validator(mode="after")
     def _schedule(self) -> Optimisation:
@@ -262,6 +271,11 @@ class Pretrain(Optimisation):
         description="Share of updates, at first, that leave the quantiser as it is: k-means clusters (paper: 0).",
     )
     dropout: Share = Field(0.0, description="Dropout in the encoder.")
+    patience: Count = Field(
+        2000,
+        description="Updates after which a run stops that has learnt nothing: loss at chance, targets all alike, or "
+        "codes all the same, at every row of the learning curve over so many updates.",
+    )
 
 
 class Finetune(Optimisation):
@@ -367,7 +381,10 @@ class Study(Settings):
     seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="One run of each cell for each seed.")
     baseline: Name = Field("scratch", description="Start that the others are compared with.")
     contrasts: list[Contrast] = Field([], description="More pairs of starts to compare.")
-    threads: Count = Field(1, description="CPU threads of a training job; Snakemake runs jobs side by side.")
+    threads: Count = Field(1, description="CPU threads of a training process; Snakemake runs jobs side by side.")
+    devices: Count = Field(
+        1, description="Processes that share the batches of a training job, one a GPU; results stay the same."
+    )
     text: Text = Field(Text(), description="Text normalisation.")
     model: Model = Field(Model(), description="Shape of encoders that start from random weights.")
     pretrain: Pretrain = Field(Pretrain(), description="Self-supervised pre-training.")

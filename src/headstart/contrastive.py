@@ -14,13 +14,25 @@ import torch.nn.functional as F
 from headstart.logs import HeadstartError
 
 
-def gather_masked(x_BTD: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masked frames of each utterance, in order and padded with zeros: (B, N, D), and which are real: (B, N)."""
+def masked_frames(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places of each utterance's masked frames, in order and padded with zeros, and which are real: (B, N) both."""
     counts = mask_BT.sum(1)
     real_BN = torch.arange(int(counts.max()), device=counts.device)[None] < counts[:, None]
-    out = x_BTD.new_zeros(*real_BN.shape, x_BTD.shape[2])
-    out[real_BN] = x_BTD[mask_BT]  # both run through the utterances in order, and through frames in order
-    return out, real_BN
+    index_BN = torch.zeros(real_BN.shape, dtype=torch.long, device=counts.device)
+    index_BN[real_BN] = mask_BT.nonzero()[:, 1]  # both run through the utterances in order, and through frames in order
+    return index_BN, real_BN
+
+
+def gather_frames(x_BTD: torch.Tensor, index_BN: torch.Tensor) -> torch.Tensor:
+    """Frames at these places of each utterance: (B, N, D)."""
+    batch, time, size = x_BTD.shape
+    rows = index_BN + time * torch.arange(batch, device=index_BN.device)[:, None]
+    return x_BTD.reshape(batch * time, size).index_select(0, rows.flatten()).view(batch, -1, size)
+
+
+def gumbel_noise(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Noise of the standard Gumbel distribution."""
+    return -torch.empty(shape, device=device).exponential_().log()
 
 
 def sample_negatives(counts: torch.Tensor, size: int, negatives: int) -> torch.Tensor:
@@ -49,22 +61,64 @@ class Quantised:
     perplexity: torch.Tensor
 
 
-def quantise(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: torch.Tensor, tau: float) -> Quantised:
+def summed_probability(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: torch.Tensor) -> torch.Tensor:
+    """Probabilities of the entries, summed over real frames: (G, V)."""
+    logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (quantizer.num_groups, quantizer.num_vars))
+    return (logits.softmax(-1) * real_BN[..., None, None]).sum((0, 1))
+
+
+def quantise(
+    quantizer: torch.nn.Module,
+    features_BND: torch.Tensor,
+    real_BN: torch.Tensor,
+    tau: float,
+    noise_BNGV: torch.Tensor | None = None,
+    frames: int | None = None,
+    mean_GV: torch.Tensor | None = None,
+) -> Quantised:
     """Gumbel-softmax product quantisation with the weights of transformers' `Wav2Vec2GumbelVectorQuantizer`.
 
     Straight-through: the forward value is the drawn entry, the gradient is the softmax's. `tau` 0 takes the most
     likely entry without noise (evaluation). The perplexity is that of the entries' mean probability (in evaluation, of
     their frequency) over all real frames, summed over codebooks, at most G * V.
+
+    A part of a batch is told the real `frames` of the whole batch and their mean probability `mean_GV`: its perplexity
+    is then the whole batch's, and its gradient the part's share of it.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
     logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (groups, entries))
-    choice = F.gumbel_softmax(logits, tau=tau, hard=True) if tau else F.one_hot(logits.argmax(-1), entries).float()
-    probability = logits.softmax(-1) if tau else choice
-    mean_GV = (probability * real_BN[..., None, None]).sum((0, 1)) / real_BN.sum()
+    if tau:
+        noise = gumbel_noise(logits.shape, logits.device) if noise_BNGV is None else noise_BNGV
+        soft = ((logits + noise) / tau).softmax(-1)
+        index = soft.argmax(-1)
+        choice = F.one_hot(index, entries) - soft.detach() + soft if torch.is_grad_enabled() else None
+        probability = logits.softmax(-1)
+    else:
+        index = logits.argmax(-1)
+        choice = probability = F.one_hot(index, entries).float()
+    own_GV = (probability * real_BN[..., None, None]).sum((0, 1)) / (frames or real_BN.sum())
+    mean_GV = own_GV if mean_GV is None else mean_GV + own_GV - own_GV.detach()
     perplexity = torch.exp(-(mean_GV * torch.log(mean_GV + 1e-7)).sum(-1)).sum()
     codebook_GVD = quantizer.codevectors.view(groups, entries, -1)
-    vectors = torch.einsum("bngv,gvd->bngd", choice.to(codebook_GVD.dtype), codebook_GVD).flatten(2)
-    return Quantised(vectors, choice.argmax(-1), perplexity)
+    if choice is not None:
+        vectors = torch.einsum("bngv,gvd->bngd", choice.to(codebook_GVD.dtype), codebook_GVD).flatten(2)
+    else:  # nothing passes back
+        vectors = codebook_GVD[torch.arange(groups, device=index.device), index].flatten(2)
+    return Quantised(vectors, index, perplexity)
+
+
+@dataclass
+class Contrast:
+    """Sums over real frames: the loss, right picks, the loss at chance, and how alike an utterance's targets are.
+
+    `chance` is what a frame costs that knows nothing, the log of its number of candidates. `similarity` is the mean
+    cosine between targets of one utterance: near 1 there is nothing to tell apart.
+    """
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+    chance: torch.Tensor
+    similarity: torch.Tensor
 
 
 def contrastive_loss(
@@ -74,14 +128,11 @@ def contrastive_loss(
     real_BN: torch.Tensor,
     negatives_BNK: torch.Tensor,
     temperature: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Contrast:
     """Cross-entropy of picking each masked frame's own target among its negatives, by cosine similarity.
 
     Negatives with the target's own codes are left out. Similarities of an utterance's frames are one matrix
     product, from which each frame's negatives are picked; no vector is copied K times.
-
-    Returns:
-        Loss summed over real frames, and how many of them pick the right target.
     """
     context = F.normalize(context_BND.float(), dim=-1, eps=1e-8)
     target = F.normalize(target_BND.float(), dim=-1, eps=1e-8)
@@ -93,7 +144,12 @@ def contrastive_loss(
     logits = torch.cat([positive[..., None], negative.masked_fill(same, -torch.inf)], dim=-1)
     losses = logits.logsumexp(-1) - positive
     correct = (logits.argmax(-1) == 0) & real_BN
-    return losses[real_BN].sum(), correct.sum()
+    with torch.no_grad():
+        chance = (1 + (~same).sum(-1)).log()
+        # The mean of all pairs' cosines is the squared length of the mean of unit vectors.
+        means = (target * real_BN[..., None]).sum(1)
+        similarity = means.square().sum(-1) / real_BN.sum(1).clamp(min=1)
+    return Contrast(losses[real_BN].sum(), correct.sum(), chance[real_BN].sum(), similarity.sum())
 
 
 def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:

@@ -19,9 +19,15 @@ def required_frames(labels: Sequence[int]) -> int:
 
 
 def ctc_loss(
-    logits_BTV: torch.Tensor, frames: torch.Tensor, labels: Sequence[Sequence[int]], blank: int
+    logits_BTV: torch.Tensor,
+    frames: torch.Tensor,
+    labels: Sequence[Sequence[int]],
+    blank: int,
+    total: int | None = None,
 ) -> torch.Tensor:
     """Negative log-likelihood of the labels, summed over the batch and divided by its number of labels.
+
+    For a part of a batch, `total` is the number of labels in the whole of it.
 
     Args:
         logits_BTV: unnormalised scores, any float type; computed in float32.
@@ -32,7 +38,7 @@ def ctc_loss(
     lengths = torch.tensor([len(label) for label in labels])
     flat = torch.tensor([index for label in labels for index in label], device=logits_BTV.device)
     summed = F.ctc_loss(log_probs_TBV, flat, frames.cpu(), lengths, blank, reduction="sum", zero_infinity=True)
-    return summed / lengths.sum()
+    return summed / (total or lengths.sum())
 
 
 def batches_by_length(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from headstart.model import (
     save_ctc,
     span_mask,
 )
+from headstart.parallel import Ranks
 from headstart.text import BLANK, build_vocabulary, normalise
 from headstart.text import encode as encode_text
 from headstart.training import Batch
@@ -42,11 +44,22 @@ class DataError(HeadstartError):
     """Training or dev data that nothing can be learnt from."""
 
 
+@dataclass
+class Draws:
+    """What a batch of fine-tuning shares: masks of frames (B, T) and of channels (B, D), and the labels in all."""
+
+    mask_BT: torch.Tensor
+    mask_BD: torch.Tensor
+    labels: int
+
+
 class CtcObjective:
     """CTC on a label budget, evaluated on a part of the dev split.
 
     A frozen front-end runs once: its features of every clip are kept. They are computed clip by clip, without padding.
     """
+
+    metrics = ()
 
     def __init__(
         self,
@@ -116,19 +129,32 @@ class CtcObjective:
             padded[: len(row)] = row
         return features_BTC, torch.tensor([len(row) for row in rows])
 
-    def loss(self, batch: Batch, update: int) -> tuple[torch.Tensor, dict[str, float]]:
-        settings, config = self.settings, self.network.config
-        features_BTC, frames = self._features(self.train, batch.clips, batch.shape[1])
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+        settings, width = self.settings, self.network.config.hidden_size
+        frames = frame_counts(self.network.config, torch.tensor([self.train.lengths[i] for i in batch.clips]))
+        widths = torch.full((len(batch.clips),), width)
+        return Draws(
+            span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length).to(ranks.device),
+            span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
+            sum(len(self.labels[i]) for i in batch.clips),
+        )
+
+    def loss(
+        self, batch: Batch, shared: Draws, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        clips = [batch.clips[i] for i in positions]
+        features_BTC, frames = self._features(self.train, clips, batch.shape[1])
         device = features_BTC.device
-        mask_BT = span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length)
-        width = torch.full((len(batch.clips),), config.hidden_size)
-        mask_BD = span_mask(width, config.hidden_size, settings.mask_feature_share, settings.mask_feature_length)
         context_BTD, _ = encode(
-            self.network.base_model, features_BTC, frames.to(device), mask_BT.to(device), mask_BD.to(device)
+            self.network.base_model,
+            features_BTC,
+            frames.to(device),
+            shared.mask_BT[positions],
+            shared.mask_BD[positions],
         )
         logits_BTV = self.network.lm_head(context_BTD)
-        labels = [self.labels[i] for i in batch.clips]
-        return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK]), {}
+        labels = [self.labels[i] for i in clips]
+        return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
         """Dev word and character error rates of greedy transcripts."""
@@ -143,6 +169,12 @@ class CtcObjective:
             "dev_wer": jiwer.wer(self.dev_references, hypotheses),
             "dev_cer": jiwer.cer(self.dev_references, hypotheses),
         }
+
+    def names(self, batch: Batch) -> list[str]:
+        return [self.train.rows[i]["utterance_id"] for i in batch.clips]
+
+    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+        return None
 
 
 def references(clips: Clips, text: Text) -> list[str]:
@@ -237,10 +269,17 @@ def finetune_run(
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     result = training.train(
-        objective, objective.batches, options, stage="finetune", recipe=recipe, seed=seed, state_dir=Path(state)
+        objective,
+        objective.batches,
+        options,
+        stage=f"finetune {output}",
+        recipe=recipe,
+        seed=seed,
+        state_dir=Path(state),
     )
-    save_ctc(network, result.weights, vocabulary, Path(output))
-    training.finish(recipe, result, Path(output), Path(state))
+    if Ranks().first:
+        save_ctc(network, result.weights, vocabulary, Path(output))
+        training.finish(recipe, result, Path(output), Path(state))
 
 
 def _cumulative(values: list[int]) -> Iterator[int]:

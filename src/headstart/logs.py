@@ -13,9 +13,9 @@ class HeadstartError(ValueError):
     """Something the user can mend. The message says what is wrong, where, and what to do; no traceback is shown."""
 
 
-def log_to(path: str | Path) -> None:
+def log_to(path: str | Path, append: bool = False) -> None:
     """Send log lines, warnings and uncaught errors of this process to a file."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)

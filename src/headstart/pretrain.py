@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from headstart.model import (
     save_encoder,
     span_mask,
 )
+from headstart.parallel import Ranks
 from headstart.subsets import draw
 from headstart.training import Batch
 from headstart.versions import VERSIONS
@@ -40,8 +42,32 @@ from headstart.versions import VERSIONS
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Draws:
+    """What a batch of pre-training shares, in whatever parts it is computed.
+
+    Frames of each clip (B,); which are masked (B, T), their places and which of those are real (B, N); negatives
+    (B, N, K); Gumbel noise (B, N, G, V); masked frames in all, and the parts that hold some; with several parts, the
+    mean probability of each code (G, V).
+    """
+
+    frames: torch.Tensor
+    mask_BT: torch.Tensor
+    index_BN: torch.Tensor
+    real_BN: torch.Tensor
+    negatives_BNK: torch.Tensor
+    noise_BNGV: torch.Tensor
+    masked: int
+    parts: int
+    mean_GV: torch.Tensor | None = None
+
+
 class ContrastiveObjective:
     """wav2vec 2.0's objective on crops of unlabelled audio."""
+
+    metrics = (
+        "contrastive_loss", "chance_loss", "accuracy", "target_similarity", "diversity_loss", "perplexity"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,44 +105,108 @@ class ContrastiveObjective:
         begin = int(np.random.default_rng([self.seed, epoch, index]).integers(spare + 1)) if spare else 0
         return torch.from_numpy(samples[begin : begin + self.lengths[index]].copy())
 
-    def loss(self, batch: Batch, update: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
         network, settings = self.network, self.settings
-        weight = network.project_hid.weight
-        audio_BS, samples = normalised_audio([self._crop(i, batch.epoch) for i in batch.clips], batch.shape[1])
-        frames = frame_counts(network.config, samples)
-        features_BTC = front_end(network.wav2vec2.feature_extractor, audio_BS.to(weight.device, weight.dtype))
-        mask_BT = span_mask(frames, features_BTC.shape[1], settings.mask_share, settings.mask_length)
-        mask_BT, frames = mask_BT.to(weight.device), frames.to(weight.device)
+        frames = frame_counts(network.config, torch.tensor([self.lengths[i] for i in batch.clips]))
+        size = int(frame_counts(network.config, torch.tensor(batch.shape[1])))
+        mask_BT = span_mask(frames, size, settings.mask_share, settings.mask_length)
+        index_BN, real_BN = contrastive.masked_frames(mask_BT)
+        counts = real_BN.sum(1)
+        quantizer = network.quantizer
+        entries = (quantizer.num_groups, quantizer.num_vars)
+        draws = Draws(
+            frames,
+            mask_BT.to(ranks.device),
+            index_BN.to(ranks.device),
+            real_BN.to(ranks.device),
+            contrastive.sample_negatives(counts, real_BN.shape[1], settings.negatives).to(ranks.device),
+            contrastive.gumbel_noise((*real_BN.shape, *entries), ranks.device),
+            int(counts.sum()),
+            min(len(batch.clips), ranks.size * settings.accumulate),
+        )
+        if draws.parts > 1:
+            # The diversity loss is no sum over clips: each part needs to know what the others make of the codes.
+            mean_GV = torch.zeros(entries, device=ranks.device)
+            for positions in filter(None, own):
+                with torch.no_grad():
+                    features_BTC = self._features(batch, positions)
+                    normed_BNC = contrastive.gather_frames(
+                        network.wav2vec2.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
+                    )
+                    mean_GV += contrastive.summed_probability(quantizer, normed_BNC, draws.real_BN[positions])
+            draws.mean_GV = ranks.sum_(mean_GV) / draws.masked
+        return draws
 
-        context_BTD, normed_BTC = encode(network.wav2vec2, features_BTC, frames, mask_BT)
-        context_BND, real_BN = contrastive.gather_masked(context_BTD, mask_BT)
-        normed_BNC, _ = contrastive.gather_masked(normed_BTC, mask_BT)
+    def _features(self, batch: Batch, positions: list[int]) -> torch.Tensor:
+        weight = self.network.project_hid.weight
+        crops = [self._crop(batch.clips[i], batch.epoch) for i in positions]
+        audio_BS, samples = normalised_audio(crops, batch.shape[1])
+        return front_end(self.network.wav2vec2.feature_extractor, audio_BS.to(weight.device, weight.dtype))
+
+    def loss(
+        self, batch: Batch, shared: Draws, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        network, settings = self.network, self.settings
+        index_BN, real_BN = shared.index_BN[positions], shared.real_BN[positions]
+        features_BTC = self._features(batch, positions)
+        frames = shared.frames[positions].to(features_BTC.device)
+        context_BTD, normed_BTC = encode(network.wav2vec2, features_BTC, frames, shared.mask_BT[positions])
+        context_BND = contrastive.gather_frames(context_BTD, index_BN)
+        normed_BNC = contrastive.gather_frames(normed_BTC, index_BN)
         tau = max(settings.gumbel_start * settings.gumbel_decay**update, settings.gumbel_end)
         # While the quantiser is frozen nothing may bend it through its input either: at first it is easier to flatten
         # every code distribution, which serves the diversity loss, than to predict any of them.
         with torch.set_grad_enabled(update > self.frozen_updates):
-            targets = contrastive.quantise(network.quantizer, normed_BNC, real_BN, tau)
-        counts = real_BN.sum(1)
-        summed, correct = contrastive.contrastive_loss(
+            targets = contrastive.quantise(
+                network.quantizer, normed_BNC, real_BN, tau, shared.noise_BNGV[positions], shared.masked, shared.mean_GV
+            )
+        found = contrastive.contrastive_loss(
             network.project_hid(context_BND),
             network.project_q(targets.vectors),
             targets.codes,
             real_BN,
-            contrastive.sample_negatives(counts, real_BN.shape[1], settings.negatives),
+            shared.negatives_BNK[positions],
             settings.contrastive_temperature,
         )
-        masked = counts.sum()
-        diversity = contrastive.diversity_loss(targets.perplexity, self.codes, masked)
-        total = (summed + settings.diversity_weight * diversity) / masked
-        return total, {
-            "contrastive_loss": float(summed.detach() / masked),
-            "diversity_loss": float(diversity.detach() / masked),
-            "perplexity": float(targets.perplexity.detach()),
-            "accuracy": float(correct / masked),
-        }
+        diversity = contrastive.diversity_loss(targets.perplexity, self.codes, shared.masked)
+        # Its gradient is the part's own; of its value, which all parts have in common, each counts its share.
+        value = diversity.detach() / shared.parts
+        total = found.loss + settings.diversity_weight * (diversity - diversity.detach() + value)
+        told = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
+        told = [*torch.stack(told).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
+        return total / shared.masked, dict(zip(self.metrics, torch.stack(told).tolist(), strict=True))
 
     def evaluate(self) -> dict[str, float]:
         return {}
+
+    def names(self, batch: Batch) -> list[str]:
+        return [self.clips.rows[i]["utterance_id"] for i in batch.clips]
+
+    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+        """The remedy, when every row of the last `patience` updates shows the same kind of collapse; else None."""
+        settings, quantizer = self.settings, self.network.quantizer
+        since = curve[-1]["step"] - settings.patience
+        rows = [row for row in curve if row["step"] > since and "contrastive_loss" in row]
+        if since < 0 or not rows:
+            return None
+        fewest = max(1.5 * quantizer.num_groups, 0.02 * self.codes)
+        if all(row["perplexity"] < fewest for row in rows):
+            return (
+                f"the quantiser uses {rows[-1]['perplexity']:.1f} of {self.codes} codes (perplexity); raise "
+                "diversity_weight, lower learning_rate, or keep the quantiser as it begins (freeze_quantiser: 1)"
+            )
+        if all(row["target_similarity"] > 0.99 for row in rows):
+            return (
+                f"all targets of an utterance are alike (cosine {rows[-1]['target_similarity']:.3f}); lower "
+                "learning_rate, or freeze the front-end (freeze_front_end: true)"
+            )
+        if all(row["contrastive_loss"] > 0.995 * row["chance_loss"] for row in rows):
+            return (
+                f"the loss stays at chance ({rows[-1]['contrastive_loss']:.3f} of {rows[-1]['chance_loss']:.3f}) for "
+                f"{settings.patience} updates; raise learning_rate, lower diversity_weight, keep the quantiser as it "
+                "begins (freeze_quantiser: 1), or raise patience if the rate is still rising"
+            )
+        return None
 
     def trainable(self, update: int) -> set[str]:
         names = {name for name, _ in self.network.named_parameters()}
@@ -203,7 +293,14 @@ def pretrain_start(
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     result = training.train(
-        objective, objective.batches, options, stage="pretrain", recipe=recipe, seed=seed, state_dir=Path(state)
+        objective,
+        objective.batches,
+        options,
+        stage=f"pretrain {output}",
+        recipe=recipe,
+        seed=seed,
+        state_dir=Path(state),
     )
-    save_encoder(network, result.weights, Path(output))
-    training.finish(recipe, result, Path(output), Path(state))
+    if Ranks().first:
+        save_encoder(network, result.weights, Path(output))
+        training.finish(recipe, result, Path(output), Path(state))

@@ -2,7 +2,8 @@
 
 Everything random in update u (dropout, masks, negatives, crops) is drawn from a generator seeded with (seed, u), and
 batches are a pure function of (seed, number), so a killed job continues from its last saved state to the weights
-that it would have had.
+that it would have had. What a batch shares is drawn for the whole of it, in whatever parts and by however many
+processes it is then computed.
 """
 
 from __future__ import annotations
@@ -23,17 +24,21 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.config import Optimisation
 from headstart.files import fingerprint, write_json, written_whole
 from headstart.logs import HeadstartError
+from headstart.optimiser import MasterWeights, learning_rate
+from headstart.parallel import Ranks
+from headstart.progress import Meter
+from headstart.walltime import Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 10.0
+MOST_SKIPPED = 10  # batches in a row whose loss or gradient is not finite
 
 
 class TrainingError(HeadstartError):
@@ -44,15 +49,30 @@ class Objective(Protocol):
     """What a stage adds to the loop."""
 
     network: Any  # a transformers model
+    metrics: tuple[str, ...]  # names of what `loss` tells of
 
-    def loss(self, batch: Any, update: int) -> tuple[torch.Tensor, dict[str, float]]:
-        """Mean loss of a batch and what the learning curve should hold of it."""
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
+        """What the whole batch shares: random decisions, and what its losses are divided by.
+
+        `own` holds the positions in the batch of each part that this process computes.
+        """
+
+    def loss(
+        self, batch: Batch, shared: Any, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """A part's share of the batch's loss, and of what the learning curve should hold: the parts add up."""
 
     def evaluate(self) -> dict[str, float]:
         """Dev metrics for the learning curve; empty for a stage that has none."""
 
+    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+        """What to change, when the learning curve shows that nothing is being learnt; else None."""
+
     def trainable(self, update: int) -> set[str]:
         """Names of the parameters that this update trains."""
+
+    def names(self, batch: Batch) -> list[str]:
+        """Utterance ids of a batch."""
 
 
 @dataclass
@@ -72,22 +92,8 @@ class Result:
     weights: dict[str, torch.Tensor]
     curve: list[dict[str, float]]
     seconds: float
+    skipped: int = 0
     machine: dict[str, Any] = field(default_factory=dict)
-
-
-def learning_rate(update: int, settings: Optimisation) -> float:
-    """Tri-stage schedule (Park et al. 2019): linear rise, constant, exponential decay to `decay_to` of the peak.
-
-    Updates count from 1; the last update runs at the final rate. With `hold` 0 and a `decay_to` near 0 it is close to
-    wav2vec 2.0's linear decay.
-    """
-    rise, hold = settings.warmup * settings.updates, settings.hold * settings.updates
-    if update <= rise:
-        return settings.learning_rate * update / rise
-    if update <= rise + hold:
-        return settings.learning_rate
-    passed = (update - rise - hold) / (settings.updates - rise - hold)
-    return settings.learning_rate * settings.decay_to**passed
 
 
 def bfloat16_is_fast() -> bool:
@@ -97,87 +103,22 @@ def bfloat16_is_fast() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def describe_machine(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
     """What a recipe says about where it ran."""
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu"
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": name,
+        "processes": ranks.size,
         "precision": str(dtype).removeprefix("torch."),
     }
-
-
-class MasterWeights:
-    """AdamW on fp32 weights behind a network that computes in a smaller type.
-
-    In float32 the master weights are the network's own. Matrices decay, vectors (biases, norms) do not.
-    """
-
-    def __init__(self, network: torch.nn.Module, settings: Optimisation, dtype: torch.dtype):
-        self.network, self.settings = network, settings
-        self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
-        network.to(dtype)
-        self.copies = dict(network.named_parameters())
-        decay = [p for p in self.master.values() if p.ndim > 1]
-        plain = [p for p in self.master.values() if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
-
-    def freeze(self, trainable: set[str]) -> None:
-        for name, parameter in self.copies.items():
-            parameter.requires_grad_(name in trainable)
-
-    def step(self, rate: float) -> float:
-        """One update at this learning rate; returns the gradient norm before clipping."""
-        for name, copy in self.copies.items():
-            self.master[name].grad = None if copy.grad is None else copy.grad.float()
-            copy.grad = None
-        given = [p for p in self.master.values() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        self.copy_to_network()
-        return float(norm)
-
-    @torch.no_grad()
-    def copy_to_network(self) -> None:
-        for name, copy in self.copies.items():
-            copy.copy_(self.master[name])
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """fp32 weights under the network's names, buffers included."""
-        buffers = {name: b.detach().float() for name, b in self.network.named_buffers()}
-        named = {**buffers, **{name: p.detach().clone() for name, p in self.master.items()}}
-        return {name: named[name].cpu() for name in self.network.state_dict()}
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Everything that a resumed run needs, flat."""
-        tensors = {f"master.{name}": p.detach() for name, p in self.master.items()}
-        for name, p in self.master.items():
-            for key, value in self.optimiser.state.get(p, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
-        return tensors
-
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        for name, p in self.master.items():
-            p.copy_(tensors[f"master.{name}"])
-            moments = {
-                key: tensors[f"adam.{key}.{name}"].to(p.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam.{key}.{name}" in tensors
-            }
-            if moments:
-                self.optimiser.state[p] = moments
-        self.copy_to_network()
 
 
 def train(
@@ -189,7 +130,6 @@ def train(
     recipe: dict[str, Any],
     seed: int,
     state_dir: Path,
-    precision: torch.dtype | None = None,
 ) -> Result:
     """Train for `settings.updates` updates, resuming from `state_dir` when it holds a state of the same recipe.
 
@@ -198,105 +138,144 @@ def train(
         batches: start -> batches from that number on.
         stage: name in progress lines.
         recipe: everything that the weights depend on; a state with another recipe is ignored.
-        precision: type that the network computes in; by default bfloat16 where it is fast.
 
     Raises:
-        TrainingError: the loss or its gradient is not finite.
+        TrainingError: the loss or its gradient was not finite too many times in a row, or nothing is being learnt.
+        OutOfTime: the time limit is near; the state is saved.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = precision or (torch.bfloat16 if bfloat16_is_fast() else torch.float32)
-    network = objective.network.to(device).train()
-    if device.type == "cpu" and dtype == torch.bfloat16:
+    ranks = Ranks()
+    automatic = "bfloat16" if bfloat16_is_fast() else "float32"
+    dtype = getattr(torch, automatic if settings.precision == "auto" else settings.precision)
+    network = objective.network.to(ranks.device).train()
+    if ranks.device.type == "cpu" and dtype == torch.bfloat16:
         # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
         network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype)
     recipe_hash = fingerprint(recipe)
     state_file = state_dir / "state.safetensors"
     progress = _restore(state_file, recipe_hash, weights) or {
-        "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "sums": {}, "curve": []
+        "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
     if progress["update"]:
         log.info("%s: resumed at update %d of %d", stage, progress["update"], settings.updates)
-    machine = describe_machine(dtype, device)
+    machine = describe_machine(dtype, ranks)
     log.info("%s: %d updates on %s", stage, settings.updates, machine)
 
     flops_of: dict[Any, float] = {}
-    started = reported = saved = time.monotonic()
-    before, first = progress["seconds"], progress["update"]
+    limit, before, first = Limit(), progress["seconds"], progress["update"]
+    meter = Meter(stage, settings.updates, progress)
+    started = saved = time.monotonic()
     evaluating = 0.0
     for update, batch in enumerate(batches(first), start=first + 1):
-        torch.manual_seed(seed * 1_000_003 + update)
         trainable = objective.trainable(update)
         weights.freeze(trainable)
-        key = (batch.shape, len(trainable))
-        if key in flops_of:
-            loss, metrics = objective.loss(batch, update)
-            loss.backward()
-        else:
-            with FlopCounterMode(display=False) as counter:
-                loss, metrics = objective.loss(batch, update)
+        own = ranks.positions(len(batch.clips), settings.accumulate)
+        torch.manual_seed(seed * 1_000_003 + update)
+        shared = objective.prepare(batch, update, own, ranks)
+        totals = dict.fromkeys(("train_loss", "flops", *objective.metrics), 0.0)
+        for positions in filter(None, own):
+            # For dropout, which differs by part; a part's first clip numbers it.
+            torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
+            key = (batch.shape, len(positions), len(trainable))
+            if key in flops_of:
+                loss, metrics = objective.loss(batch, shared, positions, update)
                 loss.backward()
-            flops_of[key] = counter.get_total_flops()
-        loss = loss.detach()
-        norm = weights.step(learning_rate(update, settings)) if math.isfinite(loss.item()) else math.nan
-        if not math.isfinite(norm):
-            raise TrainingError(
-                f"{stage}: the loss or its gradient is not finite at update {update} of {settings.updates}; "
-                f"lower learning_rate (now {settings.learning_rate:g}) or gradient_clip"
-            )
+            else:
+                with FlopCounterMode(display=False) as counter:
+                    loss, metrics = objective.loss(batch, shared, positions, update)
+                    loss.backward()
+                flops_of[key] = counter.get_total_flops()
+            weights.collect()
+            for name, value in {"train_loss": loss.item(), "flops": flops_of[key], **metrics}.items():
+                totals[name] += value
+        weights.sum_over(ranks, trainable)
+        totals, stop = _over_ranks(totals, limit.near(), ranks)
+        flops = totals.pop("flops")
+        if math.isfinite(totals["train_loss"]):
+            norm = weights.step(learning_rate(update, settings))
+        else:
+            norm = math.nan
+            weights.drop()
 
         progress["update"] = update
         progress["hours"] += batch.seconds / 3600
-        progress["flops"] += flops_of[key]
-        sums = progress["sums"]  # since the last row of the learning curve
-        for name, value in {"train_loss": loss.item(), **metrics, "gradient_norm": norm, "updates": 1}.items():
-            sums[name] = sums.get(name, 0.0) + value
+        progress["flops"] += flops
+        if math.isfinite(norm):
+            progress["in_a_row"] = []
+            sums = progress["sums"]  # since the last row of the learning curve
+            for name, value in {**totals, "gradient_norm": norm, "updates": 1}.items():
+                sums[name] = sums.get(name, 0.0) + value
+        else:
+            _skip(stage, update, settings, progress, objective.names(batch))
         now = time.monotonic()
         last = update == settings.updates
         if update % settings.log_every == 0 or last:
             network.eval()
             with torch.no_grad():
-                measured = objective.evaluate()
+                measured = objective.evaluate() if ranks.first else {}
             network.train()
             evaluating += time.monotonic() - now
             now = time.monotonic()
+            sums = progress["sums"]
             row = {
                 "step": update,
                 "audio_hours_seen": progress["hours"],
                 "wall_s": before + now - started,
                 "flops": progress["flops"],
+                "skipped": progress["skipped"],
                 **{name: value / sums["updates"] for name, value in sums.items() if name != "updates"},
                 **measured,
             }
             progress["curve"].append(row)
             progress["sums"] = {}
-        if now - reported > PROGRESS_SECONDS or last:
-            reported = now
-            _report(stage, settings, progress, now - started, first)
-        if (now - saved) / 60 > settings.save_minutes and not last:
+            if advice := objective.collapsed(progress["curve"]):
+                raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
+        if ranks.first:
+            meter.show(last)
+        if not last and ranks.first and (stop or (now - saved) / 60 > settings.save_minutes):
             saved = now
             progress["seconds"] = before + now - started
-            _save(state_file, recipe_hash, weights, progress)
+            try:
+                _save(state_file, recipe_hash, weights, progress)
+            except (OSError, SafetensorError) as error:
+                failed = f"{stage}: the state of update {update} could not be saved: {error}; free some space"
+                if stop:
+                    raise TrainingError(failed) from None
+                log.warning(failed)
         if last:
             break
+        if stop:
+            log.info("%s: the time limit is near; saved at update %d of %d, to go on", stage, update, settings.updates)
+            raise OutOfTime
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)
-    return Result(weights.weights(), progress["curve"], seconds, machine)
+    return Result(weights.weights(), progress["curve"], seconds, progress["skipped"], machine)
 
 
-def _report(stage: str, settings: Optimisation, progress: dict[str, Any], spent: float, first: int) -> None:
-    update = progress["update"]
-    eta = spent / max(update - first, 1) * (settings.updates - update)
-    row = progress["curve"][-1] if progress["curve"] else {}
-    shown = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("step", "wall_s", "flops", "audio_hours_seen"))
-    log.info(
-        "%s: update %d of %d (%.0f %%), %.2f h of audio seen, %.1f updates/s, ETA %d:%02d%s",
-        stage, update, settings.updates, 100 * update / settings.updates, progress["hours"],
-        (update - first) / max(spent, 1e-9), eta // 60, eta % 60, f", {shown}" if shown else "",
-    )  # fmt: skip
+def _over_ranks(totals: dict[str, float], stop: bool, ranks: Ranks) -> tuple[dict[str, float], bool]:
+    """Sums over all processes, and whether the first one wants to stop: all stop at the same update."""
+    values = torch.tensor([*totals.values(), float(stop and ranks.first)], dtype=torch.float64, device=ranks.device)
+    *sums, stopping = ranks.sum_(values).tolist()
+    return dict(zip(totals, sums, strict=True)), bool(stopping)
+
+
+def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:
+    """Count a batch whose loss or gradient is not finite; too many in a row end the run."""
+    progress["skipped"] += 1
+    progress["in_a_row"].append(names)
+    log.warning("%s: update %d is skipped, its loss or gradient is not finite: %s", stage, update, ", ".join(names))
+    if len(progress["in_a_row"]) == MOST_SKIPPED:
+        utterances = list(dict.fromkeys(name for batch in progress["in_a_row"] for name in batch))
+        shown = ", ".join(utterances[:20]) + (f" and {len(utterances) - 20} more" if len(utterances) > 20 else "")
+        raise TrainingError(
+            f"{stage}: the loss or its gradient was not finite in {MOST_SKIPPED} batches in a row, up to update "
+            f"{update} of {settings.updates}; lower learning_rate (now {settings.learning_rate:g}) or gradient_clip "
+            f"(now {settings.gradient_clip:g}), or look at these utterances: {shown}"
+        )
 
 
 def _save(path: Path, recipe_hash: str, weights: MasterWeights, progress: dict[str, Any]) -> None:
+    """Write the state, whole or not at all: when the disk is full, the older state stays."""
     metadata = {"recipe": recipe_hash, "progress": json.dumps(progress)}
     with written_whole(path) as temporary:
         save_file({k: v.contiguous() for k, v in weights.state().items()}, temporary, metadata=metadata)
@@ -316,7 +295,7 @@ def _restore(path: Path, recipe_hash: str, weights: MasterWeights) -> dict[str, 
 
 def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     """Write a learning curve as parquet: `step` is an integer, everything else float64."""
-    names = list(curve[0])
+    names = dict.fromkeys(name for row in curve for name in row)
     columns = {n: pa.array([row.get(n) for row in curve], pa.int64() if n == "step" else pa.float64()) for n in names}
     with written_whole(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
@@ -327,5 +306,5 @@ def finish(recipe: dict[str, Any], result: Result, output: Path, state_dir: Path
     versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
     write_curve(output / "curve.parquet", result.curve)
     facts = {"versions": versions, "machine": result.machine, "wall_s": round(result.seconds, 1)}
-    write_json(output / "recipe.json", {**recipe, **facts})
+    write_json(output / "recipe.json", {**recipe, "skipped_batches": result.skipped, **facts})
     shutil.rmtree(state_dir, ignore_errors=True)

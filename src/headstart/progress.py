@@ -1,0 +1,50 @@
+"""Progress of long work: lines in the job's log, and on the terminal when there is one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SECONDS = 10.0  # between lines
+UNSHOWN = {"step", "wall_s", "flops", "audio_hours_seen", "skipped"}
+
+
+class Meter:
+    """Tells how far a training stage is, how fast it goes and when it will end.
+
+    Args:
+        progress: `update`, `hours` and `curve` of the run, which the training loop keeps up to date.
+    """
+
+    def __init__(self, stage: str, updates: int, progress: dict[str, Any]):
+        self.stage, self.updates, self.progress = stage, updates, progress
+        self.first, self.first_hours = progress["update"], progress["hours"]
+        self.started = self.shown = time.monotonic()
+
+    def show(self, now: bool = False) -> None:
+        """Write a line if the last one is some seconds old, or `now`."""
+        moment = time.monotonic()
+        if not now and moment - self.shown < SECONDS:
+            return
+        self.shown = moment
+        line = self.line(moment - self.started)
+        log.info(line)
+        if sys.stderr.isatty():
+            print(line, file=sys.stderr)
+
+    def line(self, spent: float) -> str:
+        """Stage, update, share, speed and time left after `spent` seconds, and the latest metrics."""
+        update, hours = self.progress["update"], self.progress["hours"]
+        eta = spent / max(update - self.first, 1) * (self.updates - update)
+        speed = (hours - self.first_hours) / max(spent, 1e-9)
+        curve = self.progress["curve"]
+        latest = {key: value for key, value in (curve[-1] if curve else {}).items() if key not in UNSHOWN}
+        return (
+            f"{self.stage}: update {update} of {self.updates} ({update / self.updates:.0%}), {hours:.2f} h of audio, "
+            f"{speed:.3g} audio-hours/s, ETA {int(eta) // 3600}:{int(eta) // 60 % 60:02d}:{int(eta) % 60:02d}"
+            + "".join(f", {key} {value:.3g}" for key, value in latest.items())
+        )

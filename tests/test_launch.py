@@ -1,0 +1,244 @@
+"""Training jobs in processes of their own, as the workflow starts them: killed, out of time, together, disk full."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from headstart import walltime
+from headstart.config import Finetune, Model, Pretrain, Text
+from headstart.files import read_json, write_json
+from headstart.launch import launch
+from headstart.parallel import claim_devices
+from headstart.subsets import draw_subset
+
+UPDATES = 120
+MODEL = Model(
+    hidden_size=32,
+    layers=2,
+    heads=2,
+    intermediate_size=64,
+    conv_dim=(32, 32),
+    position_kernel=8,
+    position_groups=4,
+    codebook_entries=8,
+    codevector_size=16,
+    projection_size=16,
+).model_dump()
+LOOP = {"updates": UPDATES, "batch_seconds": 8.0, "log_every": 40, "save_minutes": 1e-9}
+
+
+@pytest.fixture
+def job(english, tmp_path):
+    """A function that writes the job of a stage, with settings changed, and returns its file."""
+
+    def write(stage: str, name: str, model: dict = MODEL, **settings) -> Path:
+        folder = tmp_path / name
+        folders = {"output": str(folder), "state": str(tmp_path / f"{name}.state"), "threads": 1, "seed": 5}
+        if stage == "pretrain":
+            options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, **settings}).model_dump()
+            corpora = [{"name": "en", **english["train"], "hours": 0.005}]
+            arguments = {"corpora": corpora, "settings": options, "model": model, "parent": None}
+        else:
+            subset = tmp_path / "subset.parquet"
+            draw_subset(english["train"]["features"], "20s", 1, str(subset))
+            options = Finetune(**{**LOOP, "dev_minutes": 0.05, **settings}).model_dump()
+            arguments = {"train": english["train"], "dev": english["dev"], "subset": str(subset), "settings": options}
+            arguments |= {"text": Text().model_dump(), "model": model, "start": None}
+        write_json(folder.with_suffix(".json"), {**arguments, **folders})
+        return folder.with_suffix(".json")
+
+    return write
+
+
+# Processes are forked from one that has imported torch and transformers already, which takes many seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["headstart.pretrain", "headstart.finetune", "transformers.models.wav2vec2.modeling_wav2vec2"]
+)
+
+
+def _launch(stage: str, job: Path, processes: int, environment: dict[str, str], largest_file: int | None) -> None:
+    os.environ.update(environment)
+    walltime._started = time.time()
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    try:
+        launch(stage, read_json(job), processes, str(job.with_suffix(".log")))
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # which a process that is not forked would call
+        sys.exit(1)
+
+
+def started(stage: str, job: Path, processes: int = 1, largest_file: int | None = None, **environment: str):
+    process = FORKS.Process(target=_launch, args=(stage, job, processes, environment, largest_file))
+    process.start()
+    return process
+
+
+def finished(process, job: Path, status: int = 0) -> str:
+    """The log of a job that has ended with this exit status."""
+    process.join(300)
+    log = job.with_suffix(".log").read_text()
+    assert process.exitcode == status, log
+    return log
+
+
+def same(one: Path, other: Path) -> None:
+    """Both runs ended with the same bits, and the same learning curve but for time."""
+    a, b = (load_file(job.with_suffix("") / "model.safetensors") for job in (one, other))
+    assert a.keys() == b.keys() and [name for name in a if not torch.equal(a[name], b[name])] == []
+    a, b = (pq.read_table(job.with_suffix("") / "curve.parquet").drop_columns("wall_s") for job in (one, other))
+    assert a.equals(b)
+
+
+def saved_update(job: Path) -> int:
+    """The update of the job's saved state; 0 when there is none."""
+    try:
+        content = (job.with_suffix(".state") / "state.safetensors").read_bytes()
+    except FileNotFoundError:
+        return 0
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return json.loads(header["__metadata__"]["progress"])["update"]
+
+
+def killed_at_random(stage: str, job, kills: int) -> None:
+    """Kill a job at so many random moments of its training, let it finish, and compare it with one left in peace."""
+    quiet, killed = job(stage, "quiet", save_minutes=1e9), job(stage, "killed")
+    finished(started(stage, quiet), quiet)
+    generator = random.Random(stage)
+    for _ in range(kills):
+        before = saved_update(killed)
+        wanted = before + generator.uniform(0, 0.8 * UPDATES / kills)
+        process = started(stage, killed)
+        while saved_update(killed) <= wanted:
+            assert process.is_alive(), killed.with_suffix(".log").read_text()
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and before < saved_update(killed) < UPDATES
+    assert "resumed at update" in finished(started(stage, killed), killed)
+    same(quiet, killed)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_job_killed_at_random_moments_ends_with_the_same_bits(stage, job):
+    killed_at_random(stage, job, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_job_killed_at_twenty_random_moments_ends_with_the_same_bits(stage, job, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.UPDATES", 1500)
+    monkeypatch.setitem(LOOP, "updates", 1500)
+    killed_at_random(stage, job, kills=20)
+
+
+SOON = {walltime.MINUTES: "0.0001"}
+
+
+def test_a_job_that_runs_out_of_time_says_so_and_goes_on_when_started_again(job):
+    quiet, hurried = job("finetune", "quiet", updates=20), job("finetune", "hurried", updates=20)
+    finished(started("finetune", quiet), quiet)
+    output = finished(started("finetune", hurried, **SOON), hurried, status=walltime.EXIT_CODE)
+    assert "the time limit is near; saved at update 1 of 20, to go on" in output
+    slurm = started("finetune", hurried, SLURM_JOB_END_TIME=str(int(time.time()) + 1))
+    assert "saved at update" in finished(slurm, hurried, status=walltime.EXIT_CODE)
+    assert 1 < saved_update(hurried) < 20
+    assert "resumed at update" in finished(started("finetune", hurried), hurried)
+    same(quiet, hurried)
+
+
+def test_a_job_runs_by_hand(job):
+    by_hand = job("finetune", "run", updates=20)
+    command = [sys.executable, "-m", "headstart.launch", "finetune", str(by_hand)]
+    run = subprocess.run([*command, "--max-minutes", "0.0001"], capture_output=True, text=True)
+    assert run.returncode == walltime.EXIT_CODE and "saved at update 1 of 20" in run.stderr
+    run = subprocess.run([*command, "--max-minutes", "10"], capture_output=True, text=True)
+    assert run.returncode == 0 and "resumed at update 1 of 20" in run.stderr
+    assert re.search(r"update 20 of 20 \(100%\), .* audio-hours/s, ETA 0:00:00, .*train_loss .*dev_wer", run.stderr)
+
+
+def test_a_changed_recipe_never_goes_on_from_an_old_state(job):
+    old = job("finetune", "run", updates=20)
+    finished(started("finetune", old, **SOON), old, status=walltime.EXIT_CODE)
+    changed = job("finetune", "run", updates=20, learning_rate=2e-3)
+    output = finished(started("finetune", changed), changed)
+    assert "a state of another recipe, ignored" in output and "resumed" not in output
+
+
+def test_a_full_disk_leaves_the_last_good_state(job):
+    quiet, full = job("pretrain", "quiet", updates=20), job("pretrain", "full", updates=20)
+    finished(started("pretrain", quiet), quiet)
+    finished(started("pretrain", full, **SOON), full, status=walltime.EXIT_CODE)
+    state = full.with_suffix(".state") / "state.safetensors"
+    good = state.read_bytes()
+
+    # No file of this process may grow to the size of the state.
+    process = started("pretrain", full, largest_file=len(good) - 4096, **SOON)
+    output = finished(process, full, status=1)
+    assert re.search(r"the state of update 2 could not be saved: .*; free some space", output)
+    assert state.read_bytes() == good
+    assert sorted(path.name for path in state.parent.iterdir()) == ["job.json", state.name]
+    assert "resumed at update 1 of 20" in finished(started("pretrain", full), full)
+    same(quiet, full)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_two_processes_train_as_one(stage, job):
+    settings = {"updates": 8, "log_every": 2, "precision": "float32", "dropout": 0.0}
+    settings |= {"freeze_quantiser": 0.0} if stage == "pretrain" else {}
+    one, two = job(stage, "one", **settings), job(stage, "two", **settings)
+    finished(started(stage, one), one)
+    finished(started(stage, two, processes=2), two)
+    assert read_json(two.with_suffix("") / "recipe.json")["machine"]["processes"] == 2
+    a, b = (pq.read_table(run.with_suffix("") / "curve.parquet").to_pydict() for run in (one, two))
+    assert a.keys() == b.keys()
+    for name in a.keys() - {"wall_s"}:
+        assert b[name] == pytest.approx(a[name], rel=1e-4), name
+    a, b = (load_file(run.with_suffix("") / "model.safetensors") for run in (one, two))
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=2e-5, msg=name)
+
+
+def test_the_exit_status_of_a_process_is_that_of_the_launcher(job):
+    run = job("finetune", "run", updates=20)
+    finished(started("finetune", run, processes=2, **SOON), run, status=walltime.EXIT_CODE)
+    assert saved_update(run) == 1
+
+
+def _claim(folder: Path, count: int, got, done) -> None:
+    got.put(claim_devices(count, ["0", "1"], folder, poll_s=0.05))
+    done.wait()
+
+
+def test_jobs_side_by_side_take_different_devices_and_wait_for_a_free_one(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    got = fork.Queue()
+    jobs = [(fork.Event(), count) for count in (1, 1, 2)]
+    processes = [fork.Process(target=_claim, args=(tmp_path, count, got, done)) for done, count in jobs]
+    for process in processes[:2]:
+        process.start()
+    assert sorted(got.get(timeout=30) for _ in range(2)) == [["0"], ["1"]]
+    processes[2].start()
+    jobs[0][0].set()
+    processes[0].join(30)
+    time.sleep(0.3)
+    assert got.empty()  # one of its two devices is still taken
+    os.kill(processes[1].pid, signal.SIGKILL)  # a claim ends with its process, however that ends
+    assert got.get(timeout=30) == ["0", "1"]
+    jobs[2][0].set()
+    processes[2].join(30)

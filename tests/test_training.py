@@ -12,8 +12,8 @@ from transformers import Wav2Vec2ForPreTraining
 from headstart import training
 from headstart.config import Finetune, Pretrain, Text
 from headstart.finetune import CtcObjective
-from headstart.model import ctc_model, initialise, new_config
-from headstart.optimiser import learning_rate
+from headstart.model import ctc_model, dropouts, initialise, new_config
+from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.pretrain import ContrastiveObjective
 from headstart.text import build_vocabulary
@@ -29,7 +29,7 @@ def contrastive(tiny_model, clips, frozen: bool = False, **settings) -> Contrast
     torch.manual_seed(7)
     options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, "mask_length": 4, **settings})
     config = new_config(tiny_model)
-    config.update({"hidden_dropout": 0.1, "activation_dropout": 0.1})
+    config.update(dropouts(options.dropout))
     network = Wav2Vec2ForPreTraining(config)
     initialise(network)
     return ContrastiveObjective(network, clips, options, frozen, seed=3)
@@ -207,6 +207,89 @@ def test_ten_batches_in_a_row_that_are_not_finite_stop_the_run_and_are_named(tin
     with pytest.raises(TrainingError, match="testing: .*10 batches in a row, up to update 29 of 40") as caught:
         run(objective, tmp_path)
     assert "lower learning_rate (now 0.001)" in str(caught.value) and "clip000" in str(caught.value)
+
+
+def gradients(objective, state_dir, monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """The gradient of each update, as the optimiser gets it."""
+    step, given = MasterWeights.step, []
+
+    def recording(weights, rate):
+        given.append({name: p.grad.clone() for name, p in weights.master.items() if p.grad is not None})
+        return step(weights, rate)
+
+    monkeypatch.setattr(MasterWeights, "step", recording)
+    run(objective, state_dir)
+    monkeypatch.undo()
+    return given
+
+
+@pytest.mark.parametrize("make", [contrastive, ctc])
+def test_the_gradient_of_a_batch_is_that_of_its_parts(make, tiny_model, noise_clips, tmp_path, monkeypatch):
+    """Masks, negatives, Gumbel noise and what losses are divided by are the whole batch's; so is the diversity loss."""
+    settings = {"updates": 2, "dropout": 0.0, "batch_seconds": 6.0}
+    settings |= {"freeze_quantiser": 0.0, "diversity_weight": 5.0} if make is contrastive else {"freeze_encoder": 0.0}
+    whole = make(tiny_model, noise_clips, **settings)
+    assert len(next(whole.batches(0)).clips) > 3
+    whole = gradients(whole, tmp_path / "1", monkeypatch)
+    for parts in (2, 3, 50):  # of the last, most are empty
+        objective = make(tiny_model, noise_clips, **settings, accumulate=parts)
+        given = gradients(objective, tmp_path / str(parts), monkeypatch)
+        assert given[0].keys() == whole[0].keys()
+        for name, gradient in whole[0].items():
+            assert (given[0][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+
+
+def test_the_learning_curve_is_the_whole_batchs_in_whatever_parts(tiny_model, noise_clips, tmp_path):
+    def row(parts: int) -> dict[str, float]:
+        settings = {"updates": 1, "dropout": 0.0, "freeze_quantiser": 0.0, "diversity_weight": 5.0}
+        objective = contrastive(tiny_model, noise_clips, **settings, accumulate=parts)
+        return run(objective, tmp_path / str(parts)).curve[0]
+
+    assert {k: v for k, v in row(3).items() if k != "wall_s"} == pytest.approx(
+        {k: v for k, v in row(1).items() if k != "wall_s"}, rel=1e-5
+    )
+
+
+def uniform_codes(network) -> None:
+    """Let the quantiser use one code, whatever it hears."""
+    torch.nn.init.zeros_(network.quantizer.weight_proj.weight)
+    network.quantizer.weight_proj.bias.data = torch.tensor([50.0] + [0.0] * 7).repeat(2)
+
+
+def uniform_targets(network) -> None:
+    torch.nn.init.zeros_(network.project_q.weight)
+    torch.nn.init.ones_(network.project_q.bias)
+
+
+def uniform_context(network) -> None:
+    torch.nn.init.zeros_(network.project_hid.weight)
+
+
+@pytest.mark.parametrize(
+    ("collapse", "advice"),
+    [
+        (uniform_codes, "uses 2.0 of 16 codes .*diversity_weight"),
+        (uniform_targets, "targets of an utterance are alike .cosine 1.000.*learning_rate"),
+        (uniform_context, "stays at chance .* for 4 updates; raise learning_rate"),
+    ],
+)
+def test_a_collapsed_run_stops_with_what_to_change(collapse, advice, tiny_model, noise_clips, tmp_path):
+    settings = {"updates": 20, "log_every": 2, "learning_rate": 1e-9, "dropout": 0.0}
+    objective = contrastive(tiny_model, noise_clips, patience=4, **settings)
+    torch.nn.init.normal_(objective.network.quantizer.weight_proj.weight)
+    collapse(objective.network)
+    with pytest.raises(TrainingError, match=f"testing: collapsed at update 4 of 20: .*{advice}"):
+        run(objective, tmp_path)
+
+
+def test_a_run_that_learns_is_not_taken_for_collapsed(tiny_model, noise_clips):
+    objective = contrastive(tiny_model, noise_clips, patience=4)
+    healthy = {"contrastive_loss": 2.0, "chance_loss": 2.3, "perplexity": 12.0, "target_similarity": 0.5}
+    chance = {**healthy, "contrastive_loss": 2.3}
+    rows = [{"step": step, **(healthy if step == 8 else chance)} for step in (2, 4, 6, 8, 10)]
+    assert objective.collapsed(rows[:1]) is None  # too early to say
+    assert objective.collapsed(rows) is None
+    assert "chance" in objective.collapsed(rows[:3])
 
 
 def test_frozen_parts_do_not_change_and_the_others_do(tiny_model, noise_clips, tmp_path):

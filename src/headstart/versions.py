@@ -9,8 +9,8 @@ VERSIONS = {
     "corpora": 1,
     "features": 1,
     "subsets": 1,
-    "pretrain": 1,
-    "finetune": 1,
+    "pretrain": 2,
+    "finetune": 2,
     "score": 1,
     "report": 2,
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -62,11 +64,15 @@ class CtcObjective:
         self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
         self.frozen = freeze_front_end
         self.train, self.dev = train, dev
-        self.labels = [encode_text(reference, vocabulary) for reference in references(train, text)]
-        self.dev_references = references(dev, text)
+        self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
+        self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
         self.text = text
         self.stride = samples_for(network.config, 2) - samples_for(network.config, 1)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
+
+    def labels(self, index: int) -> list[int]:
+        """Vocabulary indices of a training transcript."""
+        return encode_text(self.references[index].as_py(), self.vocabulary)
 
     def trainable(self, update: int) -> set[str]:
         names = {name for name, _ in self.network.named_parameters()}
@@ -84,8 +90,8 @@ class CtcObjective:
         for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
             # Here, and not in the loss, where the pass over new clips would be counted in every batch's operations.
             self._extract(self.train, clips)
-            frames = -(-max(lengths[i] for i in clips) // quantum) * FRAMES_QUANTUM
-            seconds = sum(lengths[i] for i in clips) / SAMPLE_RATE
+            frames = -(-int(lengths[clips].max()) // quantum) * FRAMES_QUANTUM
+            seconds = float(lengths[clips].sum() / SAMPLE_RATE)
             yield Batch(epoch, clips, seconds, (len(clips), frames))
 
     @torch.no_grad()
@@ -127,46 +133,47 @@ class CtcObjective:
             self.network.base_model, features_BTC, frames.to(device), mask_BT.to(device), mask_BD.to(device)
         )
         logits_BTV = self.network.lm_head(context_BTD)
-        labels = [self.labels[i] for i in batch.clips]
+        labels = [self.labels(i) for i in batch.clips]
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK]), {}
 
     def evaluate(self) -> dict[str, float]:
         """Dev word and character error rates of greedy transcripts."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
-            size = -(-max(self.dev.lengths[i] for i in batch) // self.stride)
+            size = -(-int(self.dev.lengths[batch].max()) // self.stride)
             features_BTC, frames = self._features(self.dev, batch, size)
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
-                hypotheses[i] = normalise(text, self.text, self.dev.rows[i]["language"])
+                hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
         return {
             "dev_wer": jiwer.wer(self.dev_references, hypotheses),
             "dev_cer": jiwer.cer(self.dev_references, hypotheses),
         }
 
 
-def references(clips: Clips, text: Text) -> list[str]:
+def references(clips: Clips, text: Text) -> Iterator[str]:
     """Normalised transcripts."""
-    return [normalise(row["text"] or "", text, row["language"]) for row in clips.rows]
+    return (normalise(written or "", text, language) for written, language in clips.rows("text", "language"))
 
 
 def usable(clips: Clips, text: Text, config: Any) -> tuple[Clips, list[dict[str, str]]]:
     """Clips that CTC can learn from, and the others with the reason why not."""
-    keep, rejected = [], []
-    frames = frame_counts(config, torch.tensor(clips.lengths))
-    for i, (reference, count) in enumerate(zip(references(clips, text), frames.tolist(), strict=True)):
+    keep, rejected = np.ones(len(clips), bool), []
+    frames = frame_counts(config, torch.tensor(clips.lengths)).numpy()
+    names = clips.rows("utterance_id")
+    for i, ((name,), reference, count) in enumerate(zip(names, references(clips, text), frames, strict=True)):
         needed = required_frames(reference)
         if not reference:
             reason = "empty transcript after normalisation"
         elif needed > count:
             reason = f"transcript longer than its frames allow: needs {needed}, the clip has {count}"
         else:
-            keep.append(i)
             continue
-        rejected.append({"utterance_id": clips.rows[i]["utterance_id"], "reason": reason})
+        keep[i] = False
+        rejected.append({"utterance_id": name, "reason": reason})
     for reject in rejected:
         log.warning("left out %s: %s", reject["utterance_id"], reject["reason"])
-    return clips.take(keep), rejected
+    return clips.take(np.flatnonzero(keep)), rejected
 
 
 def finetune_run(
@@ -198,10 +205,10 @@ def finetune_run(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     options, normalisation = Finetune(**settings), Text(**text)
-    indices = pq.read_table(subset)["index"].to_pylist()
+    indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
     dev_clips = Clips.open(**dev)
-    dev_count = sum(s <= options.dev_minutes * 60 * SAMPLE_RATE for s in _cumulative(dev_clips.lengths))
+    dev_count = int((np.cumsum(dev_clips.lengths) <= options.dev_minutes * 60 * SAMPLE_RATE).sum())
     dev_clips = dev_clips.take(range(min(len(dev_clips), max(1, dev_count))))
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
@@ -241,10 +248,3 @@ def finetune_run(
     )
     save_ctc(network, result.weights, vocabulary, Path(output))
     training.finish(recipe, result, Path(output), Path(state))
-
-
-def _cumulative(values: list[int]) -> Iterator[int]:
-    total = 0
-    for value in values:
-        total += value
-        yield total

@@ -159,12 +159,13 @@ class AudioStore:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file."""
-        # Pages of the map that have been read count as this process's memory: let those of earlier clips go. Arrays
-        # over them stay valid, the system maps a page again when it is read again.
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
         batch = self._reader.get_batch(index // CLIPS_A_BATCH)
         return batch.column(0)[index % CLIPS_A_BATCH].values.to_numpy(zero_copy_only=True)
+
+    def let_go(self) -> None:
+        """Take what was read out of this process's resident memory. Arrays over it stay valid, and read it again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass
@@ -190,6 +191,7 @@ class Clips:
 
     def __init__(self, splits: Sequence[Split], split: np.ndarray, row: np.ndarray, lengths: np.ndarray):
         self.splits, self.split, self.row, self.lengths = splits, split, row, lengths
+        self._read: AudioStore | None = None  # the store of the clip that was read last
 
     @classmethod
     def open(cls, features: str | Path, audio: str | Path) -> Clips:
@@ -221,7 +223,10 @@ class Clips:
 
     def audio(self, index: int) -> np.ndarray:
         """int16 samples of an utterance, shape (num_samples,), read-only."""
-        return self.splits[self.split[index]].audio[int(self.row[index])]
+        if self._read is not None:  # or the whole corpus would come to be resident
+            self._read.let_go()
+        self._read = self.splits[self.split[index]].audio
+        return self._read[int(self.row[index])]
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """These columns of the feature manifest, an utterance at a time: read in blocks, to go over all of them."""

@@ -21,12 +21,12 @@ def padded(batch: list[int], lengths: list[int]) -> int:
 
 def test_every_clip_comes_once_an_epoch(lengths):
     for epoch in range(3):
-        batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch)
+        batches = list(epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch))
         assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
 
 
 def test_a_batch_stays_within_the_limit_and_is_filled(lengths):
-    batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=0)
+    batches = list(epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=0))
     sizes = [len(batch) * padded(batch, lengths) for batch in batches]
     assert max(sizes) <= LIMIT
     assert sum(lengths) > 0.75 * len(batches) * LIMIT  # padding and unfilled batches together cost under a quarter
@@ -34,7 +34,7 @@ def test_a_batch_stays_within_the_limit_and_is_filled(lengths):
 
 def test_a_clip_longer_than_the_limit_is_a_batch_of_its_own():
     lengths = [90_000, 1000, 41_000, 1000, 39_000]
-    batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=0, epoch=0)
+    batches = list(epoch_batches(lengths, LIMIT, QUANTUM, seed=0, epoch=0))
     assert sorted(i for batch in batches for i in batch) == list(range(5))
     assert all(len(batch) == 1 for batch in batches if len(batch) * padded(batch, lengths) > LIMIT)
 
@@ -43,14 +43,14 @@ def test_there_are_few_shapes(lengths):
     buckets = len({-(-length // QUANTUM) for length in lengths})
     shapes = set()
     for epoch in range(20):
-        batches = epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch)
+        batches = list(epoch_batches(lengths, LIMIT, QUANTUM, seed=1, epoch=epoch))
         shapes |= {(len(batch), padded(batch, lengths)) for batch in batches}
     assert len(shapes) <= 2 * buckets
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(lengths):
     def order(seed: int, epoch: int) -> list[list[int]]:
-        return epoch_batches(lengths, LIMIT, QUANTUM, seed, epoch)
+        return list(epoch_batches(lengths, LIMIT, QUANTUM, seed, epoch))
 
     assert order(1, 0) == order(1, 0)
     assert len({str(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
@@ -64,6 +64,13 @@ def test_a_stream_continues_as_if_it_had_never_stopped(lengths, start):
     assert {epoch for epoch, _ in whole} >= {0, 1, 2}
     for wanted in (0, 1):
         epoch_of_it = [batch for epoch, batch in whole if epoch == wanted]
-        assert epoch_of_it == epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=wanted)
+        assert epoch_of_it == list(epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=wanted))
     resumed = endless_batches(lengths, LIMIT, QUANTUM, seed=3, start=start)
     assert list(islice(resumed, 130 - start)) == whole[start:]
+
+
+def test_a_stream_is_picked_up_after_any_number_of_epochs(lengths):
+    batches = len(list(epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=0)))
+    epoch, batch = next(endless_batches(lengths, LIMIT, QUANTUM, seed=3, start=10**9))  # never, if it drew them all
+    assert epoch == 10**9 // batches
+    assert batch == list(epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=epoch))[10**9 % batches]

@@ -1,15 +1,18 @@
 """The feature stage: audio is decoded once, exactly, and every clip is kept in order or rejected with a reason."""
 
+import gc
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from scipy.signal import resample_poly
 
 from headstart import features
 from headstart.features import CLIPS_A_BATCH, AudioStore, Clips, extract_features, load_audio, measure
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table
+from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 
 
 def sine(hz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
@@ -49,7 +52,7 @@ def test_silent_and_broken_clips_are_rejected_and_the_others_keep_their_order(tm
     truncated.write_bytes(truncated.read_bytes()[:9000])
     (tmp_path / "clip005.wav").write_bytes(b"RIFF no audio")
     clips, rejects = extract(tmp_path, manifest)
-    assert [row["utterance_id"] for row in clips.rows] == ["clip000", "clip002", "clip004", "clip006"]
+    assert clips.column("utterance_id") == ["clip000", "clip002", "clip004", "clip006"]
     reasons = {row["utterance_id"]: row["reason"] for row in rejects}
     assert list(reasons) == ["clip001", "clip003", "clip005"]
     assert reasons["clip001"].startswith("silent: -100 dBFS")
@@ -85,7 +88,7 @@ def test_the_store_returns_exactly_the_decoded_samples(many):
     assert len(clips) == len(decoded) == 150
     for index in np.random.default_rng(0).permutation(len(decoded)):  # random access, over the record batches
         assert np.array_equal(clips.audio(index), decoded[index])
-    assert clips.lengths == [len(samples) for samples in decoded]
+    assert clips.lengths.tolist() == [len(samples) for samples in decoded]
     assert clips.seconds == pytest.approx(sum(map(len, decoded)) / 16000)
 
 
@@ -97,13 +100,69 @@ def test_the_store_is_read_only_and_not_a_copy(many):
     assert many[0].audio(70).ctypes.data == samples.ctypes.data  # the same place of the mapped file each time
 
 
-def test_a_selection_and_a_sum_of_clips_keep_rows_and_audio_together(many):
+def test_selections_and_sums_of_clips_keep_manifest_and_audio_together(many, monkeypatch):
+    monkeypatch.setattr(features, "ROWS_A_GROUP", 2)  # the manifest is read in more than one block
     clips, decoded = many
-    both = clips.take([140, 3]) + clips.take([64])
-    assert [row["utterance_id"] for row in both.rows] == ["clip140", "clip003", "clip064"]
-    for position, index in enumerate((140, 3, 64)):
+    both = Clips.concatenate([clips.take([140, 3]), clips.take([64]), clips.take([])]).take([2, 0, 1, 0])
+    assert both.column("utterance_id") == ["clip064", "clip140", "clip003", "clip140"]
+    lengths = [len(decoded[index]) for index in (64, 140, 3, 140)]
+    assert list(both.rows("num_samples", "text")) == [(length, None) for length in lengths]
+    assert both.lengths.tolist() == lengths and both.seconds == sum(lengths) / 16000
+    for position, index in enumerate((64, 140, 3, 140)):
         assert np.array_equal(both.audio(position), decoded[index])
-    assert both.content != clips.take([3, 140, 64]).content  # the hash knows the order
+
+
+def test_the_hash_of_clips_knows_their_audio_their_texts_and_their_order(noise_clips, make_clips, tmp_path):
+    parts = [noise_clips.take([4, 1]), noise_clips.take([7])]
+    assert Clips.concatenate(parts).content == noise_clips.take([4, 1, 7]).content
+    assert Clips.concatenate(parts[::-1]).content != Clips.concatenate(parts).content
+    sound, other = sine(300, 0.1, 16000), sine(400, 0.1, 16000)
+    (tmp_path / "b").mkdir()
+    first = make_clips(tmp_path, [sound, sound, other], ["ari", "ari", "ari"])
+    assert first.content == make_clips(tmp_path, [sound, sound, other], ["ari", "ari", "ari"]).content
+    assert first.content != make_clips(tmp_path / "b", [sound, sound, sound], ["ari", "ari", "ari"]).content
+    assert first.content != make_clips(tmp_path / "b", [sound, sound, other], ["ari", "mana", "ari"]).content
+
+
+def test_an_utterance_costs_a_few_bytes_however_long_its_text(tmp_path):
+    def peak(copies: int) -> tuple[int, int]:
+        """Utterances, and the most bytes that Python and Arrow held at a time while they were put together."""
+        gc.collect()
+        arrow = pa.total_allocated_bytes()
+        tracemalloc.start()
+        clips = Clips.concatenate([Clips.open(tmp_path / "a.parquet", tmp_path / "a.arrow") for _ in range(copies)])
+        clips = clips.take(np.arange(len(clips))[::-1])
+        assert clips.content
+        held = tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - arrow
+        tracemalloc.stop()
+        return len(clips), held
+
+    count = features.ROWS_A_GROUP
+    row = {"audio_path": "x", "offset_s": 0.0, "duration_s": 1.0, "language": "qu", "text": "ari " * 100}
+    measured = {"num_samples": 1, "loudness_dbfs": -20.0, "snr_db": 20.0, "speech_ratio": 0.8, "content_hash": "x"}
+    rows = ({**row, **measured, "utterance_id": f"utterance{i}"} for i in range(count))
+    write_table(tmp_path / "a.parquet", rows, FEATURES)
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, features.AUDIO) as writer:
+        for _ in range(count // CLIPS_A_BATCH):
+            writer.write_batch(features._record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
+    peak(1)  # so that nothing is imported or first cached while it is measured
+    (few, before), (many, after) = peak(1), peak(8)
+    assert many == 8 * few
+    assert (after - before) / (many - few) < 200  # one text alone takes 400, as a row of Python values kilobytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell what is resident")
+def test_audio_that_was_read_does_not_stay_in_memory(make_clips, tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (10, 1_000_000))
+    make_clips(tmp_path, noise)
+    clips = Clips.concatenate([Clips.open(tmp_path / "a.parquet", tmp_path / "a.arrow") for _ in range(3)])
+    first = clips.audio(0)
+    for index in range(30):
+        assert np.array_equal(clips.audio(index), load_audio(str(tmp_path / f"clip{index % 10:03d}.wav")))
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    maps = [next(row for row in lines if row.startswith("Rss")) for line in lines if line.endswith("a.arrow")]
+    assert len(maps) >= 3 and sum(int(line.split()[1]) for line in maps) < 12_000  # kB, of three times 20 MB
+    assert np.array_equal(first, clips.audio(10))  # what was handed out stays readable
 
 
 def test_files_of_two_different_runs_are_not_mixed(tmp_path, write_manifest, many):
@@ -140,8 +199,9 @@ def test_the_content_hash_changes_with_the_audio_and_only_with_it(tmp_path, writ
     tone = sine(300, 0.1, 16000)
     changed = tone.copy()
     changed[800] += 0.01
-    rows = extract(tmp_path, write_manifest(tmp_path, [tone, tone, changed], ["a", "b", "a"]))[0].rows
-    assert rows[0]["content_hash"] == rows[1]["content_hash"] != rows[2]["content_hash"]
+    clips, _ = extract(tmp_path, write_manifest(tmp_path, [tone, tone, changed], ["a", "b", "a"]))
+    first, second, third = clips.column("content_hash")
+    assert first == second != third
 
 
 def test_a_writer_that_dies_leaves_no_result(tmp_path, write_manifest, monkeypatch):

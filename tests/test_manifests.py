@@ -1,10 +1,12 @@
 """Manifests: what is written is what is read, and what does not fit the schema is named."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart import manifests
+from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_columns, read_rows, read_table, write_table
 
 ROW = {
     "utterance_id": "u1",
@@ -24,6 +26,21 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     rows = [ROW, {**ROW, "utterance_id": "u2", "text": None, "tokens": None, "token_languages": None}]
     write_table(tmp_path / "m.parquet", rows, MANIFEST)
     assert read_table(tmp_path / "m.parquet", MANIFEST) == rows
+
+
+def test_columns_and_rows_are_read_as_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "ROWS_A_GROUP", 4)  # the file has three groups
+    names = [f"u{i}" for i in range(11)]
+    write_table(tmp_path / "m.parquet", [{**ROW, "utterance_id": name} for name in names], MANIFEST)
+    assert pq.read_metadata(tmp_path / "m.parquet").num_row_groups == 3
+    table = read_columns(tmp_path / "m.parquet", MANIFEST, ["utterance_id"])
+    assert table.to_pydict() == {"utterance_id": names}
+    wanted = np.array([9, 0, 10, 3, 4, 0, 8])
+    table = read_rows(tmp_path / "m.parquet", MANIFEST, ["utterance_id", "tokens"], wanted)
+    assert table["utterance_id"].to_pylist() == [names[i] for i in wanted]
+    assert table["tokens"].to_pylist() == [ROW["tokens"]] * len(wanted)
+    with pytest.raises(ValueError, match="m.parquet: not the expected columns"):
+        read_rows(tmp_path / "m.parquet", FEATURES, ["utterance_id"], wanted)
 
 
 def test_missing_optional_columns_are_null_and_an_empty_table_keeps_its_columns(tmp_path):

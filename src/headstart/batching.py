@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import count, islice
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def epoch_batches(lengths: Sequence[int], limit: int, quantum: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(lengths: ArrayLike, limit: int, quantum: int, seed: int, epoch: int) -> Iterator[list[int]]:
     """Batches of one pass over the data.
 
     Clips are put into buckets by length in whole quanta; a batch takes as many clips of one bucket as fit into
@@ -20,31 +22,39 @@ def epoch_batches(lengths: Sequence[int], limit: int, quantum: int, seed: int, e
         quantum: samples to a multiple of which batches are padded.
         seed, epoch: the order is a function of both.
 
-    Returns:
-        Lists of clip indices, each clip once.
+    Yields:
+        Lists of clip indices, each clip once. Their number depends on the lengths alone.
     """
     rng = np.random.default_rng([seed, epoch])
-    quanta = -(-np.asarray(lengths) // quantum)
-    batches, left = [], np.empty(0, np.int64)
-    for bucket in np.unique(quanta):
-        clips = np.concatenate([left, rng.permutation(np.flatnonzero(quanta == bucket))])
+    quanta = -(-np.asarray(lengths, np.int64) // quantum)
+    buckets, sizes = np.unique(quanta, return_counts=True)
+    members = np.split(np.argsort(quanta, kind="stable"), np.cumsum(sizes)[:-1])
+    # One array of clips and one of places where batches end: lists of lists would take more than the rest of a job.
+    order, ends, left = [], [], np.empty(0, np.int64)
+    filled = 0
+    for bucket, clips in zip(buckets, members, strict=True):
+        clips = np.concatenate([left, rng.permutation(clips)])
         size = max(1, int(limit // (bucket * quantum)))
         whole = len(clips) // size * size
-        batches += clips[:whole].reshape(-1, size).tolist()
-        left = clips[whole:]
+        order.append(clips[:whole])
+        ends.append(filled + np.arange(size, whole + 1, size))
+        filled, left = filled + whole, clips[whole:]
     if len(left):
-        batches.append(left.tolist())
-    return [batches[i] for i in rng.permutation(len(batches))]
+        order.append(left)
+        ends.append([filled + len(left)])
+    order, ends = np.concatenate(order), np.concatenate(ends)
+    starts = np.concatenate([[0], ends[:-1]])
+    for i in rng.permutation(len(ends)):
+        yield order[starts[i] : ends[i]].tolist()
 
 
 def endless_batches(
-    lengths: Sequence[int], limit: int, quantum: int, seed: int, start: int = 0
+    lengths: ArrayLike, limit: int, quantum: int, seed: int, start: int = 0
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (epoch, clip indices) for ever, from batch number `start` on: the same stream wherever it is resumed."""
-    number = epoch = 0
-    while True:
-        for batch in epoch_batches(lengths, limit, quantum, seed, epoch):
-            if number >= start:
-                yield epoch, batch
-            number += 1
-        epoch += 1
+    an_epoch = sum(1 for _ in epoch_batches(lengths, limit, quantum, seed, 0))
+    first, skipped = divmod(start, an_epoch)
+    for epoch in count(first):
+        for batch in islice(epoch_batches(lengths, limit, quantum, seed, epoch), skipped, None):
+            yield epoch, batch
+        skipped = 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.model import encode, frame_counts, front_end, normalised_audio
@@ -41,10 +43,10 @@ def ctc_loss(
     return summed / (total or lengths.sum())
 
 
-def batches_by_length(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
     """Indices in order of length, in batches of at most `limit` in all when padded to the longest."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+    lengths, batch = np.asarray(lengths), []
+    for index in map(int, np.argsort(lengths, kind="stable")):
         if batch and (len(batch) + 1) * lengths[index] > limit:
             yield batch
             batch = []
@@ -60,7 +62,7 @@ def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_sec
     weight = network.lm_head.weight
     for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
         audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
-        audio_BS, samples = normalised_audio(audio, max(clips.lengths[i] for i in batch))
+        audio_BS, samples = normalised_audio(audio, int(clips.lengths[batch].max()))
         features_BTC = front_end(network.base_model.feature_extractor, audio_BS.to(weight.device, weight.dtype))
         frames = frame_counts(network.config, samples)
         for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):

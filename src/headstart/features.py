@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,21 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 import soxr
+from numpy.typing import ArrayLike
 
-from headstart.files import fingerprint, written_whole
+from headstart.files import written_whole
 from headstart.logs import HeadstartError
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart.manifests import (
+    FEATURES,
+    MANIFEST,
+    REJECTS,
+    ROWS_A_GROUP,
+    gather,
+    read_columns,
+    read_rows,
+    read_table,
+    write_table,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +54,8 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
         if offset_s:
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
-        samples = file.read(frames, dtype="float32", always_2d=True).mean(axis=1)
+        samples = file.read(frames, dtype="float32", always_2d=True)
+    samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
     return (np.clip(samples, -1.0, 1.0) * 32767).round().astype(np.int16)
@@ -135,59 +149,105 @@ class AudioStore:
     """Random access to a feature stage's memory-mapped audio, without copying it into memory."""
 
     def __init__(self, path: str | Path):
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+        with open(path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
 
     def __len__(self) -> int:
-        return sum(len(batch) for batch in self._batches)
+        batches = self._reader.num_record_batches
+        return (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
 
     def __getitem__(self, index: int) -> np.ndarray:
         """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file."""
-        batch = self._batches[index // CLIPS_A_BATCH]
+        batch = self._reader.get_batch(index // CLIPS_A_BATCH)
         return batch.column(0)[index % CLIPS_A_BATCH].values.to_numpy(zero_copy_only=True)
+
+    def let_go(self) -> None:
+        """Take what was read out of this process's resident memory. Arrays over it stay valid, and read it again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass
-class Clips:
-    """Utterances of a split, or of several: feature manifest rows, each with its place in an audio store."""
+class Split:
+    """The two files that the feature stage makes of a split."""
 
-    rows: list[dict[str, Any]]
-    places: list[tuple[AudioStore, int]]
+    features: str | Path
+    audio: AudioStore
+
+
+class Clips:
+    """Utterances of one split, or of several.
+
+    All that is held of an utterance is its place and its length: a corpus of a thousand hours has a million of them.
+    Anything else is read from the feature manifest when it is asked for.
+
+    Args:
+        splits: what the utterances are taken from.
+        split: of each utterance, a position in `splits`, shape (N,).
+        row: its row there, shape (N,).
+        lengths: its samples, shape (N,).
+    """
+
+    def __init__(self, splits: Sequence[Split], split: np.ndarray, row: np.ndarray, lengths: np.ndarray):
+        self.splits, self.split, self.row, self.lengths = splits, split, row, lengths
+        self._read: AudioStore | None = None  # the store of the clip that was read last
 
     @classmethod
     def open(cls, features: str | Path, audio: str | Path) -> Clips:
         """The whole of a split; raises `HeadstartError` when the two files are not of one feature stage."""
-        rows, store = read_table(features, FEATURES), AudioStore(audio)
-        if len(rows) != len(store):
-            raise HeadstartError(f"{audio} has {len(store)} clips, {features} {len(rows)}; delete both and run again")
-        return cls(rows, [(store, index) for index in range(len(rows))])
+        lengths = read_columns(features, FEATURES, ["num_samples"])["num_samples"].to_numpy()
+        store, count = AudioStore(audio), len(lengths)
+        if count != len(store):
+            raise HeadstartError(f"{audio} has {len(store)} clips, {features} {count}; delete both and run again")
+        return cls([Split(features, store)], np.zeros(count, np.int32), np.arange(count), lengths)
 
-    def take(self, indices: Sequence[int]) -> Clips:
+    @classmethod
+    def concatenate(cls, parts: Sequence[Clips]) -> Clips:
+        """The utterances of all parts, one part after the other."""
+        before = np.cumsum([0, *(len(part.splits) for part in parts)])
+        return cls(
+            [split for part in parts for split in part.splits],
+            np.concatenate([part.split + np.int32(b) for part, b in zip(parts, before, strict=False)]),
+            np.concatenate([part.row for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
+    def take(self, indices: ArrayLike) -> Clips:
         """These utterances only, in this order."""
-        return Clips([self.rows[i] for i in indices], [self.places[i] for i in indices])
-
-    def __add__(self, other: Clips) -> Clips:
-        return Clips(self.rows + other.rows, self.places + other.places)
+        indices = np.asarray(indices, np.int64)
+        return Clips(self.splits, self.split[indices], self.row[indices], self.lengths[indices])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.lengths)
 
     def audio(self, index: int) -> np.ndarray:
         """int16 samples of an utterance, shape (num_samples,), read-only."""
-        store, place = self.places[index]
-        return store[place]
+        if self._read is not None:  # or the whole corpus would come to be resident
+            self._read.let_go()
+        self._read = self.splits[self.split[index]].audio
+        return self._read[int(self.row[index])]
 
-    @property
-    def lengths(self) -> list[int]:
-        """Samples of each utterance."""
-        return [row["num_samples"] for row in self.rows]
+    def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """These columns of the feature manifest, an utterance at a time: read in blocks, to go over all of them."""
+        for start in range(0, len(self), ROWS_A_GROUP):
+            split, row = (places[start : start + ROWS_A_GROUP] for places in (self.split, self.row))
+            block = gather(split, lambda k, at, row=row: read_rows(self.splits[k].features, FEATURES, names, row[at]))
+            yield from zip(*(block[name].to_pylist() for name in names), strict=True)
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the feature manifest, as Python values."""
+        return [value for (value,) in self.rows(name)]
 
     @property
     def seconds(self) -> float:
         """Audio in all of them."""
-        return sum(self.lengths) / SAMPLE_RATE
+        return int(self.lengths.sum()) / SAMPLE_RATE
 
     @property
     def content(self) -> str:
         """Short hash of the audio and the transcripts, in order."""
-        return fingerprint([[row["utterance_id"], row["content_hash"], row["text"]] for row in self.rows])
+        digest = hashlib.sha256()
+        for row in self.rows("utterance_id", "content_hash", "text"):
+            digest.update(json.dumps(row, ensure_ascii=False).encode())
+        return digest.hexdigest()[:16]

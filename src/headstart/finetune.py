@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -75,11 +77,15 @@ class CtcObjective:
         self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
         self.frozen = freeze_front_end
         self.train, self.dev = train, dev
-        self.labels = [encode_text(reference, vocabulary) for reference in references(train, text)]
-        self.dev_references = references(dev, text)
+        self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
+        self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
         self.text = text
         self.stride = samples_for(network.config, 2) - samples_for(network.config, 1)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
+
+    def labels(self, index: int) -> list[int]:
+        """Vocabulary indices of a training transcript."""
+        return encode_text(self.references[index].as_py(), self.vocabulary)
 
     def trainable(self, update: int) -> set[str]:
         names = {name for name, _ in self.network.named_parameters()}
@@ -97,8 +103,8 @@ class CtcObjective:
         for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
             # Here, and not in the loss, where the pass over new clips would be counted in every batch's operations.
             self._extract(self.train, clips)
-            frames = -(-max(lengths[i] for i in clips) // quantum) * FRAMES_QUANTUM
-            seconds = sum(lengths[i] for i in clips) / SAMPLE_RATE
+            frames = -(-int(lengths[clips].max()) // quantum) * FRAMES_QUANTUM
+            seconds = float(lengths[clips].sum() / SAMPLE_RATE)
             yield Batch(epoch, clips, seconds, (len(clips), frames))
 
     @torch.no_grad()
@@ -131,12 +137,12 @@ class CtcObjective:
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
         settings, width = self.settings, self.network.config.hidden_size
-        frames = frame_counts(self.network.config, torch.tensor([self.train.lengths[i] for i in batch.clips]))
+        frames = frame_counts(self.network.config, torch.from_numpy(self.train.lengths[batch.clips]))
         widths = torch.full((len(batch.clips),), width)
         return Draws(
             span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length).to(ranks.device),
             span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
-            sum(len(self.labels[i]) for i in batch.clips),
+            sum(len(self.labels(i)) for i in batch.clips),
         )
 
     def loss(
@@ -153,52 +159,53 @@ class CtcObjective:
             shared.mask_BD[positions],
         )
         logits_BTV = self.network.lm_head(context_BTD)
-        labels = [self.labels[i] for i in clips]
+        labels = [self.labels(i) for i in clips]
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
         """Dev word and character error rates of greedy transcripts."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
-            size = -(-max(self.dev.lengths[i] for i in batch) // self.stride)
+            size = -(-int(self.dev.lengths[batch].max()) // self.stride)
             features_BTC, frames = self._features(self.dev, batch, size)
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
-                hypotheses[i] = normalise(text, self.text, self.dev.rows[i]["language"])
+                hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
         return {
             "dev_wer": jiwer.wer(self.dev_references, hypotheses),
             "dev_cer": jiwer.cer(self.dev_references, hypotheses),
         }
 
     def names(self, batch: Batch) -> list[str]:
-        return [self.train.rows[i]["utterance_id"] for i in batch.clips]
+        return self.train.take(batch.clips).column("utterance_id")
 
     def collapsed(self, curve: list[dict[str, float]]) -> str | None:
         return None
 
 
-def references(clips: Clips, text: Text) -> list[str]:
+def references(clips: Clips, text: Text) -> Iterator[str]:
     """Normalised transcripts."""
-    return [normalise(row["text"] or "", text, row["language"]) for row in clips.rows]
+    return (normalise(written or "", text, language) for written, language in clips.rows("text", "language"))
 
 
 def usable(clips: Clips, text: Text, config: Any) -> tuple[Clips, list[dict[str, str]]]:
     """Clips that CTC can learn from, and the others with the reason why not."""
-    keep, rejected = [], []
-    frames = frame_counts(config, torch.tensor(clips.lengths))
-    for i, (reference, count) in enumerate(zip(references(clips, text), frames.tolist(), strict=True)):
+    keep, rejected = np.ones(len(clips), bool), []
+    frames = frame_counts(config, torch.tensor(clips.lengths)).numpy()
+    names = clips.rows("utterance_id")
+    for i, ((name,), reference, count) in enumerate(zip(names, references(clips, text), frames, strict=True)):
         needed = required_frames(reference)
         if not reference:
             reason = "empty transcript after normalisation"
         elif needed > count:
             reason = f"transcript longer than its frames allow: needs {needed}, the clip has {count}"
         else:
-            keep.append(i)
             continue
-        rejected.append({"utterance_id": clips.rows[i]["utterance_id"], "reason": reason})
+        keep[i] = False
+        rejected.append({"utterance_id": name, "reason": reason})
     for reject in rejected:
         log.warning("left out %s: %s", reject["utterance_id"], reject["reason"])
-    return clips.take(keep), rejected
+    return clips.take(np.flatnonzero(keep)), rejected
 
 
 def finetune_run(
@@ -230,10 +237,10 @@ def finetune_run(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     options, normalisation = Finetune(**settings), Text(**text)
-    indices = pq.read_table(subset)["index"].to_pylist()
+    indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
     dev_clips = Clips.open(**dev)
-    dev_count = sum(s <= options.dev_minutes * 60 * SAMPLE_RATE for s in _cumulative(dev_clips.lengths))
+    dev_count = int((np.cumsum(dev_clips.lengths) <= options.dev_minutes * 60 * SAMPLE_RATE).sum())
     dev_clips = dev_clips.take(range(min(len(dev_clips), max(1, dev_count))))
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
@@ -280,10 +287,3 @@ def finetune_run(
     if Ranks().first:
         save_ctc(network, result.weights, vocabulary, Path(output))
         training.finish(recipe, result, Path(output), Path(state))
-
-
-def _cumulative(values: list[int]) -> Iterator[int]:
-    total = 0
-    for value in values:
-        total += value
-        yield total

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.files import written_whole
 from headstart.logs import HeadstartError
+
+ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
 # as transcribed (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
@@ -64,12 +67,50 @@ def write_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Sch
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{path}: column {field.name!r} has rows without a value")
     with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP)
 
 
 def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
     """Read a parquet table as rows; raises `HeadstartError` when it does not have `schema`."""
-    table = pq.read_table(path)
-    if table.schema.remove_metadata() != schema.remove_metadata():
+    return read_columns(path, schema).to_pylist()
+
+
+def read_columns(path: str | Path, schema: pa.Schema, names: Sequence[str] | None = None) -> pa.Table:
+    """Read these columns of a parquet table, or all; raises `HeadstartError` when it does not have `schema`."""
+    with pq.ParquetFile(path) as file:
+        _check(path, file, schema)
+        return file.read(names)
+
+
+def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: np.ndarray) -> pa.Table:
+    """Read some rows of these columns, in the order of `rows`, with never more than a row group in memory besides.
+
+    Raises:
+        HeadstartError: the table does not have `schema`.
+    """
+    with pq.ParquetFile(path) as file:
+        _check(path, file, schema)
+        groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+        begins = np.cumsum([0, *(group.num_rows for group in groups)])
+        return gather(
+            np.searchsorted(begins, rows, side="right") - 1,
+            lambda group, places: file.read_row_group(group, names).take(pa.array(rows[places] - begins[group])),
+        )
+
+
+def gather(keys: np.ndarray, read: Callable[[int, np.ndarray], pa.Table]) -> pa.Table:
+    """Rows that are read together where they have the same key, put back into their own order.
+
+    Args:
+        keys: of each row, shape (N,); at least one row.
+        read: the rows of a key, given the key and the places in `keys` where it stands.
+    """
+    order = np.argsort(keys, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    table = pa.concat_tables([read(int(keys[places[0]]), places) for places in parts])
+    return table.take(pa.array(np.argsort(order)))
+
+
+def _check(path: str | Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    if file.schema_arrow.remove_metadata() != schema.remove_metadata():
         raise HeadstartError(f"{path}: not the expected columns; delete the file and run again to rebuild it")
-    return table.to_pylist()

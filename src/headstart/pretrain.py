@@ -85,18 +85,18 @@ class ContrastiveObjective:
         self.quantum = FRAMES_QUANTUM * stride
         self.overlap = receptive - stride  # so that a padded length gives a whole number of quanta of frames
         self.crop = int(settings.crop_seconds * SAMPLE_RATE) // self.quantum * self.quantum + self.overlap
-        self.lengths = [min(length, self.crop) for length in clips.lengths]
+        self.lengths = np.minimum(clips.lengths, self.crop)
         self.frozen_updates = settings.freeze_quantiser * settings.updates
         self.codes = config.num_codevector_groups * config.num_codevectors_per_group
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from number `start` on."""
         limit = int(self.settings.batch_seconds * SAMPLE_RATE)
-        lengths = [max(length - self.overlap, 1) for length in self.lengths]
+        lengths = np.maximum(self.lengths - self.overlap, 1)
         for epoch, clips in endless_batches(lengths, limit, self.quantum, self.seed, start):
-            longest = max(lengths[i] for i in clips)
+            longest = int(lengths[clips].max())
             padded = -(-longest // self.quantum) * self.quantum + self.overlap
-            seconds = sum(self.lengths[i] for i in clips) / SAMPLE_RATE
+            seconds = float(self.lengths[clips].sum() / SAMPLE_RATE)
             yield Batch(epoch, clips, seconds, (len(clips), padded))
 
     def _crop(self, index: int, epoch: int) -> torch.Tensor:
@@ -107,7 +107,7 @@ class ContrastiveObjective:
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
         network, settings = self.network, self.settings
-        frames = frame_counts(network.config, torch.tensor([self.lengths[i] for i in batch.clips]))
+        frames = frame_counts(network.config, torch.from_numpy(self.lengths[batch.clips]))
         size = int(frame_counts(network.config, torch.tensor(batch.shape[1])))
         mask_BT = span_mask(frames, size, settings.mask_share, settings.mask_length)
         index_BN, real_BN = contrastive.masked_frames(mask_BT)
@@ -180,7 +180,7 @@ class ContrastiveObjective:
         return {}
 
     def names(self, batch: Batch) -> list[str]:
-        return [self.clips.rows[i]["utterance_id"] for i in batch.clips]
+        return self.clips.take(batch.clips).column("utterance_id")
 
     def collapsed(self, curve: list[dict[str, float]]) -> str | None:
         """The remedy, when every row of the last `patience` updates shows the same kind of collapse; else None."""
@@ -251,13 +251,13 @@ def pretrain_start(
         state: folder for the state from which a killed job resumes.
     """
     torch.set_num_threads(threads)
-    options, clips = Pretrain(**settings), None
+    options, chosen = Pretrain(**settings), []
     for number, corpus in enumerate(corpora):
         split = Clips.open(corpus["features"], corpus["audio"])
         what = f"corpus {corpus['name']!r} of a start"
-        chosen = split.take(draw(split.lengths, corpus["hours"] * 3600, seed + number, what))
-        log.info("%s: %d utterances, %.2f h", corpus["name"], len(chosen), chosen.seconds / 3600)
-        clips = chosen if clips is None else clips + chosen
+        chosen.append(split.take(draw(split.lengths, corpus["hours"] * 3600, seed + number, what)))
+        log.info("%s: %d utterances, %.2f h", corpus["name"], len(chosen[-1]), chosen[-1].seconds / 3600)
+    clips = Clips.concatenate(chosen)
 
     torch.manual_seed(seed)
     if parent:

@@ -62,10 +62,11 @@ def score_run(run: str, features: str, audio: str, text: dict[str, Any], output:
     network = AutoModelForCTC.from_pretrained(run, local_files_only=True, dtype=torch.float32).eval()
     vocabulary = read_json(Path(run) / "vocab.json")
     rows = []
-    for row, transcript in zip(clips.rows, transcribe(network, clips, vocabulary), strict=True):
-        reference = normalise(row["text"], settings, row["language"])
-        hypothesis = normalise(transcript, settings, row["language"])
-        facts = {key: row[key] for key in ("utterance_id", "speaker", "language", "duration_s")}
+    keys = ("utterance_id", "speaker", "language", "duration_s")
+    transcripts = transcribe(network, clips, vocabulary)
+    for values, reference, transcript in zip(clips.rows(*keys), references(clips, settings), transcripts, strict=True):
+        facts = dict(zip(keys, values, strict=True))
+        hypothesis = normalise(transcript, settings, facts["language"])
         rows.append({**facts, "reference": reference, "hypothesis": hypothesis, **error_counts(reference, hypothesis)})
     write_table(output, rows, SCORES)
     totals = {key: sum(row[key] for row in rows) for key in rows[0] if "_" in key and isinstance(rows[0][key], int)}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike
 
 from headstart.config import budget_seconds
 from headstart.features import SAMPLE_RATE
 from headstart.logs import HeadstartError
-from headstart.manifests import FEATURES, read_table, write_table
+from headstart.manifests import FEATURES, read_columns, write_table
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,16 @@ class BudgetError(HeadstartError):
     """More audio is asked for than the split holds."""
 
 
-def draw(num_samples: Sequence[int], seconds: float, seed: int, what: str) -> list[int]:
-    """Indices of utterances, in a random order of the seed, until they hold `seconds` of audio.
+def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.ndarray:
+    """Choose utterances, in a random order of the seed, until they hold `seconds` of audio.
 
-    The order does not depend on `seconds`: a smaller subset is a prefix of a larger one with the same seed.
+    The order does not depend on `seconds`: a larger subset with the same seed holds all of a smaller one.
+
+    Args:
+        num_samples: samples of each utterance, at 16 kHz.
+
+    Returns:
+        Indices of the chosen utterances, ascending.
 
     Raises:
         BudgetError: the utterances hold less; names `what` asked and what is there.
@@ -41,16 +48,18 @@ def draw(num_samples: Sequence[int], seconds: float, seed: int, what: str) -> li
     if seconds > total * 1.005:  # half a per cent of grace: hours in a study file are round numbers
         raise BudgetError(f"{what}: {seconds / 60:.1f} min of audio asked for, the split holds {total / 60:.1f} min")
     needed = min(int(np.searchsorted(held, seconds)) + 1, len(order))
-    return sorted(order[:needed].tolist())
+    return np.sort(order[:needed])
 
 
 def draw_subset(features: str, budget: str, seed: int, output: str) -> None:
     """Write the utterances of a label budget; raises `BudgetError` naming the largest budget possible."""
-    rows = [(i, row) for i, row in enumerate(read_table(features, FEATURES)) if row["text"]]
-    chosen = draw(
-        [row["num_samples"] for _, row in rows], budget_seconds(budget), seed, f"budget {budget!r} of {features}"
-    )
-    subset = [{"index": rows[i][0], "utterance_id": rows[i][1]["utterance_id"]} for i in chosen]
-    seconds = sum(rows[i][1]["num_samples"] for i in chosen) / SAMPLE_RATE
-    log.info("%s, seed %d: %d utterances, %.1f min", budget, seed, len(subset), seconds / 60)
-    write_table(output, subset, SUBSET)
+    table = read_columns(features, FEATURES, ["utterance_id", "text", "num_samples"])
+    labelled = np.flatnonzero(pc.fill_null(pc.not_equal(table["text"], ""), False))
+    lengths = table["num_samples"].to_numpy()[labelled]
+    chosen = draw(lengths, budget_seconds(budget), seed, f"budget {budget!r} of {features}")
+    indices = labelled[chosen]
+    seconds = lengths[chosen].sum() / SAMPLE_RATE
+    log.info("%s, seed %d: %d utterances, %.1f min", budget, seed, len(indices), seconds / 60)
+    names = table["utterance_id"].take(pa.array(indices)).to_pylist()
+    rows = ({"index": index, "utterance_id": name} for index, name in zip(indices, names, strict=True))
+    write_table(output, rows, SUBSET)

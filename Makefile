@@ -1,4 +1,4 @@
-# `make demo` and `make test` build their environment first, in .venv, from requirements.lock.
+# `make demo`, `make test` and `make bench` build their environment first, in .venv, from requirements.lock.
 
 PYTHON ?= python3
 CORES ?= all
@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs lock clean FORCE
+.PHONY: help demo test bench lint docs lock clean FORCE
 
 help:  ## list these targets
 	@echo "make TARGET [PYTHON=python3.12] [CORES=4], where TARGET is one of"
@@ -21,6 +21,9 @@ demo: .venv/built  ## run the default study and write its report
 
 test: .venv/built  ## run the tests; ARGS="-m slow" runs the slow ones
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/bench  ## measure speed beside others (15 minutes); ARGS="--only ssl-small"
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 lint: .venv/built  ## check style, the workflow and the generated documents
 	$(BIN)/ruff check .
@@ -37,10 +40,16 @@ lock: .venv/built  ## resolve pyproject.toml anew; ARGS=--upgrade takes the newe
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
 	    --no-emit-index-url --custom-compile-command "make lock" --extra dev \
 	    pyproject.toml --output-file requirements.lock $(ARGS)
+	@# The extra alone, at the versions above: what `make bench` installs on top.
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"] \
+	    ["optional-dependencies"]["bench"], sep="\n")' | \
+	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	    --no-emit-index-url --custom-compile-command "make lock" --constraints requirements.lock \
+	    - --output-file benchmarks/requirements.lock $(ARGS)
 
 clean:  ## remove the environment and the caches; results and data stay
 	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info
-	find src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find benchmarks src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The environment. The file .venv/built is written last, and holds the path of the checkout because an
 # environment that is moved stops working. Without it, or with another path in it, .venv is built anew.
@@ -61,3 +70,10 @@ endif
 	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@echo '$(CURDIR)' > $@
+
+# What the benchmarks need on top; it goes with .venv, and is marked in the same way.
+.venv/bench: .venv/built benchmarks/requirements.lock
+	@{ $(BIN)/uv --version >/dev/null 2>&1 && $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	    --require-hashes -r benchmarks/requirements.lock; } || \
+	    $(BIN)/python -m pip install --quiet --require-hashes -r benchmarks/requirements.lock
+	@touch $@

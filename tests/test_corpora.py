@@ -11,7 +11,7 @@ import soundfile
 
 from headstart.config import Columns, FolderCorpus
 from headstart.corpora import CorpusError, describe, read_folder, write_manifests
-from headstart.manifests import MANIFEST, REJECTS, read_table
+from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 
 KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"
 SPLIT = Columns(split="split")
@@ -253,8 +253,23 @@ def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):
     manifest, rejects = tmp_path / "manifests/qu/train.parquet", tmp_path / "manifests/qu/train.rejects.parquet"
     columns = Columns(split="split", speaker="speaker")
     write_manifests(folder_corpus(tmp_path, columns=columns), {"train": (str(manifest), str(rejects))})
-    expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1}
+    expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1, "leaks": {}}
     assert describe([str(manifest)]) == [{**expected, "hours": pytest.approx(1.5 / 3600)}]
+
+
+def test_what_a_split_shares_with_its_training_split_is_counted(make_clips, tmp_path):
+    tone, noise = np.sin(np.arange(16000) / 20), np.random.default_rng(0).normal(size=16000) / 10
+    for split, clips, texts in (
+        ("train", [tone, noise], ["imanalla", "kawsay"]),
+        ("test", [noise, tone[:9000], tone[:8000]], ["Imanalla", "wasi", None]),
+    ):
+        folder = tmp_path / split
+        folder.mkdir()
+        make_clips(folder, clips, texts)
+        rows = read_table(folder / "a.parquet", FEATURES)
+        write_table(tmp_path / "qu" / f"{split}.parquet", [{**row, "speaker": None} for row in rows], FEATURES)
+    described = describe([str(tmp_path / "qu" / f"{split}.parquet") for split in ("train", "test")])
+    assert [row["leaks"] for row in described] == [{}, {"recordings": 1, "sentences": 1}]
 
 
 @pytest.mark.skipif(not KICHWA.is_dir(), reason="the Kichwa recordings are not beside the checkout")

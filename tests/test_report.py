@@ -121,8 +121,16 @@ def write_table(path: Path, rows: list[dict]) -> None:
 
 
 CORPORA = [
-    {"corpus": "sw", "split": "train", "utterances": 1200, "hours": 1.5, "speakers": 12, "rejected": 3},
-    {"corpus": "sw", "split": "test", "utterances": 30, "hours": 0.02, "speakers": None, "rejected": 0},
+    {"corpus": "sw", "split": "train", "utterances": 1200, "hours": 1.5, "speakers": 12, "rejected": 3, "leaks": {}},
+    {
+        "corpus": "sw",
+        "split": "test",
+        "utterances": 30,
+        "hours": 0.02,
+        "speakers": None,
+        "rejected": 0,
+        "leaks": {"sentences": 7},
+    },
 ]
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
@@ -232,11 +234,37 @@ def _leaks(reading: Reading) -> list[str]:
     return notes
 
 
+# What a leak is called in the report, and the column that tells it.
+LEAKS = {"recordings": "content_hash", "sentences": "text", "speakers": "speaker"}
+
+
+def _facts(manifest: Path) -> pa.Table:
+    """What is counted of a split; only feature manifests know their audio."""
+    columns = {"speaker", "duration_s", "text", "content_hash"} & set(pq.read_schema(manifest).names)
+    return pq.read_table(manifest, columns=sorted(columns))
+
+
+def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
+    """How many utterances of a split have something in common with a training split."""
+    shared = {}
+    for name, column in LEAKS.items():
+        if column in split.column_names and column in train.column_names:
+            values, trained = (pc.utf8_lower(table[column]) for table in (split, train))
+            known = pc.is_in(values, value_set=trained.combine_chunks().drop_null())
+            shared[name] = pc.sum(pc.and_(known, pc.not_equal(pc.fill_null(values, ""), ""))).as_py() or 0
+    return {name: count for name, count in shared.items() if count}
+
+
 def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each `<...>/{corpus}/{split}.parquet`: utterances, hours, speakers, and rejected clips."""
+    """One row for each `<...>/{corpus}/{split}.parquet`: utterances, hours, speakers, rejected clips, and `leaks`.
+
+    `leaks` counts what a dev or test split has in common with the training split beside it: `recordings` (the same
+    audio), `sentences` and `speakers`, each by utterances. It is empty for a training split.
+    """
     rows = []
     for path in map(Path, manifests):
-        table = pq.read_table(path, columns=["speaker", "duration_s"])
+        table = _facts(path)
+        train = path.with_name("train.parquet")
         stages = (path.parents[2] / stage / path.parent.name for stage in ("manifests", "features"))
         rejects = [stage / f"{path.stem}.rejects.parquet" for stage in stages]
         rows.append(
@@ -247,6 +275,7 @@ def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
                 "hours": sum(table["duration_s"].to_pylist()) / 3600,
                 "speakers": len(set(table["speaker"].to_pylist()) - {None}),
                 "rejected": sum(pq.read_metadata(file).num_rows for file in rejects if file.exists()),
+                "leaks": _shared(table, _facts(train)) if path != train and train.exists() else {},
             }
         )
     return rows

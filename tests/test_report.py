@@ -129,7 +129,7 @@ CORPORA = [
         "hours": 0.02,
         "speakers": None,
         "rejected": 0,
-        "leaks": {"sentences": 7},
+        "leaks": {"recordings": 1, "sentences": 7},
     },
 ]
 
@@ -203,6 +203,7 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
         pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", verdict(r)]
         for pair, r in contrasts.items()
     }
+    assert "recordings 1, sentences 7" in text
     updates = {row[2]: row[4] for row in tables["convergence-table"][1:]}
     assert updates == {r["start"]: f"{r['updates']:g}" for r in summary["convergence"]}
 

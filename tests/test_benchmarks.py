@@ -27,9 +27,8 @@ def task(training, tmp_path):
     """Fine-tuning of a tiny model with nothing random in it."""
     from speech import synthesise
 
-    return training.Task(
-        "ctc", training.SIZES["tiny"].model.model_dump(), synthesise(tmp_path, 12.0), 8.0, dropout=0.0, masking=False
-    )
+    model, speech = training.SIZES["tiny"].model.model_dump(), synthesise(tmp_path, 24.0)
+    return training.Task("ctc", model, speech, batches=2, batch_seconds=8.0, dropout=0.0, masking=False)
 
 
 def losses(training, task) -> tuple[list[float], list[float]]:

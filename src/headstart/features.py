@@ -58,7 +58,9 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
-    return (np.clip(samples, -1.0, 1.0) * 32767).round().astype(np.int16)
+    samples = np.clip(samples, -1.0, 1.0)
+    samples *= 32767
+    return np.rint(samples, out=samples).astype(np.int16)
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:
@@ -71,16 +73,18 @@ def measure(samples: np.ndarray) -> dict[str, Any]:
         `loudness_dbfs` (RMS), `snr_db` (95th over 5th percentile of frame energy, an estimate that needs pauses),
         `speech_ratio` (frames within 20 dB of the 95th percentile), `num_samples`, `content_hash`.
     """
-    x = samples.astype(np.float32) / 32768
-    frames = x[: len(x) // 320 * 320].reshape(-1, 320) if len(x) >= 320 else x[None]
-    level_db = 10 * np.log10((frames**2).mean(axis=1) + 1e-10)
+    energy = samples.astype(np.float32)
+    energy /= 32768
+    np.square(energy, out=energy)
+    frames = energy[: len(energy) // 320 * 320].reshape(-1, 320) if len(energy) >= 320 else energy[None]
+    level_db = 10 * np.log10(frames.mean(axis=1) + 1e-10)
     low, high = np.percentile(level_db, [5, 95])
     return {
         "num_samples": len(samples),
-        "loudness_dbfs": float(10 * np.log10((x**2).mean() + 1e-10)) if len(x) else -100.0,
+        "loudness_dbfs": float(10 * np.log10(energy.mean() + 1e-10)) if len(energy) else -100.0,
         "snr_db": float(high - low),
         "speech_ratio": float((level_db > high - 20).mean()),
-        "content_hash": hashlib.sha256(samples.tobytes()).hexdigest()[:16],
+        "content_hash": hashlib.sha256(samples).hexdigest()[:16],
     }
 
 
@@ -96,11 +100,15 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
             pending: list[np.ndarray] = []
             for index, row in enumerate(rows):
                 samples, reason = _decode(row)
+                if reason is None:
+                    facts = measure(samples)
+                    if facts["loudness_dbfs"] < SILENCE_DBFS:
+                        reason = f"silent: {facts['loudness_dbfs']:.0f} dBFS"
                 if reason is not None:
                     reject = {key: row[key] for key in ("utterance_id", "audio_path")}
                     rejected.append({**reject, "row": index, "reason": reason})
                     continue
-                kept.append({**row, **measure(samples)})
+                kept.append({**row, **facts})
                 pending.append(samples)
                 if len(pending) == CLIPS_A_BATCH:
                     writer.write_batch(_record_batch(pending))
@@ -133,9 +141,6 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     seconds = len(samples) / SAMPLE_RATE
     if seconds < 0.95 * row["duration_s"]:  # some formats' headers give the duration only nearly
         return None, f"truncated: {seconds:.2f} s of {row['duration_s']:.2f} s"
-    loudness = 10 * np.log10(np.mean((samples / 32768.0) ** 2) + 1e-10) if len(samples) else -np.inf
-    if loudness < SILENCE_DBFS:
-        return None, f"silent: {loudness:.0f} dBFS"
     return samples, None
 
 

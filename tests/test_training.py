@@ -9,9 +9,10 @@ from safetensors import safe_open
 from transformers import Wav2Vec2ForPreTraining
 
 from headstart import training
+from headstart.checkpoints import ctc_model
 from headstart.config import Finetune, Pretrain, Text
 from headstart.finetune import CtcObjective
-from headstart.model import ctc_model, initialise, new_config
+from headstart.model import initialise, new_config
 from headstart.pretrain import ContrastiveObjective
 from headstart.text import build_vocabulary
 from headstart.training import Batch, TrainingError, learning_rate, write_curve

@@ -19,7 +19,8 @@ from headstart.contrastive import (
     quantise,
     sample_negatives,
 )
-from headstart.model import encode, frame_counts, front_end, initialise, length_mask, new_config, span_mask
+from headstart.frontend import frame_counts, front_end, length_mask
+from headstart.model import encode, initialise, new_config, span_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,7 +49,7 @@ def both(tiny_model, one_thread):
     their_gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     network.zero_grad(set_to_none=True)
 
-    context, normed = encode(network.wav2vec2, front_end(network.wav2vec2.feature_extractor, audio), frames, mask)
+    context, normed = encode(network.wav2vec2, front_end(network.wav2vec2, audio, samples), frames, mask)
     index, real = masked_frames(mask)
     context = gather_frames(context, index)
     targets = quantise(network.quantizer, gather_frames(normed, index), real, tau=0)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from transformers import Wav2Vec2ForCTC
 
+from headstart.checkpoints import ctc_model
 from headstart.ctc import batches_by_length, ctc_loss, required_frames, transcribe
-from headstart.model import ctc_model, encode, frame_counts, front_end, length_mask
+from headstart.frontend import frame_counts, front_end, length_mask
+from headstart.model import encode
 from headstart.text import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,7 +38,7 @@ def test_the_loss_is_that_of_transformers_for_each_label(network):
     network.zero_grad(set_to_none=True)
 
     frames = frame_counts(network.config, samples)
-    context, _ = encode(network.base_model, front_end(network.base_model.feature_extractor, audio), frames)
+    context, _ = encode(network.base_model, front_end(network.base_model, audio, samples), frames)
     ours = ctc_loss(network.lm_head(context), frames, labels, blank=0)
     ours.backward()
     torch.testing.assert_close(ours, theirs / 13, rtol=1e-5, atol=0)

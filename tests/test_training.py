@@ -10,9 +10,10 @@ from safetensors import safe_open
 from transformers import Wav2Vec2ForPreTraining
 
 from headstart import training
+from headstart.checkpoints import ctc_model
 from headstart.config import Finetune, Pretrain, Text
 from headstart.finetune import CtcObjective
-from headstart.model import ctc_model, dropouts, initialise, new_config
+from headstart.model import dropouts, initialise, new_config
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.pretrain import ContrastiveObjective

@@ -84,7 +84,7 @@ def _docs(options: argparse.Namespace) -> int:
 
 
 def _ship(options: argparse.Namespace) -> int:
-    from headstart.model import CheckpointError, ship
+    from headstart.checkpoints import CheckpointError, ship
 
     try:
         ship(options.start, options.output)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
 from headstart.features import SAMPLE_RATE, Clips
-from headstart.model import encode, frame_counts, front_end, normalised_audio
+from headstart.frontend import frame_counts, front_end, prepared_audio, samples_for
+from headstart.model import encode
 from headstart.text import decode
 
 
@@ -59,11 +60,11 @@ def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
 def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0) -> list[str]:
     """Greedy transcripts of `clips` by a fine-tuned network, in their order."""
     texts = [""] * len(clips)
-    weight = network.lm_head.weight
+    shortest = samples_for(network.config, 1)  # a clip of no frame is padded to one, and has the empty transcript
     for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
         audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
-        audio_BS, samples = normalised_audio(audio, int(clips.lengths[batch].max()))
-        features_BTC = front_end(network.base_model.feature_extractor, audio_BS.to(weight.device, weight.dtype))
+        audio_BS, samples = prepared_audio(network.config, audio, max(shortest, int(clips.lengths[batch].max())))
+        features_BTC = front_end(network.base_model, audio_BS, samples)
         frames = frame_counts(network.config, samples)
         for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):
             texts[index] = text

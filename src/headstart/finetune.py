@@ -16,23 +16,22 @@ import torch
 
 from headstart import training
 from headstart.batching import endless_batches
+from headstart.checkpoints import ctc_model, save_ctc
 from headstart.config import Finetune, Model, Text
 from headstart.ctc import batches_by_length, ctc_loss, required_frames, transcribe_features
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json
-from headstart.logs import HeadstartError
-from headstart.model import (
+from headstart.frontend import (
     FRAMES_QUANTUM,
-    begins_as_filterbank,
-    ctc_model,
-    encode,
     frame_counts,
+    frame_stride,
     front_end,
-    normalised_audio,
+    prepared_audio,
     samples_for,
-    save_ctc,
-    span_mask,
+    takes_log_mel,
 )
+from headstart.logs import HeadstartError
+from headstart.model import begins_as_filterbank, encode, span_mask
 from headstart.parallel import Ranks
 from headstart.text import BLANK, build_vocabulary, normalise
 from headstart.text import encode as encode_text
@@ -75,12 +74,12 @@ class CtcObjective:
         seed: int,
     ):
         self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
-        self.frozen = freeze_front_end
+        self.frozen = freeze_front_end or takes_log_mel(network.config)  # log-mel features have no weights
         self.train, self.dev = train, dev
         self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
         self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
         self.text = text
-        self.stride = samples_for(network.config, 2) - samples_for(network.config, 1)
+        self.stride = frame_stride(network.config)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
 
     def labels(self, index: int) -> list[int]:
@@ -112,22 +111,18 @@ class CtcObjective:
         """Keep the front-end's features of these clips, if it is frozen."""
         if not self.frozen:
             return
-        weight = self.network.lm_head.weight
         for i in indices:
             if (id(clips), i) not in self.features:
                 clip = torch.from_numpy(clips.audio(i).copy())
-                audio_BS, _ = normalised_audio([clip], len(clip))
-                audio_BS = audio_BS.to(weight.device, weight.dtype)
-                self.features[id(clips), i] = front_end(self.network.base_model.feature_extractor, audio_BS)[0]
+                audio_BS, samples = prepared_audio(self.network.config, [clip], len(clip))
+                self.features[id(clips), i] = front_end(self.network.base_model, audio_BS, samples)[0]
 
     def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
-        extractor, weight = self.network.base_model.feature_extractor, self.network.lm_head.weight
         if not self.frozen:
             audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
-            audio_BS, samples = normalised_audio(audio, samples_for(self.network.config, size))
-            frames = frame_counts(self.network.config, samples)
-            return front_end(extractor, audio_BS.to(weight.device, weight.dtype)), frames
+            audio_BS, samples = prepared_audio(self.network.config, audio, samples_for(self.network.config, size))
+            return front_end(self.network.base_model, audio_BS, samples), frame_counts(self.network.config, samples)
         self._extract(clips, indices)
         rows = [self.features[id(clips), i] for i in indices]
         features_BTC = rows[0].new_zeros(len(rows), size, rows[0].shape[1])

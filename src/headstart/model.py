@@ -1,34 +1,24 @@
-"""wav2vec 2.0 encoders: made, loaded, run and saved in transformers' format.
+"""Encoders of the wav2vec 2.0 families, as transformers builds them: new ones, and their forward pass.
 
-Shape suffixes: B utterances, S samples, T frames, C channels, M masked frames.
+Shape suffixes: B utterances, T frames, C channels, D hidden channels.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
-from transformers.models.auto import AutoModelForCTC
-from transformers.utils import logging as transformers_logging
+from transformers import Wav2Vec2Config
 
 from headstart.config import Model
 from headstart.features import SAMPLE_RATE
-from headstart.files import write_json, written_whole
-from headstart.logs import HeadstartError
-from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
-
-# Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
+from headstart.frontend import length_mask, takes_log_mel
 
 SHORTEST_FILTER = 200  # samples (12.5 ms): a shorter first convolution cannot tell low frequencies apart
-FRAMES_QUANTUM = 32  # batches are padded to multiples of so many frames: every new shape costs time
 
 
 def new_config(model: Model) -> Wav2Vec2Config:
@@ -60,7 +50,7 @@ def new_config(model: Model) -> Wav2Vec2Config:
 
 def begins_as_filterbank(network: Any) -> bool:
     """Whether the first convolution is long enough to begin as mel filters."""
-    return network.config.conv_kernel[0] >= SHORTEST_FILTER
+    return not takes_log_mel(network.config) and network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 
 def initialise(network: Any) -> None:
@@ -105,178 +95,7 @@ def dropouts(p: float) -> dict[str, float]:
     }
 
 
-class CheckpointError(HeadstartError):
-    """A checkpoint folder that cannot be a start."""
-
-
-def load_config(folder: str | Path) -> Any:
-    """The configuration of a local checkpoint; raises `CheckpointError` naming what is missing."""
-    if not (Path(folder) / "config.json").is_file():
-        raise CheckpointError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if not (config.mask_time_prob or config.mask_feature_prob):
-        config.mask_time_prob = 0.05  # without it transformers makes no embedding of masked frames, which we need
-    return config
-
-
-def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[str]]:
-    """A network of class `kind` with a local checkpoint's weights, and the names of those that it lacks.
-
-    Raises:
-        CheckpointError: it cannot be read, or lacks weights of the encoder, which would silently stay random.
-    """
-    try:
-        network, found = kind.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: the checkpoint cannot be loaded: {error}") from None
-    missing = set(found["missing_keys"]) | {key[0] for key in found["mismatched_keys"]}
-    lost = sorted(name for name in missing if "encoder." in name or "feature_" in name)
-    if lost:
-        raise CheckpointError(
-            f"{folder}: the checkpoint has no weights for {len(lost)} parameters of its encoder, such as {lost[0]}"
-        )
-    return network, missing
-
-
-def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
-    """An encoder with a new CTC output layer over `vocabulary`.
-
-    Args:
-        start: checkpoint folder of a pre-trained start (its output layer, if any, is dropped), or None for random
-            weights of shape `model`.
-    """
-    config = load_config(start) if start else new_config(model)
-    config.update({**dropouts(dropout), "vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
-    config.update({"ctc_zero_infinity": True, "bos_token_id": None, "eos_token_id": None, "tokenizer_class": None})
-    network = AutoModelForCTC.from_config(config)
-    if not start:
-        initialise(network)
-    else:
-        encoder, _ = load_weights(type(network.base_model), start, config)
-        network.base_model.load_state_dict(encoder.state_dict())
-    return network
-
-
-def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[str, int], folder: Path) -> None:
-    """Write a fine-tuned model with its tokenizer and feature extractor: `transformers.pipeline` loads the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / "vocab.json") as temporary:
-        write_json(temporary, vocabulary)
-        tokenizer = Wav2Vec2CTCTokenizer(
-            str(temporary),
-            pad_token=BLANK,
-            unk_token=UNKNOWN,
-            word_delimiter_token=WORD_BOUNDARY,
-            bos_token=None,
-            eos_token=None,
-        )
-    tokenizer.save_pretrained(folder)
-    save_encoder(network, weights, folder)
-
-
-def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write config.json, preprocessor_config.json and, last and whole, model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = network.config.to_diff_dict() | {"architectures": [type(network).__name__], "dtype": "float32"}
-    write_json(folder / "config.json", {key: value for key, value in config.items() if not key.startswith("_")})
-    Wav2Vec2FeatureExtractor(
-        feature_size=1,
-        sampling_rate=SAMPLE_RATE,
-        padding_value=0.0,
-        do_normalize=True,
-        # Group-norm models were trained without one.
-        return_attention_mask=network.config.feat_extract_norm == "layer",
-    ).save_pretrained(folder)
-    with written_whole(folder / "model.safetensors") as temporary:
-        save_file({k: v.contiguous() for k, v in weights.items()}, temporary, metadata={"format": "pt"})
-
-
-def ship(start: Path, output: Path) -> None:
-    """Copy a pre-trained start with float16 weights; raises `CheckpointError` when it is not a finished start."""
-    load_config(start)
-    if not (start / "model.safetensors").is_file():
-        raise CheckpointError(f"{start}: no model.safetensors; the start has not been trained to its end")
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "preprocessor_config.json", "recipe.json", "curve.parquet"):
-        if (start / name).is_file():
-            shutil.copyfile(start / name, output / name)
-    weights = {name: weight.half() for name, weight in load_file(start / "model.safetensors").items()}
-    with written_whole(output / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-
-
 # ---------------------------------------------------------------------------------------------- forward pass
-
-
-def frame_counts(config: Any, samples: torch.Tensor) -> torch.Tensor:
-    """Frames that the front-end makes of clips with so many samples."""
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
-    return samples.clamp(min=0)
-
-
-def samples_for(config: Any, frames: int) -> int:
-    """Fewest samples of which the front-end makes `frames` frames."""
-    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-        frames = (frames - 1) * stride + kernel
-    return frames
-
-
-def normalised_audio(clips: list[torch.Tensor], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Zero-mean, unit-variance clips padded with zeros, as transformers' feature extractor makes them.
-
-    Args:
-        clips: int16 or float samples of each clip, shape (S_i,).
-        length: samples to pad to.
-
-    Returns:
-        float32 audio (B, length) and the clips' sample counts (B,).
-    """
-    audio_BS = torch.zeros(len(clips), length)
-    for row, clip in zip(audio_BS, clips, strict=True):
-        x = clip.float()
-        # float64 statistics of integer samples; the feature extractor's epsilon, on its [-1, 1] scale.
-        x = x / 32768 if clip.dtype == torch.int16 else x
-        row[: len(x)] = (x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-7)
-    return audio_BS, torch.tensor([len(clip) for clip in clips])
-
-
-def front_end(extractor: torch.nn.Module, audio_BS: torch.Tensor) -> torch.Tensor:
-    """Convolutional front-end as matrix products over strided frames: transformers' result, several times faster.
-
-    A kernel of k samples at stride s spans ceil(k / s) blocks of s samples. Each block is multiplied once by all of
-    the kernel's parts, and shifted products are added up, so that nothing is copied as a convolution's unfolding would.
-
-    Returns:
-        Features (B, T, C).
-    """
-    layers = extractor.conv_layers
-    if not all(hasattr(layer, "layer_norm") and isinstance(layer.layer_norm, torch.nn.LayerNorm) for layer in layers):
-        return extractor(audio_BS).transpose(1, 2)  # group-norm front-ends normalise over time
-    h_BTC = audio_BS[:, :, None]
-    for layer in layers:
-        kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        batch, time, channels = h_BTC.shape
-        parts, frames = math.ceil(kernel / stride), (time - kernel) // stride + 1
-        blocks = frames + parts - 1
-        short = blocks * stride - time
-        h_BTC = F.pad(h_BTC, (0, 0, 0, short)) if short > 0 else h_BTC[:, : blocks * stride]
-        # (out, in, kernel) -> one row for each (part, out), over (stride, in)
-        weight = F.pad(layer.conv.weight, (0, parts * stride - kernel)).unflatten(2, (parts, stride))
-        weight = weight.permute(2, 0, 3, 1).reshape(-1, stride * channels)
-        products = F.linear(h_BTC.reshape(batch, blocks, stride * channels), weight).unflatten(2, (parts, -1))
-        h_BTC = sum(products[:, p : p + frames, p] for p in range(parts))
-        if layer.conv.bias is not None:
-            h_BTC = h_BTC + layer.conv.bias
-        h_BTC = layer.activation(layer.layer_norm(h_BTC))
-    return h_BTC
-
-
-def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """True where a position is within its row's length: (B, size)."""
-    return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
 def span_mask(
@@ -316,6 +135,13 @@ def encode(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Feature projection, masking of frames (by the learnt embedding) and of channels (by zero), and Transformer.
 
+    The context of a clip is transformers' for that clip alone, whatever padding the batch adds.
+
+    Args:
+        encoder: transformers' base model of any family.
+        features_BTC: from `front_end`.
+        frames: each clip's `frame_counts` (B,).
+
     Returns:
         Context (B, T, hidden) and the normalised front-end features (B, T, C), which the quantiser takes.
     """
@@ -325,5 +151,48 @@ def encode(
         hidden = torch.where(mask_BT[:, :, None], encoder.masked_spec_embed.to(hidden.dtype), hidden)
     if mask_BD is not None:
         hidden = hidden.masked_fill(mask_BD[:, None, :], 0.0)
-    valid = length_mask(frames, features_BTC.shape[1])
-    return encoder.encoder(hidden, attention_mask=valid).last_hidden_state, normed
+    if takes_log_mel(encoder.config):
+        # A last frame that is half padding, which `front_end` leaves at zero, is decoded but not attended to.
+        last_BC = features_BTC[torch.arange(len(frames)), frames.clamp(min=1) - 1]
+        frames = frames - (last_BC == 0).all(1).long()
+    valid_BT = length_mask(frames, features_BTC.shape[1])
+    keep_exact(encoder)
+    with padding_kept_out(encoder, valid_BT):
+        return encoder.encoder(hidden, attention_mask=valid_BT).last_hidden_state, normed
+
+
+@contextmanager
+def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
+    """Every convolution of the encoder sees zeros beyond a clip's end, as it does for that clip alone.
+
+    transformers sees to it in most families, but not in the depthwise convolutions of conformers, nor in the
+    positional ones of data2vec, which are stacked, or of a HuBERT that puts batch norm before it.
+    """
+
+    def silence(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+        return inputs[0].masked_fill(~valid_BT[:, None], 0.0)
+
+    # Convolutions that pad nothing are pointwise or causal: no frame sees a later one.
+    reach = [m for m in encoder.encoder.modules() if isinstance(m, torch.nn.Conv1d) and m.padding[0] > 0]
+    handles = [conv.register_forward_pre_hook(silence) for conv in reach]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def keep_exact(encoder: Any) -> None:
+    """Keep what pre-training settled and no gradient reaches: batch-norm statistics and rotary frequencies.
+
+    Batch norm (conformers, some HuBERTs) normalises by its pre-trained statistics in training too. It then depends on
+    neither the batch nor its padding, and trains as it will transcribe. Rotary frequencies must not be rounded with
+    the weights: positions beyond 256 are no bfloat16 numbers.
+    """
+    for module in encoder.encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.eval()
+    rotary = getattr(encoder.encoder, "embed_positions", None)
+    if hasattr(rotary, "inv_freq") and rotary.inv_freq.dtype != torch.float32:
+        rotary.inv_freq = type(rotary)(encoder.config).inv_freq.to(rotary.inv_freq.device)
+        rotary.cached_sequence_length = None

@@ -14,26 +14,12 @@ from transformers import Wav2Vec2ForPreTraining
 
 from headstart import contrastive, training
 from headstart.batching import endless_batches
+from headstart.checkpoints import CheckpointError, load_config, load_weights, save_encoder
 from headstart.config import Model, Pretrain
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json
-from headstart.model import (
-    FRAMES_QUANTUM,
-    CheckpointError,
-    begins_as_filterbank,
-    dropouts,
-    encode,
-    frame_counts,
-    front_end,
-    initialise,
-    load_config,
-    load_weights,
-    new_config,
-    normalised_audio,
-    samples_for,
-    save_encoder,
-    span_mask,
-)
+from headstart.frontend import FRAMES_QUANTUM, frame_counts, frame_stride, front_end, prepared_audio, samples_for
+from headstart.model import begins_as_filterbank, dropouts, encode, initialise, new_config, span_mask
 from headstart.parallel import Ranks
 from headstart.subsets import draw
 from headstart.training import Batch
@@ -80,8 +66,7 @@ class ContrastiveObjective:
         self.freeze_front_end = freeze_front_end
         self.network, self.clips, self.settings, self.seed = network, clips, settings, seed
         config = network.config
-        receptive = samples_for(config, 1)
-        stride = samples_for(config, 2) - receptive
+        receptive, stride = samples_for(config, 1), frame_stride(config)
         self.quantum = FRAMES_QUANTUM * stride
         self.overlap = receptive - stride  # so that a padded length gives a whole number of quanta of frames
         self.crop = int(settings.crop_seconds * SAMPLE_RATE) // self.quantum * self.quantum + self.overlap
@@ -138,10 +123,9 @@ class ContrastiveObjective:
         return draws
 
     def _features(self, batch: Batch, positions: list[int]) -> torch.Tensor:
-        weight = self.network.project_hid.weight
         crops = [self._crop(batch.clips[i], batch.epoch) for i in positions]
-        audio_BS, samples = normalised_audio(crops, batch.shape[1])
-        return front_end(self.network.wav2vec2.feature_extractor, audio_BS.to(weight.device, weight.dtype))
+        audio_BS, samples = prepared_audio(self.network.config, crops, batch.shape[1])
+        return front_end(self.network.wav2vec2, audio_BS, samples)
 
     def loss(
         self, batch: Batch, shared: Draws, positions: list[int], update: int
@@ -223,7 +207,7 @@ def sample_features(network: Wav2Vec2ForPreTraining, clips: Clips, seed: int) ->
     wanted, rows = 200 * network.config.num_codevectors_per_group, []
     for i in np.random.default_rng(seed).permutation(len(clips)):
         audio = torch.from_numpy(clips.audio(i).copy())
-        features_BTC = front_end(network.wav2vec2.feature_extractor, normalised_audio([audio], len(audio))[0])
+        features_BTC = front_end(network.wav2vec2, *prepared_audio(network.config, [audio], len(audio)))
         rows.append(network.wav2vec2.feature_projection.layer_norm(features_BTC)[0])
         if sum(map(len, rows)) >= wanted:
             break

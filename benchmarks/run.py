@@ -96,7 +96,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for row in measure(arguments, found["peak"], Path(folder)):
             rows.append({key: row[key] for key in KEYS} | row | facts)
-    write_json(arguments.output, rows)
+            write_json(arguments.output, rows)  # after each row: what was measured stays when the run is cut off
     print(f"{found['machine']}; {arguments.rounds} rounds, medians; {time.monotonic() - began:.0f} s in all\n")
     print(table(rows))
     print(f"\nRows: {arguments.output}")

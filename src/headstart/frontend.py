@@ -3,7 +3,8 @@
 Every family but one has a convolutional front-end with weights. wav2vec2-bert takes log-mel features instead, two
 10 ms frames stacked: that front-end has no weights, so it is always frozen.
 
-Shape suffixes: B utterances, S samples, T frames, C channels, K samples under a kernel.
+Shape suffixes: B utterances, S samples, T frames, R frames of all utterances, C channels, O channels out, K samples
+under a kernel.
 """
 
 from __future__ import annotations
@@ -111,18 +112,20 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
     weight = encoder.feature_projection.projection.weight
     if takes_log_mel(encoder.config):
         return log_mel(encoder.config, audio_BS, samples).to(weight.device, weight.dtype)
-    h_BTC = audio_BS.to(weight.device, weight.dtype)[:, :, None]
-    frames = samples.to(weight.device)
-    for layer in encoder.feature_extractor.conv_layers:
-        frames = torch.div(frames - layer.conv.kernel_size[0], layer.conv.stride[0], rounding_mode="floor") + 1
+    layers, stride = encoder.feature_extractor.conv_layers, frame_stride(encoder.config)
+    batch, time = audio_BS.shape
+    # Whole strides: then every layer's input splits into blocks, and the batch is one long sequence of them.
+    audio_BS = F.pad(audio_BS.to(weight.device, weight.dtype), (0, -time % stride))
+    h_RC = audio_BS.reshape(-1, 1)
+    for layer in layers:
         if isinstance(getattr(layer, "layer_norm", None), torch.nn.GroupNorm):
-            h_BTC = group_normed_convolution(layer, h_BTC[:, :, 0], frames)
+            h_RC = group_normed_convolution(layer, audio_BS, samples.to(weight.device)).flatten(0, 1)
         else:
-            h_BTC = convolution(layer.conv, h_BTC)
+            h_RC = convolution(layer.conv, h_RC)
             if hasattr(layer, "layer_norm"):
-                h_BTC = layer.layer_norm(h_BTC)
-        h_BTC = layer.activation(h_BTC)
-    return h_BTC
+                h_RC = layer.layer_norm(h_RC)
+        h_RC = layer.activation(h_RC)
+    return h_RC.view(batch, -1, h_RC.shape[1])[:, : int(frame_counts(encoder.config, torch.tensor(time)))]
 
 
 def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -140,27 +143,64 @@ def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch
     return features_BTC
 
 
-def convolution(conv: torch.nn.Conv1d, h_BTC: torch.Tensor) -> torch.Tensor:
-    """A convolution as matrix products over strided frames: torch's result, several times faster.
+def convolution(conv: torch.nn.Conv1d, h_RC: torch.Tensor) -> torch.Tensor:
+    """A convolution of clips that lie one after the other, each of whole strides: one row for each block of a stride.
 
-    A kernel of k samples at stride s spans ceil(k / s) blocks of s samples. Each block is multiplied once by all of
-    the kernel's parts, and shifted products are added up, so that nothing is copied as a convolution's unfolding would.
+    A clip's last rows, whose kernels would reach beyond its end, hold no meaning. The others are torch's, with nothing
+    copied, as a convolution's unfolding would copy.
+
+    Args:
+        h_RC: rows of all clips, (R, C); R is a multiple of the stride.
+
+    Returns:
+        Rows after the layer (R / stride, channels out).
     """
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    batch, time, channels = h_BTC.shape
-    parts, frames = math.ceil(kernel / stride), (time - kernel) // stride + 1
-    blocks = frames + parts - 1
-    short = blocks * stride - time
-    h_BTC = F.pad(h_BTC, (0, 0, 0, short)) if short > 0 else h_BTC[:, : blocks * stride]
-    # (out, in, kernel) -> one row for each (part, out), over (stride, in)
-    weight = F.pad(conv.weight, (0, parts * stride - kernel)).unflatten(2, (parts, stride))
-    weight = weight.permute(2, 0, 3, 1).reshape(-1, stride * channels)
-    products = F.linear(h_BTC.reshape(batch, blocks, stride * channels), weight).unflatten(2, (parts, -1))
-    h_BTC = sum(products[:, p : p + frames, p] for p in range(parts))
-    return h_BTC if conv.bias is None else h_BTC + conv.bias
+    return _Convolution.apply(h_RC, conv.weight, conv.bias, conv.stride[0])
 
 
-def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+class _Convolution(torch.autograd.Function):
+    """A kernel of k samples at stride s spans blocks of s samples, the last one maybe in part. The product of every
+    block with the kernel's p-th part is added to the row that lies p blocks before."""
+
+    @staticmethod
+    def forward(ctx, h_RC, weight_OCK, bias_O, stride):
+        blocks = h_RC.view(len(h_RC) // stride, -1)
+        parts = [part.transpose(1, 2).flatten(1) for part in weight_OCK.split(stride, dim=2)]
+        ctx.save_for_backward(blocks, *parts)
+        ctx.shape, ctx.has_bias = h_RC.shape, bias_O is not None
+        first = parts[0]
+        narrow = blocks[:, : first.shape[1]]
+        out = narrow @ first.T if bias_O is None else torch.addmm(bias_O, narrow, first.T)
+        for p, part in enumerate(parts[1:], start=1):
+            out[:-p].addmm_(blocks[p:, : part.shape[1]], part.T)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        blocks, *parts = ctx.saved_tensors
+        grad = grad.contiguous()
+        channels = ctx.shape[1]
+        before = None
+        if ctx.needs_input_grad[0]:
+            full = parts[0].shape[1] == blocks.shape[1]
+            before = grad @ parts[0] if full else F.pad(grad @ parts[0], (0, blocks.shape[1] - parts[0].shape[1]))
+            for p, part in enumerate(parts[1:], start=1):
+                before[p:, : part.shape[1]].addmm_(grad[:-p], part)
+            before = before.view(ctx.shape)
+        weight = None
+        if ctx.needs_input_grad[1]:
+            ends = [len(grad) - p for p in range(len(parts))]
+            weight = torch.cat(
+                [
+                    (grad[:end].T @ blocks[p:, : part.shape[1]]).unflatten(1, (-1, channels)).transpose(1, 2)
+                    for p, (end, part) in enumerate(zip(ends, parts, strict=True))
+                ],
+                dim=2,
+            )
+        return before, weight, grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None, None
+
+
+def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
     """The first layer of a group-norm front-end: a convolution of audio, normalised over each clip's own frames.
 
     Over the frames of a clip, a filter's outputs w·x have mean w·E[x] and variance w·Cov[x]·w, so that the mean and
@@ -170,14 +210,16 @@ def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, frames: torch.T
 
     Args:
         layer: transformers' layer with `conv` and a `layer_norm` of one channel a group.
-        audio_BS: audio (B, S).
-        frames: valid frames of each clip after this layer (B,).
+        audio_BS: audio (B, S), S a multiple of the stride.
+        samples: valid samples of each clip (B,).
 
     Returns:
-        Normalised outputs (B, T, C).
+        Normalised outputs (B, S / stride, C).
     """
     conv, norm = layer.conv, layer.layer_norm
-    windows_BTK = audio_BS.unfold(1, conv.kernel_size[0], conv.stride[0])
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    frames = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
+    windows_BTK = F.pad(audio_BS, (0, kernel - stride)).unfold(1, kernel, stride)
     # float64: a filter may suppress nearly all of what the covariance holds.
     valid_BTK = windows_BTK.double() * length_mask(frames, windows_BTK.shape[1])[:, :, None]
     count_B11 = frames.clamp(min=1)[:, None, None]

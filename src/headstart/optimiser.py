@@ -35,6 +35,7 @@ class MasterWeights:
         self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
         network.to(dtype)
         self.copies = dict(network.named_parameters())
+        self.grads: dict[str, torch.Tensor] = {}  # memory for gradients: taken once, as new memory costs time
         decay = [p for p in self.master.values() if p.ndim > 1]
         plain = [p for p in self.master.values() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -47,10 +48,16 @@ class MasterWeights:
     def collect(self) -> None:
         """Add the network's gradients, of one part of a batch, to those of the fp32 weights."""
         for name, copy in self.copies.items():
-            if copy.grad is not None:
-                master, grad = self.master[name], copy.grad.float()
-                master.grad = grad if master.grad is None else master.grad.add_(grad)
-                copy.grad = None
+            if copy.grad is None:
+                continue
+            master = self.master[name]
+            if master.grad is None:
+                if name not in self.grads:
+                    self.grads[name] = torch.empty_like(master)
+                master.grad = self.grads[name].copy_(copy.grad)
+            else:
+                master.grad.add_(copy.grad)
+            copy.grad = None
 
     def sum_over(self, ranks: Ranks, trainable: set[str]) -> None:
         """Replace gradients by their sums over all processes; what a process has no gradient for counts as zero."""

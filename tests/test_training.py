@@ -246,9 +246,10 @@ def test_the_learning_curve_is_the_whole_batchs_in_whatever_parts(tiny_model, no
         objective = contrastive(tiny_model, noise_clips, **settings, accumulate=parts)
         return run(objective, tmp_path / str(parts)).curve[0]
 
-    assert {k: v for k, v in row(3).items() if k != "wall_s"} == pytest.approx(
-        {k: v for k, v in row(1).items() if k != "wall_s"}, rel=1e-5
-    )
+    parts, whole = row(3), row(1)
+    assert parts.keys() == whole.keys()
+    for name in whole.keys() - {"wall_s"}:
+        assert parts[name] == pytest.approx(whole[name], rel=1e-2 if name == "flops" else 1e-5), name
 
 
 def uniform_codes(network) -> None:

@@ -101,21 +101,21 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
     """A network of class `kind` with a local checkpoint's weights, and the names of those that it lacks.
 
     The checkpoint may hold the bare encoder or one with any head, as safetensors or in the old `.bin` format, of which
-    torch unpickles weights only.
+    transformers has torch unpickle weights only.
 
     Raises:
         CheckpointError: it cannot be read, or lacks weights of the encoder, which would silently stay random.
     """
     try:
         network, found = kind.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            dtype=torch.float32,
-            weights_only=True,
-            output_loading_info=True,
+            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # whose own advice is to unpickle all of it
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "
+            "nothing else is ever unpickled. Take the safetensors of the same model"
+        ) from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be loaded: {error}") from None
     missing = set(found["missing_keys"]) | {key[0] for key in found["mismatched_keys"]}
     lost = sorted(name for name in missing if "encoder." in name or "feature_" in name)

@@ -153,7 +153,7 @@ def encode(
         hidden = hidden.masked_fill(mask_BD[:, None, :], 0.0)
     if takes_log_mel(encoder.config):
         # A last frame that is half padding, which `front_end` leaves at zero, is decoded but not attended to.
-        last_BC = features_BTC[torch.arange(len(frames)), frames.clamp(min=1) - 1]
+        last_BC = features_BTC[torch.arange(len(frames), device=frames.device), frames.clamp(min=1) - 1]
         frames = frames - (last_BC == 0).all(1).long()
     valid_BT = length_mask(frames, features_BTC.shape[1])
     keep_exact(encoder)

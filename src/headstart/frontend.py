@@ -3,8 +3,7 @@
 Every family but one has a convolutional front-end with weights. wav2vec2-bert takes log-mel features instead, two
 10 ms frames stacked: that front-end has no weights, so it is always frozen.
 
-Shape suffixes: B utterances, S samples, T frames, R frames of all utterances, C channels, O channels out, K samples
-under a kernel.
+Shape suffixes: B utterances, S samples, T frames, R frames of all utterances, C channels, K samples under a kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers import SeamlessM4TFeatureExtractor
 
+from headstart.convolutions import convolution
 from headstart.features import SAMPLE_RATE
 
 FRAMES_QUANTUM = 32  # batches are padded to multiples of so many frames: every new shape costs time
@@ -141,63 +141,6 @@ def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch
             made = log_mel_extractor()(clip[:length].numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
             row[:count] = made["input_features"][0] * made["attention_mask"][0, :, None]
     return features_BTC
-
-
-def convolution(conv: torch.nn.Conv1d, h_RC: torch.Tensor) -> torch.Tensor:
-    """A convolution of clips that lie one after the other, each of whole strides: one row for each block of a stride.
-
-    A clip's last rows, whose kernels would reach beyond its end, hold no meaning. The others are torch's, with nothing
-    copied, as a convolution's unfolding would copy.
-
-    Args:
-        h_RC: rows of all clips, (R, C); R is a multiple of the stride.
-
-    Returns:
-        Rows after the layer (R / stride, channels out).
-    """
-    return _Convolution.apply(h_RC, conv.weight, conv.bias, conv.stride[0])
-
-
-class _Convolution(torch.autograd.Function):
-    """A kernel of k samples at stride s spans blocks of s samples, the last one maybe in part. The product of every
-    block with the kernel's p-th part is added to the row that lies p blocks before."""
-
-    @staticmethod
-    def forward(ctx, h_RC, weight_OCK, bias_O, stride):
-        blocks = h_RC.view(len(h_RC) // stride, -1)
-        parts = [part.transpose(1, 2).flatten(1) for part in weight_OCK.split(stride, dim=2)]
-        ctx.save_for_backward(blocks, *parts)
-        ctx.shape, ctx.has_bias = h_RC.shape, bias_O is not None
-        first = parts[0]
-        narrow = blocks[:, : first.shape[1]]
-        out = narrow @ first.T if bias_O is None else torch.addmm(bias_O, narrow, first.T)
-        for p, part in enumerate(parts[1:], start=1):
-            out[:-p].addmm_(blocks[p:, : part.shape[1]], part.T)
-        return out
-
-    @staticmethod
-    def backward(ctx, grad):
-        blocks, *parts = ctx.saved_tensors
-        grad = grad.contiguous()
-        channels = ctx.shape[1]
-        before = None
-        if ctx.needs_input_grad[0]:
-            full = parts[0].shape[1] == blocks.shape[1]
-            before = grad @ parts[0] if full else F.pad(grad @ parts[0], (0, blocks.shape[1] - parts[0].shape[1]))
-            for p, part in enumerate(parts[1:], start=1):
-                before[p:, : part.shape[1]].addmm_(grad[:-p], part)
-            before = before.view(ctx.shape)
-        weight = None
-        if ctx.needs_input_grad[1]:
-            ends = [len(grad) - p for p in range(len(parts))]
-            weight = torch.cat(
-                [
-                    (grad[:end].T @ blocks[p:, : part.shape[1]]).unflatten(1, (-1, channels)).transpose(1, 2)
-                    for p, (end, part) in enumerate(zip(ends, parts, strict=True))
-                ],
-                dim=2,
-            )
-        return before, weight, grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None, None
 
 
 def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:

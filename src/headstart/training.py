@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.config import Optimisation
+from headstart.cpu import keep_freed_memory, quicken
 from headstart.files import fingerprint, write_json, written_whole
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
@@ -147,9 +148,12 @@ def train(
     automatic = "bfloat16" if bfloat16_is_fast() else "float32"
     dtype = getattr(torch, automatic if settings.precision == "auto" else settings.precision)
     network = objective.network.to(ranks.device).train()
-    if ranks.device.type == "cpu" and dtype == torch.bfloat16:
-        # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
-        network.set_attn_implementation("eager")
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
+        quicken(network)
+        if dtype == torch.bfloat16:
+            # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
+            network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype)
     recipe_hash = fingerprint(recipe)
     state_file = state_dir / "state.safetensors"

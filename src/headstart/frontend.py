@@ -117,10 +117,10 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
         frames = torch.div(frames - layer.conv.kernel_size[0], layer.conv.stride[0], rounding_mode="floor") + 1
         if isinstance(getattr(layer, "layer_norm", None), torch.nn.GroupNorm):
             h_BTC = group_normed_convolution(layer, h_BTC[:, :, 0], frames)
-        else:
-            h_BTC = convolution(layer.conv, h_BTC)
-            if hasattr(layer, "layer_norm"):
-                h_BTC = layer.layer_norm(h_BTC)
+        elif hasattr(layer, "layer_norm"):
+            h_BTC = layer.layer_norm(convolution(layer.conv, h_BTC))
+        else:  # the short kernels after a group norm, which torch convolves faster
+            h_BTC = layer.conv(h_BTC.mT).mT
         h_BTC = layer.activation(h_BTC)
     return h_BTC
 
@@ -141,7 +141,7 @@ def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch
 
 
 def convolution(conv: torch.nn.Conv1d, h_BTC: torch.Tensor) -> torch.Tensor:
-    """A convolution as matrix products over strided frames: torch's result, several times faster.
+    """A convolution as matrix products over strided frames: torch's result, in bfloat16 in less time.
 
     A kernel of k samples at stride s spans ceil(k / s) blocks of s samples. Each block is multiplied once by all of
     the kernel's parts, and shifted products are added up, so that nothing is copied as a convolution's unfolding would.

@@ -180,7 +180,8 @@ def build_network(task: Task, vocabulary: dict[str, int]) -> Any:
     import torch
     from transformers import Wav2Vec2ForPreTraining
 
-    from headstart.model import ctc_model, dropouts, initialise, new_config
+    from headstart.checkpoints import ctc_model
+    from headstart.model import dropouts, initialise, new_config
 
     torch.manual_seed(0)
     model = Model(**task.model)

@@ -243,7 +243,8 @@ def kinds_of(variant: str) -> list[str]:
 )
 def test_any_checkpoint_gives_its_encoder_and_gets_a_new_head(variant, kind, tmp_path):
     old = save_checkpoint(tmp_path, variant, kind)
-    network = ctc_model(tmp_path, None, VOCABULARY, 0.1)
+    network = ctc_model(tmp_path, None, VOCABULARY, 0.25)
+    assert network.config.hidden_dropout == getattr(network.config, "conformer_conv_dropout", 0.25) == 0.25
     assert type(network) is type(AutoModelForCTC.from_config(config_of(variant)))
     assert network.lm_head.out_features == network.config.vocab_size == len(VOCABULARY)
     new = network.base_model.state_dict()
@@ -270,6 +271,7 @@ def test_the_training_loss_is_that_of_transformers(variant, make_clips, tmp_path
             batch = Batch(0, [index], 1.0, (1, 64))
             ours, _ = objective.loss(batch, objective.prepare(batch, 1, [[0]], Ranks()), [0], 1)
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0)
+            assert bool(objective.features) == (frozen or variant == "wav2vec2-bert")  # made once and kept
 
 
 @pytest.fixture(scope="module")

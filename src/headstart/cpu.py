@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: else it gives large tensors' memory back at once, and gets it anew page by page."""
+    """Have glibc keep what is freed: else it returns large tensors' memory at once, and gets it anew page by page."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)

@@ -50,7 +50,7 @@ def new_config(model: Model) -> Wav2Vec2Config:
 
 def begins_as_filterbank(network: Any) -> bool:
     """Whether the first convolution is long enough to begin as mel filters."""
-    return not takes_log_mel(network.config) and network.config.conv_kernel[0] >= SHORTEST_FILTER
+    return network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 
 def initialise(network: Any) -> None:

@@ -259,7 +259,7 @@ def measure_peer(
     task = Task(**task)
     settings = task.settings
     clips = Clips.open(**task.speech)
-    texts = references(clips, Text())
+    texts = list(references(clips, Text()))
     vocabulary = build_vocabulary(texts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(task, vocabulary).to(device).train()

@@ -26,9 +26,8 @@ def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
     torch draws a number for each element; here 64 random bits are four draws.
     """
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    threshold = round(p * 2**16) - 2**15
-    keep = bits[: x.numel()].view(x.shape).clamp(threshold - 1, threshold) - (threshold - 1)  # 0 or 1
-    return (x * keep).mul(1 / (1 - p))
+    keep = bits[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
+    return x * keep.view(torch.int8) * (1 / (1 - p))  # an integer multiplies faster than a bool
 
 
 def quicken(network: Any) -> None:

@@ -360,7 +360,7 @@ def _ctc_inputs(
     """What `Wav2Vec2ForCTC` takes, and labels in all."""
     import torch
 
-    from headstart.model import samples_for
+    from headstart.frontend import samples_for
 
     inputs = _pad(extractor, audio, samples_for(network.config, shape[1]))
     inputs["labels"] = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)

@@ -126,3 +126,21 @@ def test_the_exported_model_transcribes_like_the_score_file(finished):
     for i, language in enumerate(clips.column("language")[:3]):
         text = recogniser(clips.audio(i).astype("float32") / 32768)["text"]
         assert normalise(text, Text(), language) == scores[i]["hypothesis"]
+
+
+@pytest.mark.slow
+def test_retries_turn_time_limits_into_continuations(tmp_path, monkeypatch):
+    """Each try of a training job saves one update and ends with status 75; three tries make three updates."""
+    study = yaml.safe_load((ROOT / "config/studies/smoke.yaml").read_text())
+    study |= {"starts": {"scratch": {"kind": "scratch"}}, "seeds": [1]}
+    study["finetune"] |= {"updates": 3, "log_every": 1}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    monkeypatch.setenv("HEADSTART_MAX_MINUTES", "0.0001")
+    failed = snakemake(tmp_path, "--retries", "1")
+    assert failed.returncode != 0 and "saved at update 2 of 3, to go on" in failed.stdout + failed.stderr
+    run = snakemake(tmp_path, "--retries", "1")
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    log = (tmp_path / "logs/finetune_run/smoke/scratch/en-es/1min/seed1.log").read_text()
+    assert "resumed at update 2 of 3" in log
+    curve = pq.read_table(tmp_path / "results/smoke/runs/scratch/en-es/1min/seed1/curve.parquet").to_pydict()
+    assert curve["step"] == [1, 2, 3]

@@ -9,8 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCTC, Wav2Vec2ForPreTraining, pipeline
+from transformers import (
+    AutoModelForCTC,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2Model,
+    pipeline,
+)
 
+from headstart.checkpoints import CheckpointError
 from headstart.config import Finetune, Model, Pretrain, Text
 from headstart.ctc import transcribe
 from headstart.features import Clips
@@ -102,6 +113,49 @@ def test_pretraining_goes_on_from_a_parent(start, english, tmp_path):
     assert all(torch.allclose(new[name], old[name], atol=1e-6) for name in old)  # at such a rate nothing moves
     recipe = read_json(tmp_path / "recipe.json")
     assert recipe["model"] is None and recipe["parent"] == read_json(Path(start) / "recipe.json")
+
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": (24, 24),
+    "conv_kernel": (10, 8),
+    "conv_stride": (10, 8),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevectors_per_group": 8,
+    "codevector_dim": 16,
+    "proj_codevector_dim": 16,
+    "layerdrop": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Wav2Vec2ForPreTraining(Wav2Vec2Config(**SMALL, feat_extract_norm="group")),
+        Wav2Vec2Model(Wav2Vec2Config(**SMALL, feat_extract_norm="layer", do_stable_layer_norm=True)),
+        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**SMALL)),
+    ],
+    ids=["base", "encoder only", "conformer"],
+)
+def test_pretraining_goes_on_from_checkpoints_that_others_made(network, english, tmp_path):
+    network.save_pretrained(tmp_path / "theirs")
+    ours = pretrain(tmp_path / "ours", english, parent=str(tmp_path / "theirs"), learning_rate=1e-9)
+    old, new = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
+    kept = {name if name in new else f"wav2vec2.{name}": value for name, value in old.items()}
+    assert all(torch.allclose(new[name], value, atol=1e-6) for name, value in kept.items())
+    losses = pq.read_table(Path(ours) / "curve.parquet")["contrastive_loss"].to_pylist()
+    assert all(0 < loss < 20 for loss in losses)
+
+
+def test_pretraining_does_not_go_on_from_other_families(english, tmp_path):
+    HubertModel(HubertConfig(**{k: v for k, v in SMALL.items() if "codevector" not in k})).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="continues wav2vec2 and wav2vec2-conformer checkpoints; this is hubert"):
+        pretrain(tmp_path / "ours", english, parent=str(tmp_path))
 
 
 def test_more_hours_than_a_corpus_has_are_refused_by_name(english, tmp_path):

@@ -33,6 +33,8 @@ class MasterWeights:
     def __init__(self, network: torch.nn.Module, settings: Optimisation, dtype: torch.dtype):
         self.network, self.settings = network, settings
         self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
+        # Batch norm keeps its pre-trained statistics: training changes no buffer, but a smaller type rounds them.
+        self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
         network.to(dtype)
         self.copies = dict(network.named_parameters())
         self.grads: dict[str, torch.Tensor] = {}  # memory for gradients: taken once, as new memory costs time
@@ -99,14 +101,12 @@ class MasterWeights:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """fp32 weights under the network's names, buffers included."""
-        buffers = {name: b.detach().float() for name, b in self.network.named_buffers()}
-        named = {**buffers, **{name: p.detach().clone() for name, p in self.master.items()}}
+        named = {**self.buffers, **{name: p.detach().clone() for name, p in self.master.items()}}
         return {name: named[name].cpu() for name in self.network.state_dict()}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that a resumed run needs, flat."""
         tensors = {f"master.{name}": p.detach() for name, p in self.master.items()}
-        tensors |= {f"buffer.{name}": b.detach() for name, b in self.network.named_buffers()}
         for name, p in self.master.items():
             for key, value in self.optimiser.state.get(p, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
@@ -123,6 +123,4 @@ class MasterWeights:
             }
             if moments:
                 self.optimiser.state[p] = moments
-        for name, buffer in self.network.named_buffers():
-            buffer.copy_(tensors[f"buffer.{name}"])
         self.copy_to_network()

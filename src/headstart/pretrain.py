@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Wav2Vec2ForPreTraining
+from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 
 from headstart import contrastive, training
 from headstart.batching import endless_batches
@@ -26,6 +26,9 @@ from headstart.training import Batch
 from headstart.versions import VERSIONS
 
 log = logging.getLogger(__name__)
+
+# Families with wav2vec 2.0's quantiser and projections.
+CONTINUED = {"wav2vec2": Wav2Vec2ForPreTraining, "wav2vec2-conformer": Wav2Vec2ConformerForPreTraining}
 
 
 @dataclass
@@ -116,7 +119,7 @@ class ContrastiveObjective:
                 with torch.no_grad():
                     features_BTC = self._features(batch, positions)
                     normed_BNC = contrastive.gather_frames(
-                        network.wav2vec2.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
+                        network.base_model.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
                     )
                     mean_GV += contrastive.summed_probability(quantizer, normed_BNC, draws.real_BN[positions])
             draws.mean_GV = ranks.sum_(mean_GV) / draws.masked
@@ -125,7 +128,7 @@ class ContrastiveObjective:
     def _features(self, batch: Batch, positions: list[int]) -> torch.Tensor:
         crops = [self._crop(batch.clips[i], batch.epoch) for i in positions]
         audio_BS, samples = prepared_audio(self.network.config, crops, batch.shape[1])
-        return front_end(self.network.wav2vec2, audio_BS, samples)
+        return front_end(self.network.base_model, audio_BS, samples)
 
     def loss(
         self, batch: Batch, shared: Draws, positions: list[int], update: int
@@ -134,7 +137,7 @@ class ContrastiveObjective:
         index_BN, real_BN = shared.index_BN[positions], shared.real_BN[positions]
         features_BTC = self._features(batch, positions)
         frames = shared.frames[positions].to(features_BTC.device)
-        context_BTD, normed_BTC = encode(network.wav2vec2, features_BTC, frames, shared.mask_BT[positions])
+        context_BTD, normed_BTC = encode(network.base_model, features_BTC, frames, shared.mask_BT[positions])
         context_BND = contrastive.gather_frames(context_BTD, index_BN)
         normed_BNC = contrastive.gather_frames(normed_BTC, index_BN)
         tau = max(settings.gumbel_start * settings.gumbel_decay**update, settings.gumbel_end)
@@ -207,8 +210,8 @@ def sample_features(network: Wav2Vec2ForPreTraining, clips: Clips, seed: int) ->
     wanted, rows = 200 * network.config.num_codevectors_per_group, []
     for i in np.random.default_rng(seed).permutation(len(clips)):
         audio = torch.from_numpy(clips.audio(i).copy())
-        features_BTC = front_end(network.wav2vec2, *prepared_audio(network.config, [audio], len(audio)))
-        rows.append(network.wav2vec2.feature_projection.layer_norm(features_BTC)[0])
+        features_BTC = front_end(network.base_model, *prepared_audio(network.config, [audio], len(audio)))
+        rows.append(network.base_model.feature_projection.layer_norm(features_BTC)[0])
         if sum(map(len, rows)) >= wanted:
             break
     return torch.cat(rows)
@@ -246,10 +249,11 @@ def pretrain_start(
     torch.manual_seed(seed)
     if parent:
         config = load_config(parent)
-        if config.model_type != "wav2vec2":
-            raise CheckpointError(f"{parent}: pre-training continues wav2vec2 checkpoints; this is {config.model_type}")
+        if config.model_type not in CONTINUED:
+            known = " and ".join(CONTINUED)
+            raise CheckpointError(f"{parent}: pre-training continues {known} checkpoints; this is {config.model_type}")
         config.update(dropouts(options.dropout))
-        network, missing = load_weights(Wav2Vec2ForPreTraining, parent, config)
+        network, missing = load_weights(CONTINUED[config.model_type], parent, config)
     else:
         config = new_config(Model(**model))
         config.update(dropouts(options.dropout))

@@ -49,6 +49,10 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        self.sum_(torch.zeros(1, device=self.device))
+
     def positions(self, clips: int, parts: int) -> list[list[int]]:
         """This process's parts of a batch of so many clips, each a list of positions; some may be empty.
 

@@ -250,6 +250,7 @@ def train(
             break
         if stop:
             log.info("%s: the time limit is near; saved at update %d of %d, to go on", stage, update, settings.updates)
+            ranks.wait()  # the first process that ends takes the others with it, and one of them is saving
             raise OutOfTime
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)

@@ -230,7 +230,7 @@ def test_jobs_side_by_side_take_different_devices_and_wait_for_a_free_one(tmp_pa
     fork = multiprocessing.get_context("fork")
     got = fork.Queue()
     jobs = [(fork.Event(), count) for count in (1, 1, 2)]
-    processes = [fork.Process(target=_claim, args=(tmp_path, count, got, done)) for done, count in jobs]
+    processes = [fork.Process(target=_claim, args=(tmp_path, count, got, done), daemon=True) for done, count in jobs]
     for process in processes[:2]:
         process.start()
     assert sorted(got.get(timeout=30) for _ in range(2)) == [["0"], ["1"]]

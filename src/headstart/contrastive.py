@@ -63,8 +63,17 @@ class Quantised:
 
 def summed_probability(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: torch.Tensor) -> torch.Tensor:
     """Probabilities of the entries, summed over real frames: (G, V)."""
-    logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (quantizer.num_groups, quantizer.num_vars))
-    return (logits.softmax(-1) * real_BN[..., None, None]).sum((0, 1))
+    return _over_real(_code_logits(quantizer, features_BND).softmax(-1), real_BN)
+
+
+def _code_logits(quantizer: torch.nn.Module, features_BND: torch.Tensor) -> torch.Tensor:
+    """Unnormalised scores of each codebook's entries, in float32: (B, N, G, V)."""
+    return quantizer.weight_proj(features_BND).float().unflatten(-1, (quantizer.num_groups, quantizer.num_vars))
+
+
+def _over_real(x_BNGV: torch.Tensor, real_BN: torch.Tensor) -> torch.Tensor:
+    """Sum over real frames: (G, V)."""
+    return (x_BNGV * real_BN[..., None, None]).sum((0, 1))
 
 
 def quantise(
@@ -86,7 +95,7 @@ def quantise(
     is then the whole batch's, and its gradient the part's share of it.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
-    logits = quantizer.weight_proj(features_BND).float().unflatten(-1, (groups, entries))
+    logits = _code_logits(quantizer, features_BND)
     if tau:
         noise = gumbel_noise(logits.shape, logits.device) if noise_BNGV is None else noise_BNGV
         soft = ((logits + noise) / tau).softmax(-1)
@@ -96,7 +105,7 @@ def quantise(
     else:
         index = logits.argmax(-1)
         choice = probability = F.one_hot(index, entries).float()
-    own_GV = (probability * real_BN[..., None, None]).sum((0, 1)) / (frames or real_BN.sum())
+    own_GV = _over_real(probability, real_BN) / (frames or real_BN.sum())
     mean_GV = own_GV if mean_GV is None else mean_GV + own_GV - own_GV.detach()
     perplexity = torch.exp(-(mean_GV * torch.log(mean_GV + 1e-7)).sum(-1)).sum()
     codebook_GVD = quantizer.codevectors.view(groups, entries, -1)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from headstart.config import Model, Pretrain
 from headstart.features import SAMPLE_RATE, extract_features
 from headstart.manifests import MANIFEST, write_table
 from headstart.pretrain import pretrain_start
+from headstart.settings import Model, Pretrain
 
 MODEL = Model(
     hidden_size=64,

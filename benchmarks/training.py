@@ -20,7 +20,7 @@ from typing import Any
 from child import call
 from speech import synthesise
 
-from headstart.config import Finetune, Model, Pretrain, Text
+from headstart.settings import Finetune, Model, Pretrain, Text
 
 SHORT = {"bfloat16": "bf16", "float32": "fp32"}
 OPTIMISER = {"learning_rate": 1e-5, "weight_decay": 0.01}

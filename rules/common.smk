@@ -17,7 +17,8 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.config import HubStart, SslStart, StudyError, SyntheticCorpus, is_folder, parse_study
+from headstart.config import HubStart, SslStart, StudyError, is_folder, parse_study
+from headstart.settings import SyntheticCorpus
 from headstart.corpora import CorpusError, check_folder
 from headstart.versions import VERSIONS
 
@@ -109,7 +110,7 @@ def pretrain_settings(wildcards):
     start = STUDY.starts[wildcards.start]
     return settings(
         "pretrain",
-        settings=dump(STUDY.pretrain_of(wildcards.start)),
+        settings=dump(STUDY.settings_of(wildcards.start)),
         # The shape of an encoder with random weights; a checkpoint brings its own.
         model=None if start.from_ else dump(STUDY.model),
         corpora=dict(start.corpora),

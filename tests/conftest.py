@@ -69,7 +69,7 @@ def noise_clips(make_clips, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model():
     """An encoder of a few thousand weights with every part of a large one."""
-    from headstart.config import Model
+    from headstart.settings import Model
 
     return Model(
         hidden_size=32,
@@ -88,9 +88,9 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def english(tmp_path_factory) -> dict[str, dict[str, str]]:
     """About a minute of synthetic English after the feature stage: split -> `features` and `audio` paths."""
-    from headstart.config import SplitHours, SyntheticCorpus
     from headstart.corpora import as_folder, write_manifests
     from headstart.features import extract_features
+    from headstart.settings import SplitHours, SyntheticCorpus
     from headstart.synthesis import synthesise_corpus
 
     folder = tmp_path_factory.mktemp("english")

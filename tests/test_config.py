@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from headstart.cli import main
-from headstart.config import Study, StudyError, budget_seconds, load_study, parse_study
+from headstart.config import Study, StudyError, load_study, parse_study
 from headstart.reference import EXAMPLE, outdated
+from headstart.settings import budget_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config" / "studies").glob("*.yaml")])
@@ -112,7 +113,7 @@ def test_budget_seconds(budget, seconds):
         ({"starts__ssl__kind": "slf"}, "starts.ssl.kind: there is no kind 'slf' (nearest valid: 'ssl')"),
         (
             {"starts__ssl": {"corpora": {"real": 1}}},
-            "starts.ssl.kind: this key is required (valid: hub, scratch, ssl)",
+            "starts.ssl.kind: this key is required (valid: hub, scratch, semisup, ssl)",
         ),
         ({"starts__ssl": "scratch"}, "starts.ssl: should have keys (got 'scratch')"),
         # names of corpora and starts

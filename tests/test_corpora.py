@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart.config import Columns, FolderCorpus
 from headstart.corpora import CorpusError, describe, read_folder, write_manifests
 from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart.settings import Columns, FolderCorpus
 
 KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"
 SPLIT = Columns(split="split")

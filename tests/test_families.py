@@ -26,7 +26,6 @@ from transformers import (
 )
 
 from headstart.checkpoints import FAMILIES, CheckpointError, ctc_model, load_config
-from headstart.config import Finetune, Text
 from headstart.ctc import transcribe
 from headstart.features import Clips, extract_features
 from headstart.files import read_json, write_json
@@ -34,6 +33,7 @@ from headstart.finetune import CtcObjective, finetune_run
 from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.model import encode
 from headstart.parallel import Ranks
+from headstart.settings import Finetune, Text
 from headstart.text import build_vocabulary
 from headstart.training import Batch
 

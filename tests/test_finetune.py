@@ -22,7 +22,6 @@ from transformers import (
 )
 
 from headstart.checkpoints import CheckpointError
-from headstart.config import Finetune, Model, Pretrain, Text
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
@@ -30,6 +29,7 @@ from headstart.finetune import DataError, finetune_run
 from headstart.manifests import FEATURES, read_table, write_table
 from headstart.pretrain import pretrain_start
 from headstart.score import COUNTS, SCORES, error_counts, score_run
+from headstart.settings import Finetune, Model, Pretrain, Text
 from headstart.subsets import BudgetError, draw_subset
 from headstart.text import normalise
 

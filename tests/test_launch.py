@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from headstart import walltime
-from headstart.config import Finetune, Model, Pretrain, Text
 from headstart.files import read_json, write_json
 from headstart.launch import launch
 from headstart.parallel import claim_devices
+from headstart.settings import Finetune, Model, Pretrain, Text
 from headstart.subsets import draw_subset
 
 UPDATES = 120

@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from headstart.config import Text
 from headstart.files import write_json
+from headstart.settings import Text
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, decode, encode, normalise
 
 DEFAULT = Text()

@@ -11,12 +11,12 @@ from transformers import Wav2Vec2ForPreTraining
 
 from headstart import training
 from headstart.checkpoints import ctc_model
-from headstart.config import Finetune, Pretrain, Text
 from headstart.finetune import CtcObjective
 from headstart.model import dropouts, initialise, new_config
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.pretrain import ContrastiveObjective
+from headstart.settings import Finetune, Pretrain, Text
 from headstart.text import build_vocabulary
 from headstart.training import Batch, TrainingError, write_curve
 
@@ -330,7 +330,7 @@ class Linear(torch.nn.Linear):
         pass  # transformers' networks have it
 
 
-class Line:
+class Line(training.Objective):
     """The smallest objective: a straight line through points."""
 
     metrics = ("update_seen",)
@@ -351,12 +351,6 @@ class Line:
 
     def evaluate(self) -> dict[str, float]:
         return {"training": float(self.network.training)}
-
-    def trainable(self, update: int) -> set[str]:
-        return {"weight", "bias"}
-
-    def collapsed(self, curve: list[dict[str, float]]) -> None:
-        return None
 
     def names(self, batch: Batch) -> list[str]:
         return [f"clip{i}" for i in batch.clips]

@@ -114,8 +114,8 @@ def test_the_exported_model_transcribes_like_the_score_file(finished):
     """`transformers.pipeline` on a run's folder and a clip's audio gives the hypothesis that was scored."""
     import transformers
 
-    from headstart.config import Text
     from headstart.features import Clips
+    from headstart.settings import Text
     from headstart.text import normalise
 
     folder = finished / "results/smoke/runs/mono/en-es/1min/seed1"

@@ -15,7 +15,8 @@ import altair as alt
 import numpy as np
 
 from headstart.answer import METRICS, count, points, rate, select, span, verdict
-from headstart.config import Study, budget_seconds
+from headstart.config import Study
+from headstart.settings import budget_seconds
 
 COLOURS = 8  # The page defines --start-0 (the baseline's, a neutral grey) to --start-7.
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")

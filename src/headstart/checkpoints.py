@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
 
-from headstart.config import Model
 from headstart.features import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
 from headstart.frontend import MEL_CHANNELS, log_mel_extractor, takes_log_mel
 from headstart.logs import HeadstartError
-from headstart.model import dropouts, initialise, new_config
+from headstart.model import WithHeads, dropouts, initialise, new_config
+from headstart.settings import Model
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
 
 # Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
@@ -126,6 +126,24 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
     return network, missing
 
 
+def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> WithHeads:
+    """The encoder of a start, of any family, or one of shape `model` with random weights; without output layers."""
+    config = load_config(start) if start else new_config(model)
+    set_dropout(config, dropout)
+    if start:
+        return WithHeads(load_weights(AutoModel, start, config)[0])
+    network = WithHeads(AutoModel.from_config(config))
+    initialise(network)
+    return network
+
+
+def set_dropout(config: Any, dropout: float) -> None:
+    """Set all of an encoder's dropout."""
+    config.update(dropouts(dropout))
+    if hasattr(config, "conformer_conv_dropout"):
+        config.conformer_conv_dropout = dropout
+
+
 def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
     """An encoder with a new CTC output layer over `vocabulary`.
 
@@ -134,10 +152,9 @@ def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[st
             weights of shape `model`.
     """
     config = load_config(start) if start else new_config(model)
-    config.update({**dropouts(dropout), "vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
+    set_dropout(config, dropout)
+    config.update({"vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
     config.update({"ctc_zero_infinity": True, "tokenizer_class": None})
-    if hasattr(config, "conformer_conv_dropout"):
-        config.conformer_conv_dropout = dropout
     network = AutoModelForCTC.from_config(config)
     if not start:
         initialise(network)
@@ -175,7 +192,8 @@ def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[st
 def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Write config.json, preprocessor_config.json and, last and whole, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = network.config.to_diff_dict() | {"architectures": [type(network).__name__], "dtype": "float32"}
+    written = network.base_model if isinstance(network, WithHeads) else network
+    config = network.config.to_diff_dict() | {"architectures": [type(written).__name__], "dtype": "float32"}
     write_json(folder / "config.json", {key: value for key, value in config.items() if not key.startswith("_")})
     feature_extractor(network.config).save_pretrained(folder)
     with written_whole(folder / "model.safetensors") as temporary:

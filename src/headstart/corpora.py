@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
-from headstart.config import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus, nearest
+from headstart.explain import nearest
 from headstart.logs import HeadstartError
 from headstart.manifests import MANIFEST, REJECTS, write_table
+from headstart.settings import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import torch
 from headstart import training
 from headstart.batching import endless_batches
 from headstart.checkpoints import ctc_model, save_ctc
-from headstart.config import Finetune, Model, Text
 from headstart.ctc import batches_by_length, ctc_loss, required_frames, transcribe_features
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json
@@ -33,6 +32,7 @@ from headstart.frontend import (
 from headstart.logs import HeadstartError
 from headstart.model import begins_as_filterbank, encode, span_mask
 from headstart.parallel import Ranks
+from headstart.settings import Finetune, Model, Text
 from headstart.text import BLANK, build_vocabulary, normalise
 from headstart.text import encode as encode_text
 from headstart.training import Batch
@@ -54,13 +54,11 @@ class Draws:
     labels: int
 
 
-class CtcObjective:
+class CtcObjective(training.Objective):
     """CTC on a label budget, evaluated on a part of the dev split.
 
     A frozen front-end runs once: its features of every clip are kept. They are computed clip by clip, without padding.
     """
-
-    metrics = ()
 
     def __init__(
         self,
@@ -173,9 +171,6 @@ class CtcObjective:
 
     def names(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")
-
-    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
-        return None
 
 
 def references(clips: Clips, text: Text) -> Iterator[str]:

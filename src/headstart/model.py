@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from transformers import Wav2Vec2Config
 
-from headstart.config import Model
 from headstart.features import SAMPLE_RATE
 from headstart.frontend import length_mask, takes_log_mel
+from headstart.settings import Model
 
 SHORTEST_FILTER = 200  # samples (12.5 ms): a shorter first convolution cannot tell low frequencies apart
 
@@ -46,6 +46,27 @@ def new_config(model: Model) -> Wav2Vec2Config:
         pad_token_id=0,
         **dropouts(0.0),
     )
+
+
+class WithHeads(torch.nn.Module):
+    """An encoder of any family, for output layers of our own: attributes that a stage adds.
+
+    Weights are named as transformers names those of an encoder with a head, so a checkpoint of them is one of the
+    encoder's family.
+    """
+
+    def __init__(self, encoder: Any):
+        super().__init__()
+        self.config, self.base_model_prefix = encoder.config, encoder.base_model_prefix
+        self.add_module(encoder.base_model_prefix, encoder)
+
+    @property
+    def base_model(self) -> Any:
+        """The encoder."""
+        return getattr(self, self.base_model_prefix)
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.base_model.set_attn_implementation(name)
 
 
 def begins_as_filterbank(network: Any) -> bool:

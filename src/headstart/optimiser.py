@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from headstart.config import Optimisation
 from headstart.parallel import Ranks
+from headstart.settings import Optimisation
 
 
 def learning_rate(update: int, settings: Optimisation) -> float:
@@ -27,10 +27,16 @@ class MasterWeights:
     """AdamW on fp32 weights behind a network that computes in a smaller type.
 
     Gradients of a batch's parts are added up in fp32, over parts and processes. Matrices decay, vectors (biases, norms)
-    do not.
+    do not. `rates` maps prefixes of parameter names to multiples of the learning rate.
     """
 
-    def __init__(self, network: torch.nn.Module, settings: Optimisation, dtype: torch.dtype):
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        settings: Optimisation,
+        dtype: torch.dtype,
+        rates: dict[str, float] | None = None,
+    ):
         self.network, self.settings = network, settings
         self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
         # Batch norm keeps its pre-trained statistics: training changes no buffer, but a smaller type rounds them.
@@ -38,9 +44,11 @@ class MasterWeights:
         network.to(dtype)
         self.copies = dict(network.named_parameters())
         self.grads: dict[str, torch.Tensor] = {}  # memory for gradients: taken once, as new memory costs time
-        decay = [p for p in self.master.values() if p.ndim > 1]
-        plain = [p for p in self.master.values() if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+        for name, p in self.master.items():
+            rate = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), 1.0)
+            groups.setdefault((rate, settings.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+        groups = [{"params": ps, "rate": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
         self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
     def freeze(self, trainable: set[str]) -> None:
@@ -83,7 +91,7 @@ class MasterWeights:
         norm = torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip)
         if finite := bool(norm.isfinite()):
             for group in self.optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate"]
             self.optimiser.step()
         self.drop()
         if finite:

@@ -15,12 +15,12 @@ from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 from headstart import contrastive, training
 from headstart.batching import endless_batches
 from headstart.checkpoints import CheckpointError, load_config, load_weights, save_encoder
-from headstart.config import Model, Pretrain
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.files import read_json
 from headstart.frontend import FRAMES_QUANTUM, frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.model import begins_as_filterbank, dropouts, encode, initialise, new_config, span_mask
 from headstart.parallel import Ranks
+from headstart.settings import Model, Pretrain
 from headstart.subsets import draw
 from headstart.training import Batch
 from headstart.versions import VERSIONS
@@ -51,7 +51,7 @@ class Draws:
     mean_GV: torch.Tensor | None = None
 
 
-class ContrastiveObjective:
+class ContrastiveObjective(training.Objective):
     """wav2vec 2.0's objective on crops of unlabelled audio."""
 
     metrics = (
@@ -162,9 +162,6 @@ class ContrastiveObjective:
         told = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
         told = [*torch.stack(told).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
         return total / shared.masked, dict(zip(self.metrics, torch.stack(told).tolist(), strict=True))
-
-    def evaluate(self) -> dict[str, float]:
-        return {}
 
     def names(self, batch: Batch) -> list[str]:
         return self.clips.take(batch.clips).column("utterance_id")

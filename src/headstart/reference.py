@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from headstart.config import NAME_PATTERN, PATTERNS, Study, parse_study
+from headstart.config import Study, parse_study
+from headstart.explain import NAME_PATTERN, PATTERNS
 
 INTRODUCTION = """\
 # The study file
@@ -89,12 +90,18 @@ SECTIONS = [
     ("`starts.NAME` with `kind: scratch`", "ScratchStart"),
     ("`starts.NAME` with `kind: hub`", "HubStart"),
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
+    ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
     ("`text`", "Text"),
     ("`model`", "Model"),
     ("`pretrain`", "Pretrain"),
+    ("`pretrain.data2vec`", "Data2vec"),
+    ("`pretrain.best_rq`", "BestRq"),
+    ("`semisup`", "Semisup"),
+    ("`semisup.supervised`, `semisup.pseudo` and `semisup.ssl`", "Loss"),
     ("`finetune`", "Finetune"),
+    ("`analyse`", "Analyse"),
     ("`report`", "Report"),
 ]
 

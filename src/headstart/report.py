@@ -26,8 +26,9 @@ from markupsafe import Markup
 import headstart
 from headstart.answer import METRICS, answer, count, duration, overall, points, rate, select, span, verdict
 from headstart.charts import Gallery
-from headstart.config import SslStart, Study, budget_seconds
+from headstart.config import SslStart, Study
 from headstart.files import read_json, written_whole
+from headstart.settings import budget_seconds
 from headstart.summary import read_counts, read_curve, run_folder, score_path
 
 Row = dict[str, Any]

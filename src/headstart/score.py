@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCTC
 
-from headstart.config import Text
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
 from headstart.finetune import DataError, references
 from headstart.manifests import write_table
+from headstart.settings import Text
 from headstart.text import normalise
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from headstart.config import Text
+from headstart.settings import Text
 
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 ZERO_WIDTH_SPACE = "\u200b"  # a word boundary in Thai, Khmer and the like

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,17 +28,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from headstart.config import Optimisation
 from headstart.cpu import keep_freed_memory, quicken
 from headstart.files import fingerprint, write_json, written_whole
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.progress import Meter
+from headstart.settings import Optimisation
 from headstart.walltime import Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
+OWN = "objective."  # prefix, in a saved state, of what the objective keeps
 MOST_SKIPPED = 10  # batches in a row whose loss or gradient is not finite
 
 
@@ -46,34 +47,56 @@ class TrainingError(HeadstartError):
     """A run that cannot go on. The message says where and what to change."""
 
 
-class Objective(Protocol):
+class Objective:
     """What a stage adds to the loop."""
 
-    network: Any  # a transformers model
-    metrics: tuple[str, ...]  # names of what `loss` tells of
+    network: Any  # a transformers model, or one of `model.WithHeads`
+    metrics: tuple[str, ...] = ()  # names of what `loss` tells of
+    rates: dict[str, float] = {}  # prefix of parameter names -> their learning rate, as a multiple
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
         """What the whole batch shares: random decisions, and what its losses are divided by.
 
         `own` holds the positions in the batch of each part that this process computes.
         """
+        raise TypeError(f"{type(self).__name__} has no prepare")
 
     def loss(
         self, batch: Batch, shared: Any, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """A part's share of the batch's loss, and of what the learning curve should hold: the parts add up."""
-
-    def evaluate(self) -> dict[str, float]:
-        """Dev metrics for the learning curve; empty for a stage that has none."""
-
-    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
-        """What to change, when the learning curve shows that nothing is being learnt; else None."""
+        raise TypeError(f"{type(self).__name__} has no loss")
 
     def trainable(self, update: int) -> set[str]:
         """Names of the parameters that this update trains."""
+        return {name for name, _ in self.network.named_parameters()}
 
     def names(self, batch: Batch) -> list[str]:
         """Utterance ids of a batch."""
+        raise TypeError(f"{type(self).__name__} has no names")
+
+    def evaluate(self) -> dict[str, float]:
+        """Dev metrics for the learning curve; empty for a stage that has none."""
+        return {}
+
+    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+        """What to change, when the learning curve shows that nothing is being learnt; else None."""
+        return None
+
+    # What an objective keeps from update to update besides the network, such as a teacher.
+
+    def begin(self, weights: MasterWeights) -> None:
+        """Before the first update, and before a saved state is restored."""
+
+    def stepped(self, update: int, weights: MasterWeights) -> None:
+        """After every update that changed the weights."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a resumed run needs of it."""
+        return {}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up what `state` gave."""
 
 
 @dataclass
@@ -154,10 +177,11 @@ def train(
         if dtype == torch.bfloat16:
             # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
             network.set_attn_implementation("eager")
-    weights = MasterWeights(network, settings, dtype)
+    weights = MasterWeights(network, settings, dtype, objective.rates)
+    objective.begin(weights)
     recipe_hash = fingerprint(recipe)
     state_file = state_dir / "state.safetensors"
-    progress = _restore(state_file, recipe_hash, weights) or {
+    progress = _restore(state_file, recipe_hash, weights, objective) or {
         "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
     if progress["update"]:
@@ -197,6 +221,8 @@ def train(
         flops = totals.pop("flops")
         if math.isfinite(totals["train_loss"]):
             norm = weights.step(learning_rate(update, settings))
+            if math.isfinite(norm):
+                objective.stepped(update, weights)
         else:
             norm = math.nan
             weights.drop()
@@ -240,7 +266,7 @@ def train(
             saved = now
             progress["seconds"] = before + now - started
             try:
-                _save(state_file, recipe_hash, weights, progress)
+                _save(state_file, recipe_hash, weights, objective, progress)
             except (OSError, SafetensorError) as error:
                 failed = f"{stage}: the state of update {update} could not be saved: {error}; free some space"
                 if stop:
@@ -279,14 +305,15 @@ def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, A
         )
 
 
-def _save(path: Path, recipe_hash: str, weights: MasterWeights, progress: dict[str, Any]) -> None:
+def _save(path: Path, recipe_hash: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]) -> None:
     """Write the state, whole or not at all: when the disk is full, the older state stays."""
     metadata = {"recipe": recipe_hash, "progress": json.dumps(progress)}
+    tensors = {**weights.state(), **{OWN + name: tensor for name, tensor in objective.state().items()}}
     with written_whole(path) as temporary:
-        save_file({k: v.contiguous() for k, v in weights.state().items()}, temporary, metadata=metadata)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
 
 
-def _restore(path: Path, recipe_hash: str, weights: MasterWeights) -> dict[str, Any] | None:
+def _restore(path: Path, recipe_hash: str, weights: MasterWeights, objective: Objective) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as state:
@@ -294,7 +321,9 @@ def _restore(path: Path, recipe_hash: str, weights: MasterWeights) -> dict[str, 
         if metadata["recipe"] != recipe_hash:
             log.info("%s: a state of another recipe, ignored", path)
             return None
-        weights.restore({key: state.get_tensor(key) for key in state.keys()})
+        weights.restore({key: state.get_tensor(key) for key in state.keys() if not key.startswith(OWN)})
+        own = {key.removeprefix(OWN): state.get_tensor(key) for key in state.keys() if key.startswith(OWN)}
+        objective.restore(own)
         return json.loads(metadata["progress"])
 
 

@@ -10,7 +10,9 @@ VERSIONS = {
     "features": 1,
     "subsets": 1,
     "pretrain": 2,
+    "semisup": 1,
     "finetune": 2,
     "score": 1,
+    "analyse": 1,
     "report": 3,
 }

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from headstart.config import SyntheticCorpus
 from headstart.logs import log_to
+from headstart.settings import SyntheticCorpus
 from headstart.synthesis import synthesise_corpus
 
 log_to(snakemake.log[0])

@@ -1,0 +1,87 @@
+"""What pydantic finds wrong in a study file, in words: the key, what is wrong, and the nearest valid key or name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+# Names become folder names and Snakemake wildcards, so they hold neither slashes nor dots.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
+BUDGET_PATTERN = r"^[0-9]+(\.[0-9]+)?(s|min|h)$"
+PATTERNS = {
+    NAME_PATTERN: "letters, digits, _, + and -, a letter or digit first",
+    BUDGET_PATTERN: "a number and a unit, such as 90s, 10min or 1h",
+}
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """` (nearest valid: 'x')` for a mistyped `word`, or a list of what is valid when nothing is near."""
+    close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.6)
+    if close:
+        return f" (nearest valid: {close[0]!r})"
+    return f" (valid: {', '.join(sorted(valid))})" if valid else ""
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line for each problem that pydantic found in a `model`: the dotted key, then what is wrong."""
+    lines = []
+    for problem in error.errors():
+        keys, message = _explain_one(problem, model)
+        key = ".".join([prefix, *keys] if prefix else keys)
+        lines += [f"{key}: {line}" if key else line for line in message.split("\n")]
+    return lines
+
+
+def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[str], str]:
+    """(keys that lead to the problem, message) of one of pydantic's errors."""
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    keys, section = _locate(model, location)
+    got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+
+    if kind == "missing":
+        return keys, "this key is required"
+    if kind == "extra_forbidden":
+        _, section = _locate(model, location[:-1])
+        return keys, f"unknown key{nearest(location[-1], list(section['properties']))}"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        tag, valid = section["discriminator"]["propertyName"], list(section["discriminator"]["mapping"])
+        if kind == "union_tag_not_found":
+            return [*keys, tag], f"this key is required{nearest('', valid)}"
+        return [*keys, tag], f"there is no {tag} {value[tag]!r}{nearest(value[tag], valid)}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        empty = "this section is empty: give it keys, or remove it"
+        return keys, empty if value is None else f"should have keys (got {got})"
+    if location[-1:] == ("[key]",):
+        keys, _ = _locate(model, location[:-2])
+        return keys, f"{value!r} is no valid name, which is {PATTERNS[NAME_PATTERN]}"
+    if kind == "string_pattern_mismatch":
+        return keys, f"should be {PATTERNS[problem['ctx']['pattern']]} (got {got})"
+    if kind == "string_type" and isinstance(value, bool):
+        return keys, f"should be text (got {got}; YAML reads no, off, yes and on so, unless quoted)"
+    if kind == "too_short":
+        return keys, "is empty"
+    if kind == "value_error":
+        return keys, problem["msg"].removeprefix("Value error, ")
+    return keys, f"{problem['msg'].removeprefix('Input ')} (got {got})"
+
+
+def _locate(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[list[str], dict[str, Any]]:
+    """The keys on the way to one of pydantic's errors, and the JSON Schema of what stands there.
+
+    Where the schema is a union (of readers, of kinds of starts), pydantic's location holds the tag of the
+    chosen one, which is no key of the study file.
+    """
+    root = model.model_json_schema()
+    keys, node = [], root
+    for part in location:
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"].get(part, "")}
+        else:
+            keys.append(str(part))
+            names = list(node.get("patternProperties", {}).values())  # a mapping with names as keys
+            node = node.get("properties", {}).get(part) or node.get("items") or (names or [{}])[0]
+        if "$ref" in node:
+            node = root["$defs"].get(node["$ref"].rpartition("/")[2], {})
+    return keys, node

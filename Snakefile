@@ -18,11 +18,11 @@ include: "rules/common.smk"
 
 wildcard_constraints:
     study=STUDY.study,
-    corpus="|".join(map(re.escape, STUDY.corpora)),
+    corpus=any_of(STUDY.corpora),
     split="train|dev|test",
-    start="|".join(map(re.escape, STUDY.starts)),
-    target="|".join(map(re.escape, STUDY.targets)),
-    budget="|".join(map(re.escape, STUDY.budgets)),
+    start=any_of(STUDY.starts),
+    target=any_of(STUDY.targets),
+    budget=any_of(STUDY.budgets),
     seed="[0-9]+",
 
 
@@ -39,6 +39,7 @@ rule all:
 include: "rules/corpora.smk"
 include: "rules/features.smk"
 include: "rules/pretrain.smk"
+include: "rules/semisup.smk"
 include: "rules/finetune.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"

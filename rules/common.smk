@@ -17,7 +17,7 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.config import HubStart, SslStart, StudyError, is_folder, parse_study
+from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_folder, parse_study
 from headstart.settings import SyntheticCorpus
 from headstart.corpora import CorpusError, check_folder
 from headstart.versions import VERSIONS
@@ -40,6 +40,15 @@ for name, start in STUDY.starts.items():
     is_local = isinstance(start, HubStart) or (folder is not None and is_folder(folder))
     if is_local and not os.path.isfile(os.path.join(folder, "config.json")):
         raise WorkflowError(f"starts.{name}: {folder}: no checkpoint in Hugging Face format here (no config.json)")
+
+
+PRETRAINED = [name for name, start in STUDY.starts.items() if isinstance(start, SslStart)]
+REFINED = [name for name, start in STUDY.starts.items() if isinstance(start, SemisupStart)]
+
+
+def any_of(names):
+    """A wildcard constraint: one of these names. "(?!)" matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def settings(stage, **values):
@@ -77,10 +86,9 @@ def start_folder(start):
     """Checkpoint folder of a start, which is a name or itself a folder; None for random weights."""
     if start is None or is_folder(start):
         return start
-    kind = STUDY.starts[start]
-    if isinstance(kind, HubStart):
-        return kind.path
-    return f"results/{STUDY.study}/starts/{start}" if isinstance(kind, SslStart) else None
+    if start in PRETRAINED + REFINED:
+        return f"results/{STUDY.study}/starts/{start}"
+    return getattr(STUDY.starts[start], "path", None)
 
 
 def start_files(start):
@@ -88,7 +96,7 @@ def start_files(start):
     folder = start_folder(start)
     if folder is None:
         return []
-    if isinstance(STUDY.starts.get(start), SslStart):
+    if start in PRETRAINED + REFINED:
         return [f"{folder}/model.safetensors"]
     # A local checkpoint: what there is of it, or what should be there for Snakemake to name as missing.
     names = ("config.json", "model.safetensors", "pytorch_model.bin", "recipe.json")
@@ -115,6 +123,32 @@ def pretrain_settings(wildcards):
         model=None if start.from_ else dump(STUDY.model),
         corpora=dict(start.corpora),
         parent=start_folder(start.from_),
+        seed=start.seed,
+    )
+
+
+def semisup_input(wildcards):
+    start = STUDY.starts[wildcards.start]
+    files = {"parent": start_files(start.from_)}
+    for kind, split in (("labelled", "train"), ("labelled", "dev"), ("unlabelled", "train")):
+        for key in ("features", "audio"):
+            name = f"dev_{key}" if split == "dev" else f"{kind}_{key}"
+            files[name] = [features_of(corpus, split)[key] for corpus in getattr(start, kind)]
+    return files
+
+
+def semisup_settings(wildcards):
+    start, chosen = STUDY.starts[wildcards.start], STUDY.settings_of(wildcards.start)
+    folder = start_folder(start.from_)
+    return settings(
+        "semisup",
+        settings=dump(chosen),
+        ssl=dump(STUDY.pretrain_of(wildcards.start)) if chosen.ssl.weight else None,
+        text=dump(STUDY.text),
+        model=None if folder else dump(STUDY.model),
+        labelled=dict(start.labelled),
+        unlabelled=dict(start.unlabelled),
+        parent=folder,
         seed=start.seed,
     )
 

@@ -10,6 +10,8 @@ rule pretrain_start:
         "logs/pretrain_start/{study}/{start}.log",
     benchmark:
         "benchmarks/pretrain_start/{study}/{start}.tsv"
+    wildcard_constraints:
+        start=any_of(PRETRAINED),
     # Long, and much waits for it: first.
     priority: 1
     threads: STUDY.threads * STUDY.devices

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from headstart.batching import endless_batches, epoch_batches
+from headstart.batching import Paced, endless_batches, epoch_batches
 
 QUANTUM, LIMIT = 2000, 40_000
 
@@ -74,3 +74,32 @@ def test_a_stream_is_picked_up_after_any_number_of_epochs(lengths):
     epoch, batch = next(endless_batches(lengths, LIMIT, QUANTUM, seed=3, start=10**9))  # never, if it drew them all
     assert epoch == 10**9 // batches
     assert batch == list(epoch_batches(lengths, LIMIT, QUANTUM, seed=3, epoch=epoch))[10**9 % batches]
+
+
+def test_paced_batches_hold_what_was_asked_for_within_a_clip_and_each_clip_once_an_epoch():
+    lengths = np.random.default_rng(0).integers(1_000, 90_000, 300)
+    paced, asked, held, seen = Paced(lengths, 10_000, seed=3), 0.0, 0, []
+    for number in range(600):
+        amount = (40_000.0, 250_000.0, 0.0)[number % 3]
+        _, clips = paced.take(amount)
+        asked, held = asked + amount, held + lengths[clips].sum()
+        assert asked <= held < asked + 90_000
+        seen += clips
+        assert amount or not clips
+    for epoch in range(3):
+        assert sorted(seen[300 * epoch : 300 * (epoch + 1)]) == list(range(300))
+
+
+def test_paced_batches_are_of_like_length():
+    lengths = np.random.default_rng(0).integers(1_000, 90_000, 3000)
+    paced = Paced(lengths, 10_000, seed=3)
+    batches = [paced.take(400_000)[1] for _ in range(60)]
+    padded = sum(len(clips) * lengths[clips].max() for clips in batches)
+    assert padded < 1.15 * sum(lengths[clips].sum() for clips in batches)
+
+
+def test_paced_batches_are_a_function_of_the_seed():
+    lengths = np.random.default_rng(0).integers(1_000, 90_000, 50)
+    one, same, other = (Paced(lengths, 10_000, seed=seed) for seed in (1, 1, 2))
+    drawn = [[paced.take(100_000) for _ in range(20)] for paced in (one, same, other)]
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -58,3 +58,43 @@ def endless_batches(
         for batch in islice(epoch_batches(lengths, limit, quantum, seed, epoch), skipped, None):
             yield epoch, batch
         skipped = 0
+
+
+class Paced:
+    """Batches of clips of like length that are each told how much audio to hold, and keep to it in the long run.
+
+    What a batch holds too much or too little is made up for by the next, so that after any number of batches the sum
+    is within one clip of what was asked for. A pure function of (lengths, seed) and of what was asked.
+
+    Args:
+        lengths: length of every clip, in samples.
+        quantum: samples, in multiples of which clips count as equally long.
+    """
+
+    def __init__(self, lengths: ArrayLike, quantum: int, seed: int):
+        self.lengths, self.seed = np.asarray(lengths, np.int64), seed
+        quanta = -(-self.lengths // quantum)
+        order = np.argsort(quanta, kind="stable")
+        self.members = np.split(order, np.flatnonzero(np.diff(quanta[order])) + 1)
+        self.owed, self.epoch = 0.0, -1
+        self.left: list[list[int]] = [[] for _ in self.members]
+
+    def take(self, samples: float) -> tuple[int, list[int]]:
+        """The epoch and the clips of the next batch, which should hold so many samples: none, if it is paid for."""
+        self.owed += samples
+        clips: list[int] = []
+        while self.owed > 0:
+            if not any(self.left):
+                self.epoch += 1
+                self.rng = np.random.default_rng([self.seed, self.epoch])
+                self.left = [self.rng.permutation(clips).tolist() for clips in self.members]
+                self.remaining = np.array([self.lengths[clips].sum() for clips in self.members], np.float64)
+            if not clips:
+                bucket = int(self.rng.choice(len(self.left), p=self.remaining / self.remaining.sum()))
+            elif not self.left[bucket]:  # on with the next longer clips, or where there are none the longest left
+                longer = [i for i, left in enumerate(self.left) if left and i > bucket]
+                bucket = longer[0] if longer else max(i for i, left in enumerate(self.left) if left)
+            clips.append(self.left[bucket].pop())
+            self.remaining[bucket] -= self.lengths[clips[-1]]
+            self.owed -= int(self.lengths[clips[-1]])
+        return self.epoch, clips

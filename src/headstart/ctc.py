@@ -44,6 +44,13 @@ def ctc_loss(
     return summed / (total or lengths.sum())
 
 
+def clip_features(network: Any, clips: Clips, indices: Sequence[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,)."""
+    audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
+    audio_BS, samples = prepared_audio(network.config, audio, samples_for(network.config, size))
+    return front_end(network.base_model, audio_BS, samples), frame_counts(network.config, samples)
+
+
 def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
     """Indices in order of length, in batches of at most `limit` in all when padded to the longest."""
     lengths, batch = np.asarray(lengths), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,14 @@ import torch
 from headstart import training
 from headstart.batching import endless_batches
 from headstart.checkpoints import ctc_model, save_ctc
-from headstart.ctc import batches_by_length, ctc_loss, required_frames, transcribe_features
+from headstart.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features
 from headstart.features import SAMPLE_RATE, Clips
-from headstart.files import read_json
 from headstart.frontend import (
     FRAMES_QUANTUM,
     frame_counts,
     frame_stride,
     front_end,
     prepared_audio,
-    samples_for,
     takes_log_mel,
 )
 from headstart.logs import HeadstartError
@@ -118,9 +116,7 @@ class CtcObjective(training.Objective):
     def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
         if not self.frozen:
-            audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
-            audio_BS, samples = prepared_audio(self.network.config, audio, samples_for(self.network.config, size))
-            return front_end(self.network.base_model, audio_BS, samples), frame_counts(self.network.config, samples)
+            return clip_features(self.network, clips, indices, size)
         self._extract(clips, indices)
         rows = [self.features[id(clips), i] for i in indices]
         features_BTC = rows[0].new_zeros(len(rows), size, rows[0].shape[1])
@@ -178,14 +174,20 @@ def references(clips: Clips, text: Text) -> Iterator[str]:
     return (normalise(written or "", text, language) for written, language in clips.rows("text", "language"))
 
 
-def usable(clips: Clips, text: Text, config: Any) -> tuple[Clips, list[dict[str, str]]]:
-    """Clips that CTC can learn from, and the others with the reason why not."""
+def first_minutes(clips: Clips, minutes: float) -> Clips:
+    """The first utterances, at least one, that hold no more than so many minutes."""
+    count = int((np.cumsum(clips.lengths) <= minutes * 60 * SAMPLE_RATE).sum())
+    return clips.take(range(min(len(clips), max(1, count))))
+
+
+def usable(clips: Clips, labels: Iterable[Sequence[Any]], config: Any) -> tuple[Clips, list[dict[str, str]]]:
+    """Clips that CTC can learn from, given the labels (or characters) of each, and the others with the reason."""
     keep, rejected = np.ones(len(clips), bool), []
     frames = frame_counts(config, torch.tensor(clips.lengths)).numpy()
     names = clips.rows("utterance_id")
-    for i, ((name,), reference, count) in enumerate(zip(names, references(clips, text), frames, strict=True)):
+    for i, ((name,), reference, count) in enumerate(zip(names, labels, frames, strict=True)):
         needed = required_frames(reference)
-        if not reference:
+        if not len(reference):
             reason = "empty transcript after normalisation"
         elif needed > count:
             reason = f"transcript longer than its frames allow: needs {needed}, the clip has {count}"
@@ -229,14 +231,12 @@ def finetune_run(
     options, normalisation = Finetune(**settings), Text(**text)
     indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
-    dev_clips = Clips.open(**dev)
-    dev_count = int((np.cumsum(dev_clips.lengths) <= options.dev_minutes * 60 * SAMPLE_RATE).sum())
-    dev_clips = dev_clips.take(range(min(len(dev_clips), max(1, dev_count))))
+    dev_clips = first_minutes(Clips.open(**dev), options.dev_minutes)
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
     network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)
-    training_clips, rejected = usable(training_clips, normalisation, network.config)
-    dev_clips, dev_rejected = usable(dev_clips, normalisation, network.config)
+    training_clips, rejected = usable(training_clips, references(training_clips, normalisation), network.config)
+    dev_clips, dev_rejected = usable(dev_clips, references(dev_clips, normalisation), network.config)
     for name, clips in (("training", training_clips), ("dev", dev_clips)):
         if not len(clips):
             raise DataError(f"{subset}: no {name} utterance can be used; see the reasons above")
@@ -246,14 +246,13 @@ def finetune_run(
 
     frozen = options.freeze_front_end and (start is not None or begins_as_filterbank(network))
     objective = CtcObjective(network, vocabulary, training_clips, dev_clips, normalisation, options, frozen, seed)
-    parent = Path(start) / "recipe.json" if start else None
     recipe = {
         "stage": "finetune",
         "version": VERSIONS["finetune"],
         "settings": settings,
         "text": text,
         "model": None if start else model,
-        "start": read_json(parent) if parent and parent.exists() else start,
+        "start": training.parent_recipe(start),
         "seed": seed,
         "data": {
             "train_utterances": len(training_clips),

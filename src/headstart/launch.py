@@ -22,12 +22,14 @@ from headstart.walltime import MINUTES
 
 log = logging.getLogger(__name__)
 
+STAGES = ("pretrain", "semisup", "finetune")
+
 
 def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str) -> None:
     """Run a training stage in this process, or in several that share its batches.
 
     Args:
-        stage: `pretrain` or `finetune`.
+        stage: `pretrain`, `semisup` or `finetune`.
         arguments: those of `pretrain.pretrain_start` or `finetune.finetune_run`, as JSON values.
         processes: how many, each with a GPU of its own where there are GPUs.
         log_file: where they log.
@@ -65,6 +67,10 @@ def run(stage: str, arguments: dict[str, Any]) -> None:
         from headstart.pretrain import pretrain_start
 
         pretrain_start(**arguments)
+    elif stage == "semisup":
+        from headstart.semisup import semisup_start
+
+        semisup_start(**arguments)
     else:
         from headstart.finetune import finetune_run
 
@@ -73,7 +79,7 @@ def run(stage: str, arguments: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m headstart.launch", description="Run one training job by hand.")
-    parser.add_argument("stage", choices=("pretrain", "finetune"))
+    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("job", type=Path, metavar="JOB.json", help="the job's arguments, results/.state/.../job.json")
     parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
     parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")

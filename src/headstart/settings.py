@@ -283,6 +283,12 @@ class Loss(Settings):
             raise ValueError(f"it begins at {self.begin:g} of the updates and ends at {self.end:g}")
         return self
 
+    def at(self, passed: float) -> float:
+        """Its weight when this share of the updates has passed, the present one included."""
+        if not self.begin < passed <= self.end:
+            return 0.0
+        return self.weight * (min(1.0, (passed - self.begin) / self.ramp) if self.ramp else 1.0)
+
 
 class Semisup(Optimisation):
     """The semi-supervised stage between pre-training and fine-tuning: wav2vec-S (Zhu et al. 2022, arXiv 2110.04484).

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.cpu import keep_freed_memory, quicken
-from headstart.files import fingerprint, write_json, written_whole
+from headstart.files import fingerprint, read_json, write_json, written_whole
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
@@ -51,7 +51,8 @@ class Objective:
     """What a stage adds to the loop."""
 
     network: Any  # a transformers model, or one of `model.WithHeads`
-    metrics: tuple[str, ...] = ()  # names of what `loss` tells of
+    metrics: tuple[str, ...] = ()  # names of what `loss` may tell of
+    teaches = False  # whether `prepare` runs the network: its operations are then counted
     rates: dict[str, float] = {}  # prefix of parameter names -> their learning rate, as a multiple
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
@@ -199,8 +200,13 @@ def train(
         weights.freeze(trainable)
         own = ranks.positions(len(batch.clips), settings.accumulate)
         torch.manual_seed(seed * 1_000_003 + update)
-        shared = objective.prepare(batch, update, own, ranks)
-        totals = dict.fromkeys(("train_loss", "flops", *objective.metrics), 0.0)
+        if not objective.teaches or batch.shape in flops_of:
+            shared = objective.prepare(batch, update, own, ranks)
+        else:
+            with FlopCounterMode(display=False) as counter:
+                shared = objective.prepare(batch, update, own, ranks)
+            flops_of[batch.shape] = counter.get_total_flops()
+        totals = {"train_loss": 0.0, "flops": flops_of.get(batch.shape, 0.0)}
         for positions in filter(None, own):
             # For dropout, which differs by part; a part's first clip numbers it.
             torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
@@ -215,9 +221,9 @@ def train(
                 flops_of[key] = counter.get_total_flops()
             weights.collect()
             for name, value in {"train_loss": loss.item(), "flops": flops_of[key], **metrics}.items():
-                totals[name] += value
+                totals[name] = totals.get(name, 0.0) + value
         weights.sum_over(ranks, trainable)
-        totals, stop = _over_ranks(totals, limit.near(), ranks)
+        totals, stop = _over_ranks(totals, ("train_loss", "flops", *objective.metrics), limit.near(), ranks)
         flops = totals.pop("flops")
         if math.isfinite(totals["train_loss"]):
             norm = weights.step(learning_rate(update, settings))
@@ -232,9 +238,10 @@ def train(
         progress["flops"] += flops
         if math.isfinite(norm):
             progress["in_a_row"] = []
-            sums = progress["sums"]  # since the last row of the learning curve
-            for name, value in {**totals, "gradient_norm": norm, "updates": 1}.items():
-                sums[name] = sums.get(name, 0.0) + value
+            # Since the last row of the learning curve: sums, and the updates that told of them.
+            for name, value in {**totals, "gradient_norm": norm}.items():
+                summed, updates = progress["sums"].get(name, (0.0, 0))
+                progress["sums"][name] = (summed + value, updates + 1)
         else:
             _skip(stage, update, settings, progress, objective.names(batch))
         now = time.monotonic()
@@ -246,14 +253,13 @@ def train(
             network.train()
             evaluating += time.monotonic() - now
             now = time.monotonic()
-            sums = progress["sums"]
             row = {
                 "step": update,
                 "audio_hours_seen": progress["hours"],
                 "wall_s": before + now - started,
                 "flops": progress["flops"],
                 "skipped": progress["skipped"],
-                **{name: value / sums["updates"] for name, value in sums.items() if name != "updates"},
+                **{name: summed / updates for name, (summed, updates) in progress["sums"].items()},
                 **measured,
             }
             progress["curve"].append(row)
@@ -283,11 +289,15 @@ def train(
     return Result(weights.weights(), progress["curve"], seconds, progress["skipped"], machine)
 
 
-def _over_ranks(totals: dict[str, float], stop: bool, ranks: Ranks) -> tuple[dict[str, float], bool]:
-    """Sums over all processes, and whether the first one wants to stop: all stop at the same update."""
-    values = torch.tensor([*totals.values(), float(stop and ranks.first)], dtype=torch.float64, device=ranks.device)
-    *sums, stopping = ranks.sum_(values).tolist()
-    return dict(zip(totals, sums, strict=True)), bool(stopping)
+def _over_ranks(
+    totals: dict[str, float], names: tuple[str, ...], stop: bool, ranks: Ranks
+) -> tuple[dict[str, float], bool]:
+    """Sums over all processes of what some of them told, and whether the first one wants to stop: then all do."""
+    told = [float(name in totals) for name in names]
+    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop and ranks.first)]
+    *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
+    sums, told = sums[: len(names)], sums[len(names) :]
+    return {name: value for name, value, by in zip(names, sums, told, strict=True) if by}, bool(stopping)
 
 
 def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:
@@ -333,6 +343,12 @@ def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     columns = {n: pa.array([row.get(n) for row in curve], pa.int64() if n == "step" else pa.float64()) for n in names}
     with written_whole(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
+
+
+def parent_recipe(folder: str | None) -> dict[str, Any] | str | None:
+    """What a recipe says of the start that it goes on from: its recipe, or its folder where it has none."""
+    path = Path(folder or "") / "recipe.json"
+    return read_json(path) if folder and path.is_file() else folder
 
 
 def finish(recipe: dict[str, Any], result: Result, output: Path, state_dir: Path) -> None:

@@ -1,0 +1,26 @@
+rule refine_start:
+    input:
+        unpack(semisup_input),
+    output:
+        model="results/{study}/starts/{start}/model.safetensors",
+        config="results/{study}/starts/{start}/config.json",
+        curve="results/{study}/starts/{start}/curve.parquet",
+        recipe="results/{study}/starts/{start}/recipe.json",
+    log:
+        "logs/refine_start/{study}/{start}.log",
+    benchmark:
+        "benchmarks/refine_start/{study}/{start}.tsv"
+    wildcard_constraints:
+        start=any_of(REFINED),
+    # Long, and much waits for it: first.
+    priority: 1
+    threads: STUDY.threads * STUDY.devices
+    resources:
+        mem_mb=3000,
+        runtime=1440,
+        gpu=0,
+        processes=STUDY.devices,
+    params:
+        settings=semisup_settings,
+    script:
+        "../workflow/scripts/refine_start.py"

@@ -110,7 +110,7 @@ def test_more_test_audio_leaves_training_as_it_was_and_the_seed_changes_it(switc
 
 
 def test_splits_share_no_voice_and_no_sentence(switched, turkish):
-    groups = [set(variants) for variants in synthesis.VARIANTS.values()]
+    groups = [set(variants) for variants in synthesis.VARIANTS["usual"].values()]
     assert len(groups[0]) >= 10 and min(map(len, groups)) >= 3
     assert sum(map(len, groups)) == len(set.union(*groups)) >= 16
     assert set.union(*groups) <= set(espeak.variants())
@@ -124,7 +124,32 @@ def test_splits_share_no_voice_and_no_sentence(switched, turkish):
         assert len(texts) == len(set(texts))
         for row in rows:
             variant = row["speaker"].split("_")[1]
-            assert variant in {name.lower() for name in synthesis.VARIANTS[row["split"]]}
+            assert variant in {name.lower() for name in synthesis.VARIANTS["usual"][row["split"]]}
+
+
+def test_other_voices_say_the_same_and_are_no_usual_ones(turkish, tmp_path):
+    usual, other = synthesis.VARIANTS.values()
+    names = [name for voices in (usual, other) for variants in voices.values() for name in variants]
+    assert len(names) == len(set(names)) and set(names) <= set(espeak.variants())
+    assert {split: len(variants) for split, variants in other.items()} == {k: len(v) for k, v in usual.items()}
+    rows = read_rows(synthesise_corpus(tmp_path / "other", language="tr", hours=TINY, seed=1, voices="other"))
+    for split, variants in other.items():
+        mine = [row for row in rows if row["split"] == split]
+        assert {row["speaker"].split("_")[1] for row in mine} <= {name.lower() for name in variants}
+        for row, same in zip(mine, (row for row in read_rows(turkish) if row["split"] == split), strict=False):
+            assert (row["text"], row["speaker"][-1]) == (same["text"], same["speaker"][-1])
+
+
+@pytest.mark.parametrize("language", ["en", "fi", "tr"])
+def test_every_voice_speaks_without_clipping(language):
+    for variant in (name for voices in synthesis.VARIANTS["other"].values() for name in voices):
+        samples = espeak.synthesise("kala uni talo", f"{language}+{variant}", pitch=80)
+        assert 0.1 < np.abs(samples).max() < 1.0, variant
+
+
+def test_usual_voices_write_what_they_wrote_before_there_were_others(tmp_path):
+    rows = read_rows(synthesise_corpus(tmp_path / "corpus", language="tr", hours={"test": 0.001}, seed=3))
+    assert [(row["speaker"], row["duration_s"]) for row in rows] == [("tr_m7_1", "2.6547"), ("tr_f2_4", "5.7042")]
 
 
 def test_metadata_describes_the_audio(switched, turkish):
@@ -179,6 +204,8 @@ def test_bad_arguments_are_named_and_nothing_is_lost(tmp_path):
         synthesise_corpus(tmp_path / "corpus", language="xx", hours=TINY, seed=0)
     with pytest.raises(ValueError, match="'valid'"):
         synthesise_corpus(tmp_path / "corpus", language="en", hours={"valid": 1.0}, seed=0)
+    with pytest.raises(ValueError, match="'mine'"):
+        synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, voices="mine")
     with pytest.raises(ValueError, match="snr_db"):
         synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, snr_db=(20.0, 5.0))
     (tmp_path / "thesis.txt").write_text("years of work")

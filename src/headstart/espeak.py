@@ -67,6 +67,31 @@ def _voice_file(language: str) -> str:
 
 
 @functools.cache
+def _languages() -> dict[str, str]:
+    """Language tag in lower case -> the voice file that speaks it best, "zh" -> "cmn", from the files themselves."""
+    folder = Path(os.fsdecode(_data_path())) / "lang"
+    found = []
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        found.append((file.name.lower(), 0, file.name))
+        # "language en-gb 2": a tag and its priority, of which lower is better and 5 is usual
+        for tag, priority in re.findall(r"^language +(\S+) *(\d*)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            found.append((tag.lower(), int(priority or 5), file.name))
+    return {tag: name for tag, _, name in sorted(found, reverse=True)}  # the best of a tag comes last
+
+
+def language(tag: str) -> str:
+    """The eSpeak language that serves a BCP 47 tag: its own, else that of its longest beginning ("tr-TR" -> "tr").
+
+    Raises EspeakError where there is none.
+    """
+    subtags = tag.lower().split("-")
+    for count in range(len(subtags), 0, -1):
+        if found := _languages().get("-".join(subtags[:count])):
+            return found
+    raise EspeakError(f"eSpeak NG has no language {tag!r}")
+
+
+@functools.cache
 def variants() -> list[str]:
     """Names of the voice variants in the wheel ("m1", "f2", ...), sorted."""
     return sorted(path.name for path in (Path(os.fsdecode(_data_path())) / "voices" / "!v").iterdir())
@@ -149,5 +174,5 @@ def phonemes(text: str, language: str) -> tuple[str, ...]:
             clause = library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, mode)
             clauses.append((clause or b"").decode("utf-8"))
     # "(en)kat(es)" marks a word which eSpeak reads by another language's rules: the marks are not phonemes.
-    words = re.sub(r"\([a-zA-Z-]+\)", "", " ".join(clauses)).split()
+    words = re.sub(r"\([^)]*\)", "", " ".join(clauses)).split()
     return tuple(" ".join(word.replace("_", " ").split()) for word in words)

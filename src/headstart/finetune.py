@@ -31,7 +31,7 @@ from headstart.logs import HeadstartError
 from headstart.model import begins_as_filterbank, encode, span_mask
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Model, Text
-from headstart.text import BLANK, build_vocabulary, normalise
+from headstart.text import BLANK, build_vocabulary, normalise, references
 from headstart.text import encode as encode_text
 from headstart.training import Batch
 from headstart.versions import VERSIONS
@@ -167,11 +167,6 @@ class CtcObjective(training.Objective):
 
     def names(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")
-
-
-def references(clips: Clips, text: Text) -> Iterator[str]:
-    """Normalised transcripts."""
-    return (normalise(written or "", text, language) for written, language in clips.rows("text", "language"))
 
 
 def first_minutes(clips: Clips, minutes: float) -> Clips:

@@ -15,10 +15,10 @@ from transformers import AutoModelForCTC
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
-from headstart.finetune import DataError, references
+from headstart.finetune import DataError
 from headstart.manifests import write_table
 from headstart.settings import Text
-from headstart.text import normalise
+from headstart.text import normalise, references
 
 log = logging.getLogger(__name__)
 

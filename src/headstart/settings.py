@@ -80,6 +80,9 @@ class SyntheticCorpus(Settings):
     snr_db: Range = Field((5.0, 25.0), description="Range of signal-to-noise ratios, in dB, drawn per utterance.")
     words_per_minute: Range = Field((120.0, 220.0), description="Range of the speakers' base speaking rates.")
     pitch: Range = Field((20.0, 80.0), description="Range of the speakers' base pitches (eSpeak scale, 0 to 99).")
+    voices: Literal["usual", "other"] = Field(
+        "usual", description="Whose voices: `other` ones are of unlike timbre (whisper, creak), for another domain."
+    )
 
 
 class Columns(Settings):

@@ -23,12 +23,22 @@ from headstart.logs import HeadstartError
 log = logging.getLogger(__name__)
 
 # eSpeak's voice variants, divided once for all corpora: no training split, of any corpus, has a test voice.
+# The other voices are as many, and of unlike timbre: whispered, creaky, breathy, childlike, of a Klatt synthesiser.
 VARIANTS = {
-    "train": tuple("m1 m2 m3 m5 m6 m8 f1 f3 f4 Andrea Annie Mario pedro robert".split()),
-    "dev": ("m4", "steph", "Gene"),
-    "test": ("m7", "f2", "f5", "paul", "Diogo"),
+    "usual": {
+        "train": tuple("m1 m2 m3 m5 m6 m8 f1 f3 f4 Andrea Annie Mario pedro robert".split()),
+        "dev": ("m4", "steph", "Gene"),
+        "test": ("m7", "f2", "f5", "paul", "Diogo"),
+    },
+    "other": {
+        "train": tuple(
+            "Alex Mike Nguyen Reed anika belinda boris croak gustave klatt klatt4 marcelo travis whisper".split()
+        ),
+        "dev": ("victor", "shelby", "robosoft4"),
+        "test": ("adam", "grandma", "grandpa", "sandro", "zac"),
+    },
 }
-SPLITS = tuple(VARIANTS)
+SPLITS = tuple(VARIANTS["usual"])
 SPEAKERS_PER_VARIANT = 4  # each with its own base rate, pitch and pitch range
 # Share of all sentences that a split may use. A hash of its text decides which split a sentence belongs to,
 # so splits are disjoint across corpora, seeds and sizes alike.
@@ -73,6 +83,7 @@ def synthesise_corpus(
     snr_db: tuple[float, float] = (5.0, 25.0),
     words_per_minute: tuple[float, float] = (120, 220),
     pitch: tuple[float, float] = (20, 80),
+    voices: str = "usual",
     sample_rate: int = 16000,
 ) -> Path:
     """Write a spoken corpus, `metadata.tsv` and `clips/*.flac` (mono, 16 bits), and return its `directory`.
@@ -81,6 +92,7 @@ def synthesise_corpus(
     hours: audio of the splits "train", "dev" and "test"; a split ends with the clip which reaches its hours.
     snr_db: range in dB from which each clip's signal-to-noise ratio is drawn.
     words_per_minute, pitch: ranges of eSpeak's rate and pitch (0 to 100) for the speakers.
+    voices: "usual" or "other", the key in VARIANTS of the speakers' voices; all else is drawn alike.
     sample_rate: in Hz.
 
     The columns of metadata.tsv are COLUMNS. `language` is the sentence's matrix language; `tokens` and
@@ -89,14 +101,16 @@ def synthesise_corpus(
 
     Sentences are unique in dev and test, and in train as long as the grammar has new ones. The corpus is
     written beside `directory` and renamed at the end; an older corpus there is replaced.
-    Raises ValueError for an unknown language or split, or a range upside down; HeadstartError when the grammar has no
-    more sentences, or `directory` holds something other than a corpus.
+    Raises ValueError for an unknown language, split or kind of voices, or a range upside down; HeadstartError when the
+    grammar has no more sentences, or `directory` holds something other than a corpus.
     """
     directory = Path(directory)
     grammar = load_grammar(language)
     unknown = sorted(set(hours) - set(SPLITS))
     if unknown:
         raise ValueError(f"unknown split {unknown[0]!r} in hours; there are {', '.join(SPLITS)}")
+    if voices not in VARIANTS:
+        raise ValueError(f"unknown voices {voices!r}; there are {', '.join(VARIANTS)}")
     for name, (low, high) in {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}.items():
         if low > high:
             raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
@@ -109,7 +123,7 @@ def synthesise_corpus(
     progress = _Progress(language, 3600.0 * sum(hours.values()))
     rows = []
     for split in SPLITS:
-        clips = _clips(grammar, split, seed, words_per_minute, pitch)
+        clips = _clips(grammar, split, seed, words_per_minute, pitch, VARIANTS[voices][split])
         seconds_left = 3600.0 * hours.get(split, 0.0)
         while seconds_left > 0:
             clip = next(clips)
@@ -146,7 +160,12 @@ def sentence_split(text: str) -> str:
 
 
 def draw_speakers(
-    language: str, split: str, seed: int, words_per_minute: tuple[float, float], pitch: tuple[float, float]
+    language: str,
+    split: str,
+    seed: int,
+    words_per_minute: tuple[float, float],
+    pitch: tuple[float, float],
+    variants: tuple[str, ...],
 ) -> list[Speaker]:
     """The speakers of a split: SPEAKERS_PER_VARIANT of each of its variants, with rate and pitch drawn."""
     rng = np.random.default_rng(_stream(seed, language, split, "speakers"))
@@ -158,16 +177,21 @@ def draw_speakers(
             pitch=rng.uniform(*pitch),
             pitch_range=rng.uniform(30, 70),
         )
-        for variant in VARIANTS[split]
+        for variant in variants
         for number in range(1, SPEAKERS_PER_VARIANT + 1)
     ]
 
 
 def _clips(
-    grammar: Grammar, split: str, seed: int, words_per_minute: tuple[float, float], pitch: tuple[float, float]
+    grammar: Grammar,
+    split: str,
+    seed: int,
+    words_per_minute: tuple[float, float],
+    pitch: tuple[float, float],
+    variants: tuple[str, ...],
 ) -> Iterator[_Clip]:
     """A split's clips, without end: speakers take turns in random order, each with a new sentence."""
-    speakers = draw_speakers(grammar.name, split, seed, words_per_minute, pitch)
+    speakers = draw_speakers(grammar.name, split, seed, words_per_minute, pitch, variants)
     rng = np.random.default_rng(_stream(seed, grammar.name, split, "sentences"))
     used: set[str] = set()
     number = 0

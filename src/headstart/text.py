@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from headstart.features import Clips
 from headstart.settings import Text
 
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
@@ -29,6 +30,11 @@ def normalise(text: str, settings: Text, language: str = "und") -> str:
     words = "".join(kept).split()
     # A word that is only kept punctuation (a quotation mark, say) is no word.
     return " ".join(word for word in words if any(unicodedata.category(c)[0] in "LMN" for c in word))
+
+
+def references(clips: Clips, settings: Text) -> Iterator[str]:
+    """Normalised transcripts, "" where an utterance has none."""
+    return (normalise(written or "", settings, language) for written, language in clips.rows("text", "language"))
 
 
 def build_vocabulary(texts: Iterable[str]) -> dict[str, int]:

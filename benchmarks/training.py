@@ -197,9 +197,9 @@ def build_network(task: Task, vocabulary: dict[str, int]) -> Any:
 def measure_ours(task: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Audio seconds a second of the training loop, the batches of a pass, and their losses in the first."""
     from headstart import training
+    from headstart.contrastive import ContrastiveObjective
     from headstart.features import Clips
     from headstart.finetune import CtcObjective, references
-    from headstart.pretrain import ContrastiveObjective
     from headstart.text import build_vocabulary
 
     task = Task(**task)

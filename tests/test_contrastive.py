@@ -13,13 +13,12 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _sample_negative_indi
 from headstart.contrastive import (
     contrastive_loss,
     diversity_loss,
-    gather_frames,
     initialise_quantiser,
-    masked_frames,
     quantise,
     sample_negatives,
 )
 from headstart.frontend import frame_counts, front_end, length_mask
+from headstart.masked import gather_frames, masked_frames
 from headstart.model import encode, initialise, new_config, span_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

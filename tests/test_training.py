@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,11 +12,13 @@ from transformers import Wav2Vec2ForPreTraining
 
 from headstart import training
 from headstart.checkpoints import ctc_model
+from headstart.contrastive import ContrastiveObjective
 from headstart.finetune import CtcObjective
+from headstart.masked import MaskedAudio
 from headstart.model import dropouts, initialise, new_config
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
-from headstart.pretrain import ContrastiveObjective
+from headstart.pretrain import make_objective, ssl_network
 from headstart.settings import Finetune, Pretrain, Text
 from headstart.text import build_vocabulary
 from headstart.training import Batch, TrainingError, write_curve
@@ -34,6 +37,16 @@ def contrastive(tiny_model, clips, frozen: bool = False, **settings) -> Contrast
     network = Wav2Vec2ForPreTraining(config)
     initialise(network)
     return ContrastiveObjective(network, clips, options, frozen, seed=3)
+
+
+def other(name: str, tiny_model, clips, frozen: bool = False, **settings) -> MaskedAudio:
+    own = {"data2vec": {"average_layers": 2, "ema_start": 0.8}, "best_rq": {"entries": 16, "codebooks": 2}}
+    options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "mask_length": 4, **own, "objective": name, **settings})
+    return make_objective(ssl_network(None, tiny_model, options, clips, 7), clips, options, frozen, seed=3)
+
+
+data2vec, best_rq = partial(other, "data2vec"), partial(other, "best-rq")
+SELF_SUPERVISED = [contrastive, data2vec, best_rq]
 
 
 def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:
@@ -104,7 +117,7 @@ def test_the_schedule_may_lack_any_of_its_parts(warmup, hold):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("make", [contrastive, ctc])
+@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc])
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precision, tiny_model, noise_clips, tmp_path):
     whole = run(make(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", precision)
 
@@ -224,11 +237,11 @@ def gradients(objective, state_dir, monkeypatch) -> list[dict[str, torch.Tensor]
     return given
 
 
-@pytest.mark.parametrize("make", [contrastive, ctc])
+@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc])
 def test_the_gradient_of_a_batch_is_that_of_its_parts(make, tiny_model, noise_clips, tmp_path, monkeypatch):
     """Masks, negatives, Gumbel noise and what losses are divided by are the whole batch's; so is the diversity loss."""
     settings = {"updates": 2, "dropout": 0.0, "batch_seconds": 6.0}
-    settings |= {"freeze_quantiser": 0.0, "diversity_weight": 5.0} if make is contrastive else {"freeze_encoder": 0.0}
+    settings |= {"freeze_encoder": 0.0} if make is ctc else {"freeze_quantiser": 0.0, "diversity_weight": 5.0}
     whole = make(tiny_model, noise_clips, **settings)
     assert len(next(whole.batches(0)).clips) > 3
     whole = gradients(whole, tmp_path / "1", monkeypatch)
@@ -240,10 +253,11 @@ def test_the_gradient_of_a_batch_is_that_of_its_parts(make, tiny_model, noise_cl
             assert (given[0][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
 
 
-def test_the_learning_curve_is_the_whole_batchs_in_whatever_parts(tiny_model, noise_clips, tmp_path):
+@pytest.mark.parametrize("make", SELF_SUPERVISED)
+def test_the_learning_curve_is_the_whole_batchs_in_whatever_parts(make, tiny_model, noise_clips, tmp_path):
     def row(parts: int) -> dict[str, float]:
         settings = {"updates": 1, "dropout": 0.0, "freeze_quantiser": 0.0, "diversity_weight": 5.0}
-        objective = contrastive(tiny_model, noise_clips, **settings, accumulate=parts)
+        objective = make(tiny_model, noise_clips, **settings, accumulate=parts)
         return run(objective, tmp_path / str(parts)).curve[0]
 
     parts, whole = row(3), row(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.models.auto import AutoModelForCTC
@@ -135,6 +135,22 @@ def encoder_model(start: str | Path | None, model: Model | None, dropout: float)
     network = WithHeads(AutoModel.from_config(config))
     initialise(network)
     return network
+
+
+def load_heads(network: WithHeads, folder: str | Path) -> None:
+    """Give output layers the weights of a checkpoint of ours; one that it lacks, or has in another shape, stays new."""
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        return
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        for name, head in network.named_children():
+            keys = {key: f"{name}.{key}" for key in head.state_dict()}
+            if head is network.base_model or not names.issuperset(keys.values()):
+                continue
+            weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
+            if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):
+                head.load_state_dict(weights)
 
 
 def set_dropout(config: Any, dropout: float) -> None:

@@ -7,27 +7,20 @@ V entries of a codebook, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from headstart.features import Clips
+from headstart.frontend import front_end, prepared_audio
 from headstart.logs import HeadstartError
-
-
-def masked_frames(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places of each utterance's masked frames, in order and padded with zeros, and which are real: (B, N) both."""
-    counts = mask_BT.sum(1)
-    real_BN = torch.arange(int(counts.max()), device=counts.device)[None] < counts[:, None]
-    index_BN = torch.zeros(real_BN.shape, dtype=torch.long, device=counts.device)
-    index_BN[real_BN] = mask_BT.nonzero()[:, 1]  # both run through the utterances in order, and through frames in order
-    return index_BN, real_BN
-
-
-def gather_frames(x_BTD: torch.Tensor, index_BN: torch.Tensor) -> torch.Tensor:
-    """Frames at these places of each utterance: (B, N, D)."""
-    batch, time, size = x_BTD.shape
-    rows = index_BN + time * torch.arange(batch, device=index_BN.device)[:, None]
-    return x_BTD.reshape(batch * time, size).index_select(0, rows.flatten()).view(batch, -1, size)
+from headstart.masked import MaskedAudio, Masks, gather_frames
+from headstart.model import encode
+from headstart.parallel import Ranks
+from headstart.settings import Pretrain
+from headstart.training import Batch
 
 
 def gumbel_noise(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
@@ -215,3 +208,126 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
     quantizer.weight_proj.weight.copy_(torch.cat(weight))
     quantizer.weight_proj.bias.copy_(torch.cat(bias))
     torch.nn.init.normal_(quantizer.codevectors)
+
+
+@torch.no_grad()
+def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
+    """Normalised front-end features (N, C) of 200 frames for each entry of a codebook, or of all clips if fewer."""
+    wanted, rows = 200 * network.config.num_codevectors_per_group, []
+    for i in np.random.default_rng(seed).permutation(len(clips)):
+        audio = torch.from_numpy(clips.audio(i).copy())
+        features_BTC = front_end(network.base_model, *prepared_audio(network.config, [audio], len(audio)))
+        rows.append(network.base_model.feature_projection.layer_norm(features_BTC)[0])
+        if sum(map(len, rows)) >= wanted:
+            break
+    return torch.cat(rows)
+
+
+@dataclass
+class Draws(Masks):
+    """What a batch shares besides its masks.
+
+    Negatives (B, N, K); Gumbel noise (B, N, G, V); the parts that hold some clips; with several parts, the mean
+    probability of each code (G, V).
+    """
+
+    negatives_BNK: torch.Tensor
+    noise_BNGV: torch.Tensor
+    parts: int
+    mean_GV: torch.Tensor | None = None
+
+
+class ContrastiveObjective(MaskedAudio):
+    """wav2vec 2.0's objective, for transformers' networks with its quantiser and projections."""
+
+    metrics = (
+        "contrastive_loss", "chance_loss", "accuracy", "target_similarity", "diversity_loss", "perplexity"
+    )  # fmt: skip
+    loss_name, trivial_name = "contrastive_loss", "chance_loss"
+
+    def __init__(self, network: Any, clips: Clips, settings: Pretrain, freeze_front_end: bool, seed: int):
+        super().__init__(network, clips, settings, freeze_front_end, seed)
+        config = network.config
+        self.frozen_updates = settings.freeze_quantiser * settings.updates
+        self.codes = config.num_codevector_groups * config.num_codevectors_per_group
+
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+        network, masks = self.network, self.masks(batch, ranks)
+        quantizer, counts = network.quantizer, masks.real_BN.sum(1).cpu()
+        entries = (quantizer.num_groups, quantizer.num_vars)
+        negatives_BNK = sample_negatives(counts, masks.real_BN.shape[1], self.settings.negatives)
+        noise_BNGV = gumbel_noise((*masks.real_BN.shape, *entries), ranks.device)
+        parts = int(ranks.sum_(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
+        draws = Draws(**vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts)
+        if draws.parts > 1:
+            # The diversity loss is no sum over clips: each part needs to know what the others make of the codes.
+            mean_GV = torch.zeros(entries, device=ranks.device)
+            for positions in filter(None, own):
+                with torch.no_grad():
+                    features_BTC = self.features(batch, positions)
+                    normed_BNC = gather_frames(
+                        network.base_model.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
+                    )
+                    mean_GV += summed_probability(quantizer, normed_BNC, draws.real_BN[positions])
+            draws.mean_GV = ranks.sum_(mean_GV) / draws.masked
+        return draws
+
+    def loss(
+        self, batch: Batch, shared: Draws, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        network, settings = self.network, self.settings
+        index_BN, real_BN = shared.index_BN[positions], shared.real_BN[positions]
+        features_BTC = self.features(batch, positions)
+        frames, mask_BT = shared.frames[positions], shared.mask_BT[positions]
+        context_BTD, normed_BTC = encode(network.base_model, features_BTC, frames, mask_BT)
+        context_BND = gather_frames(context_BTD, index_BN)
+        normed_BNC = gather_frames(normed_BTC, index_BN)
+        tau = max(settings.gumbel_start * settings.gumbel_decay**update, settings.gumbel_end)
+        # While the quantiser is frozen nothing may bend it through its input either: at first it is easier to flatten
+        # every code distribution, which serves the diversity loss, than to predict any of them.
+        with torch.set_grad_enabled(update > self.frozen_updates):
+            targets = quantise(
+                network.quantizer, normed_BNC, real_BN, tau, shared.noise_BNGV[positions], shared.masked, shared.mean_GV
+            )
+        found = contrastive_loss(
+            network.project_hid(context_BND),
+            network.project_q(targets.vectors),
+            targets.codes,
+            real_BN,
+            shared.negatives_BNK[positions],
+            settings.contrastive_temperature,
+        )
+        diversity = diversity_loss(targets.perplexity, self.codes, shared.masked)
+        # Its gradient is the part's own; of its value, which all parts have in common, each counts its share.
+        value = diversity.detach() / shared.parts
+        total = found.loss + settings.diversity_weight * (diversity - diversity.detach() + value)
+        told = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
+        told = [*torch.stack(told).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
+        return total / shared.masked, dict(zip(self.metrics, torch.stack(told).tolist(), strict=True))
+
+    def remedy(self, rows: list[dict[str, float]]) -> str | None:
+        quantizer, patience = self.network.quantizer, self.settings.patience
+        fewest = max(1.5 * quantizer.num_groups, 0.02 * self.codes)
+        if all(row["perplexity"] < fewest for row in rows):
+            return (
+                f"the quantiser uses {rows[-1]['perplexity']:.1f} of {self.codes} codes (perplexity); raise "
+                "diversity_weight, lower learning_rate, or keep the quantiser as it begins (freeze_quantiser: 1)"
+            )
+        if all(row["target_similarity"] > 0.99 for row in rows):
+            return (
+                f"all targets of an utterance are alike (cosine {rows[-1]['target_similarity']:.3f}); lower "
+                "learning_rate, or freeze the front-end (freeze_front_end: true)"
+            )
+        if all(row["contrastive_loss"] > 0.995 * row["chance_loss"] for row in rows):
+            return (
+                f"the loss stays at chance ({rows[-1]['contrastive_loss']:.3f} of {rows[-1]['chance_loss']:.3f}) for "
+                f"{patience} updates; raise learning_rate, lower diversity_weight, keep the quantiser as it "
+                "begins (freeze_quantiser: 1), or raise patience if the rate is still rising"
+            )
+        return None
+
+    def trainable(self, update: int) -> set[str]:
+        names = super().trainable(update)
+        if update <= self.frozen_updates:
+            names = {name for name in names if not name.startswith("quantizer.")}
+        return names

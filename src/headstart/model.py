@@ -182,6 +182,38 @@ def encode(
         return encoder.encoder(hidden, attention_mask=valid_BT).last_hidden_state, normed
 
 
+def layer_outputs(
+    encoder: Any, features_BTC: torch.Tensor, frames: torch.Tensor, mask_BT: torch.Tensor | None = None
+) -> list[torch.Tensor]:
+    """What the first Transformer layer takes and what each layer gives, by the path of `encode`.
+
+    These are transformers' `hidden_states` of each clip alone: as there, the last is the encoder's output, which with
+    stable layer norm (as in new encoders) is the last layer's after one more layer norm.
+
+    Args:
+        encoder, features_BTC, frames, mask_BT: as in `encode`.
+
+    Returns:
+        One more than there are layers, each (B, T, hidden).
+    """
+    found: list[torch.Tensor] = []
+
+    def taken(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        found.append(inputs[0])
+
+    def given(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    layers = encoder.encoder.layers
+    handles = [layers[0].register_forward_pre_hook(taken), *(layer.register_forward_hook(given) for layer in layers)]
+    try:
+        context_BTD, _ = encode(encoder, features_BTC, frames, mask_BT)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [*found[:-1], context_BTD]
+
+
 @contextmanager
 def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
     """Every convolution of the encoder sees zeros beyond a clip's end, as it does for that clip alone.

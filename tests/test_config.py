@@ -12,7 +12,7 @@ from headstart.reference import EXAMPLE, outdated
 from headstart.settings import budget_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config" / "studies").glob("*.yaml")])
+STUDIES = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config" / "studies").rglob("*.yaml")])
 
 STUDY = yaml.safe_load("""
 study: small

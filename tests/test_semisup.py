@@ -21,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LOOP = {"updates": 12, "batch_seconds": 6.0, "log_every": 4, "dropout": 0.1, "pseudo": Loss(begin=0.25)}
 
 
-def objective_of(tiny_model, clips, unlabelled=True, ssl=None, **settings) -> SemisupObjective:
+def objective_of(tiny_model, clips, unlabelled=True, pretrain=None, **settings) -> SemisupObjective:
     """The stage on ten clips of noise, four of them labelled, from random weights."""
     torch.manual_seed(7)
     options = Semisup(**{**LOOP, **settings})
     labelled, others = clips.take([0, 2, 4, 6]), clips.take([1, 3, 5, 7, 8, 9]) if unlabelled else None
     inventory = Inventory.build(options, Text(), labelled)
-    network, own = encoder(None, tiny_model, options, ssl, others or labelled, 3)
+    network, own = encoder(None, tiny_model, options, pretrain, others or labelled, 3)
     network.lm_head = torch.nn.Linear(network.config.hidden_size, len(inventory.vocabulary))
     return SemisupObjective(network, inventory, labelled, others, clips.take([0, 5]), options, own, True, 3)
 
@@ -148,10 +148,10 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_model, noise_clips, tmp_path
     settings = {"cache_updates": 4, "save_minutes": 1e-9, "min_confidence": 0.0, "guard_every": 3}
     if ssl:
         settings["ssl"] = Loss(weight=0.5)
-        ssl = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10).model_dump()
+    pretrain = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10).model_dump() if ssl else None
 
     def make():
-        return objective_of(tiny_model, noise_clips, ssl=ssl, **settings)
+        return objective_of(tiny_model, noise_clips, pretrain=pretrain, **settings)
 
     whole = run(make(), tmp_path / "whole")
     objective = make()

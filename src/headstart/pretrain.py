@@ -15,7 +15,6 @@ from headstart.checkpoints import CheckpointError, encoder_model, load_config, l
 from headstart.contrastive import ContrastiveObjective, initialise_quantiser, sample_features
 from headstart.data2vec import Data2vecObjective
 from headstart.features import Clips
-from headstart.files import read_json
 from headstart.masked import MaskedAudio
 from headstart.model import begins_as_filterbank, dropouts, initialise, new_config
 from headstart.parallel import Ranks
@@ -126,9 +125,7 @@ def pretrain_start(
         "version": VERSIONS["pretrain"],
         "settings": settings,
         "model": None if parent else model,
-        "parent": read_json(Path(parent) / "recipe.json")
-        if parent and (Path(parent) / "recipe.json").exists()
-        else parent,
+        "parent": training.parent_recipe(parent),
         "seed": seed,
         "data": {
             "corpora": {corpus["name"]: corpus["hours"] for corpus in corpora},

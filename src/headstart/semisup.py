@@ -193,7 +193,7 @@ class SemisupObjective(training.Objective):
         if ssl and (kinds[False] or not self.unlabelled):
             first = batch.labelled if self.unlabelled else 0  # of the clips that it learns from
             clips = [i - (len(self.labelled) if self.unlabelled else 0) for i in batch.clips[first:]]
-            ssl_batch = self.ssl.batch(batch.epoch, clips)
+            ssl_batch = self.ssl.batch_of(batch.epoch, clips)
             places = [[i - first for i in positions if i >= first] for positions in own]
             shared = self.ssl.prepare(ssl_batch, update, places, ranks)
         return Draws(masks, labels, made, kept, ssl_batch, shared)
@@ -443,6 +443,7 @@ def semisup_start(
     torch.manual_seed(seed)
     shape = Model(**model) if model else None
     network, objective = encoder(parent, shape, options, ssl, others or sources, seed)
+    frozen = front_end_stays(parent, network, options)
     config = network.config
     network.lm_head = torch.nn.Linear(config.hidden_size, len(inventory.vocabulary))
     torch.nn.init.normal_(network.lm_head.weight, std=config.initializer_range)
@@ -453,7 +454,6 @@ def semisup_start(
     if dev is not None:
         dev, _ = usable(dev, inventory.labels(dev), config)
 
-    frozen = options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
     stage = SemisupObjective(network, inventory, sources, others, dev, options, objective, frozen, seed)
     recipe = {
         "stage": "semisup",
@@ -495,7 +495,12 @@ def encoder(
     changes = {"updates": options.updates, "dropout": options.dropout, "gumbel_start": ssl["gumbel_end"]}
     settings = Pretrain(**{**ssl, **changes})
     network = ssl_network(parent, model, settings, clips, seed)
-    return network, make_objective(network, clips, settings, options.freeze_front_end, seed)
+    return network, make_objective(network, clips, settings, front_end_stays(parent, network, options), seed)
+
+
+def front_end_stays(parent: str | None, network: Any, options: Semisup) -> bool:
+    """Whether the front-end is kept as it is: random weights that are no filterbank never are."""
+    return options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
 
 
 def kept(name: str, network: Any, options: Semisup) -> bool:

@@ -318,9 +318,9 @@ class Semisup(Optimisation):
     save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
     supervised: Loss = Field(Loss(), description="CTC on transcripts of the labelled audio.")
     pseudo: Loss = Field(
-        Loss(begin=0.5, ramp=0.1),
+        Loss(begin=0.6, ramp=0.1),
         description="CTC on pseudo-labels of the unlabelled audio, made on the fly. By "
-        "default it sets in half-way (`begin` 0.5), when the supervised part has settled, and rises (`ramp` 0.1).",
+        "default it sets in late (`begin` 0.6), when the supervised part has settled, and rises (`ramp` 0.1).",
     )
     ssl: Loss = Field(
         Loss(weight=0.0),
@@ -343,7 +343,7 @@ class Semisup(Optimisation):
         0.98, description="Decay of the teacher's weights, an update."
     )
     min_confidence: Share = Field(
-        0.5,
+        0.8,
         description="Pseudo-labels whose mean probability, over the frames that speak, is less are not learnt from.",
     )
     cache_updates: int = Field(

@@ -229,9 +229,7 @@ def finetune_run(
     options, normalisation = Finetune(**settings), Text(**text)
     indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
-    dev_clips = Clips.open(**dev)
-    dev_count = int((np.cumsum(dev_clips.lengths) <= options.dev_minutes * 60 * SAMPLE_RATE).sum())
-    dev_clips = dev_clips.take(range(min(len(dev_clips), max(1, dev_count))))
+    dev_clips = Clips.open(**dev).first(options.dev_minutes)
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
     network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)

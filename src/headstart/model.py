@@ -182,6 +182,29 @@ def encode(
         return encoder.encoder(hidden, attention_mask=valid_BT).last_hidden_state, normed
 
 
+def hidden_states(encoder: Any, features_BTC: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
+    """What the first Transformer layer takes and what each layer gives, (B, T, D) each: transformers' `hidden_states`.
+
+    The last is the context of `encode`, but for the layer norm that families with "stable layer norm" end with.
+    """
+    states = []
+
+    def taken(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        states.append(inputs[0])
+
+    def given(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)  # WavLM's gives its position bias as well
+
+    layers = encoder.encoder.layers
+    handles = [layers[0].register_forward_pre_hook(taken), *(layer.register_forward_hook(given) for layer in layers)]
+    try:
+        encode(encoder, features_BTC, frames)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
 @contextmanager
 def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
     """Every convolution of the encoder sees zeros beyond a clip's end, as it does for that clip alone.

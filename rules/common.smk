@@ -191,6 +191,34 @@ def score_settings(wildcards):
     return settings("score", text=dump(STUDY.text))
 
 
+def analyse_input(wildcards):
+    run = f"results/{STUDY.study}/runs/{wildcards.start}/{wildcards.target}/{wildcards.budget}"
+    return {
+        "start": start_files(wildcards.start),
+        "models": [f"{run}/seed{seed}/model.safetensors" for seed in STUDY.seeds],
+        **features_of(STUDY.targets[wildcards.target].corpus, "test"),
+    }
+
+
+def analyse_settings(wildcards):
+    # The measure of the gap is for the summary to choose; all are computed.
+    return settings(
+        "analyse",
+        settings=STUDY.analyse.model_dump(mode="json", exclude={"measure"}),
+        start=start_folder(wildcards.start),
+        seeds=STUDY.seeds,
+    )
+
+
+def all_representations(wildcards):
+    return [
+        f"results/{STUDY.study}/representation/{start}/{target}/{budget}.parquet"
+        for start in STUDY.analysed()
+        for target in STUDY.targets
+        for budget in STUDY.budgets
+    ]
+
+
 def study_settings(wildcards):
     return settings("report", study=dump(STUDY))
 

@@ -1,6 +1,7 @@
 rule summarise_study:
     input:
         scores=all_scores,
+        representations=all_representations,
     output:
         summary="results/{study}/summary.json",
         metrics="results/{study}/metrics.json",

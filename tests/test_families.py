@@ -31,7 +31,7 @@ from headstart.features import Clips, extract_features
 from headstart.files import read_json, write_json
 from headstart.finetune import CtcObjective, finetune_run
 from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
-from headstart.model import encode
+from headstart.model import encode, layer_outputs
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Text
 from headstart.text import build_vocabulary
@@ -161,6 +161,22 @@ def test_a_clip_in_a_padded_batch_has_the_logits_that_transformers_gives_it_alon
         for mine, reference in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, reference, rtol=1e-3, atol=2e-4)
     assert all(torch.equal(buffer, kept[name]) for name, buffer in network.named_buffers())
+
+
+@every_variant
+@torch.no_grad()
+def test_the_layers_of_a_clip_are_those_that_transformers_gives_it_alone(variant):
+    network = made(AutoModel, variant)
+    clips = noise(*LENGTHS)
+    audio, samples = prepared_audio(network.config, [torch.from_numpy(clip) for clip in clips], 20_000)
+    frames = frame_counts(network.config, samples)
+    states = layer_outputs(network, front_end(network, audio, samples), frames)
+    for row, clip in enumerate(clips):
+        inputs = extractor_of(variant)(clip.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="pt")
+        theirs = network(**inputs, output_hidden_states=True).hidden_states
+        assert len(states) == len(theirs) == SHAPE["num_hidden_layers"] + 1
+        for mine, (reference,) in zip(states, theirs, strict=True):
+            torch.testing.assert_close(mine[row, : frames[row]], reference, rtol=1e-3, atol=2e-4)
 
 
 @every_variant

@@ -56,9 +56,11 @@ def test_every_study_plans_on_a_workstation(study):
         assert resources.get("gpu") == ("0" if rule in TRAINING else None), rule
 
 
-def test_a_slurm_job_asks_for_what_the_profile_says():
+def test_a_slurm_job_asks_for_what_the_profile_says(tmp_path):
     profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
-    rules = planned_resources(SMOKE, "--workflow-profile", "profiles/slurm")
+    every_stage = {**yaml.safe_load(SMOKE.read_text()), "analyse": {}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(every_stage))
+    rules = planned_resources(tmp_path / "study.yaml", "--workflow-profile", "profiles/slurm")
     # A rule that the profile forgets, or names wrongly, would run with the cluster's defaults.
     assert set(rules) == set(profile["set-resources"])
     for rule, wanted in profile["set-resources"].items():

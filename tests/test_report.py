@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.answer import answer, duration, points, rate, span, verdict
+from headstart.answer import answer, decimal, decimals, duration, points, rate, span, verdict
 from headstart.config import Study
 from headstart.report import marked_words, samples, write_report
-from headstart.summary import run_folder, score_path, summarise
+from headstart.summary import representation_path, run_folder, score_path, summarise
 
 WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa watoto wangu wapendwa".split()
 BETTER = {"scratch": 1.0, "xlsr": 0.55, "ssl-mono": 0.75, "ssl-multi": 0.6}
@@ -40,6 +40,7 @@ def study_of(**changes) -> Study:
         "budgets": ["10min"],
         "seeds": [1, 2],
         "contrasts": [{"treatment": "ssl-multi", "baseline": "ssl-mono"}],
+        "analyse": {},
         "report": {"bootstrap_replicates": 200, "samples": 3},
     }
     return Study.model_validate({**data, **changes})
@@ -95,6 +96,12 @@ def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
             "parameters": 3_456_789,
         }
         (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    for start in study.analysed():
+        for target in study.targets:
+            for budget in study.budgets:
+                fabricate_similarities(
+                    representation_path(results, study.study, start, target, budget), study.seeds, BETTER[start]
+                )
     for pace, start in ((900, "ssl-mono"), (500, "ssl-multi")):
         if start in study.starts:
             rows = [
@@ -104,6 +111,20 @@ def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
                 for s in range(50, 1001, 50)
             ]
             write_table(results / study.study / "starts" / start / "curve.parquet", rows)
+
+
+def fabricate_similarities(path: Path, seeds: list[int], distance: float) -> None:
+    """Four layers, the deeper the less alike, and the less with a larger `distance`."""
+    rng = np.random.default_rng(int(1000 * distance))
+    rows = []
+    for layer in range(5):
+        for seed in seeds:
+            for measure, scale in (("pwcca", 0.5), ("svcca", 0.6), ("cka", 0.8)):
+                value = 1 - scale * distance * (layer / 4) ** 2 * rng.uniform(0.9, 1.1)
+                replicates = (value + 0.02 * layer * rng.standard_normal(40)).tolist()
+                row = {"layer": layer, "seed": seed, "measure": measure}
+                rows.append({**row, "similarity": value, "replicates": replicates})
+    write_table(path, rows)
 
 
 def scored(reference: str, hypothesis: str) -> dict:
@@ -206,6 +227,33 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
     assert "recordings 1, sentences 7" in text
     updates = {row[2]: row[4] for row in tables["convergence-table"][1:]}
     assert updates == {r["start"]: f"{r['updates']:g}" for r in summary["convergence"]}
+
+
+def test_what_fine_tuning_changes_is_shown_as_in_the_summary(tiny):
+    _, _, summary, text = tiny
+    tables = Page(text).tables
+    assert {row[2]: row[3] for row in tables["gap-table"][1:]} == {
+        r["start"]: f"{decimal(r['gap'])} {decimals(r['low'], r['high'])}" for r in summary["representation_gap"]
+    }
+    assert tables["gap-difference-table"][1:] == [
+        [r["target"], r["budget"], r["treatment"], r["baseline"]]
+        + [f"{decimal(r['difference'], True)} {decimals(r['low'], r['high'], True)}", verdict(r)]
+        for r in summary["representation_contrasts"]
+    ]
+    assert [row[2:4] for row in tables["gap-difference-table"][1:]] == [["ssl-multi", "ssl-mono"]]
+    assert tables["layer-table"][0][3:] == ["Layer", "PWCCA", "SVCCA", "linear CKA"]
+    assert len(tables["layer-table"]) == 1 + 3 * 5
+    row = next(r for r in tables["layer-table"] if r[2:4] == ["xlsr", "4"])
+    (cka,) = [r for r in summary["representation"] if (r["start"], r["layer"], r["measure"]) == ("xlsr", 4, "cka")]
+    assert row[6] == f"{decimal(cka['similarity'])} {decimals(cka['low'], cka['high'])}"
+    assert "Similarity to the start by layer, swahili, 10min: ssl-mono layer 0 1.000" in text
+
+
+def test_a_study_without_analysis_says_nothing_of_it(tmp_path):
+    study = study_of(analyse=None)
+    fabricate(tmp_path, study)
+    _, text = written(study, tmp_path)
+    assert "What fine-tuning changes" not in text and 'href="#representation"' not in text
 
 
 def test_run_times_come_from_recipes_and_else_from_curves(tiny):

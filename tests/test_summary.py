@@ -4,14 +4,17 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headstart.analyse import SIMILARITIES
 from headstart.config import Study
 from headstart.logs import HeadstartError
+from headstart.manifests import write_table
 from headstart.statistics import bootstrap_interval, paired_difference
-from headstart.summary import read_counts, run_folder, score_path, summarise, write_summary
+from headstart.summary import read_counts, representation_path, run_folder, score_path, summarise, write_summary
 
 
 def study_of(**changes) -> Study:
@@ -99,6 +102,9 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
         "cells",
         "contrasts",
         "convergence",
+        "representation",
+        "representation_gap",
+        "representation_contrasts",
     }
     run = row_of(summary["runs"], start="xlsr", seed=1)
     assert run["wer"] == pytest.approx(7 / 33)
@@ -256,3 +262,96 @@ def test_dvc_gets_metrics_by_name_and_curves_as_text(tiny):
     assert header == "start,target,budget,seed,step,dev_wer,dev_cer"
     assert len(lines) == sum(map(len, CURVES.values()))
     assert lines[0].startswith("scratch,swahili,10min,1,100,") and lines[0].endswith(",0.9")
+
+
+# ---------------------------------------------------------------------------------------------- representation
+
+STARTS = {"scratch": {"kind": "scratch"}, "xlsr": {"kind": "hub", "path": "xlsr"}, "base": {"kind": "hub", "path": "b"}}
+# By layer and seed.
+SIMILAR = {"xlsr": [[1.0, 1.0], [0.9, 0.8], [0.7, 0.6]], "base": [[1.0, 1.0], [0.7, 0.7], [0.5, 0.5]]}
+
+
+def write_similarities(results: Path, study: Study, start: str, bias: float = 0.0, spread: float = 0.02) -> None:
+    """Similarities of three layers, with replicates that all scatter alike, around the estimate plus `bias`."""
+    scatter = np.random.default_rng(0).uniform(-spread, spread, 40)
+    rows = [
+        {"layer": layer, "seed": seed, "measure": measure, "similarity": value - less}
+        | {"replicates": (value - less + (bias + scatter) * (layer > 0)).tolist()}
+        for measure, less in (("pwcca", 0.0), ("svcca", 0.1), ("cka", 0.2))
+        for layer, values in enumerate(SIMILAR[start])
+        for seed, value in zip(study.seeds, values, strict=True)
+    ]
+    write_table(representation_path(results, study.study, start, "swahili", "10min"), rows, SIMILARITIES)
+
+
+@pytest.fixture
+def analysed(tiny):
+    _, results = tiny
+    study = study_of(starts=STARTS, analyse={}, contrasts=[{"treatment": "xlsr", "baseline": "base"}])
+    for seed in study.seeds:
+        write_scores(results, study, ("base", "swahili", "10min", seed), ERRORS["xlsr", seed], WORDS)
+    for start in SIMILAR:
+        write_similarities(results, study, start)
+    return study, results
+
+
+def test_without_analysis_there_are_no_rows_of_it(tiny):
+    summary = summarise(*tiny)
+    assert summary["representation"] == summary["representation_gap"] == summary["representation_contrasts"] == []
+
+
+def test_the_gap_is_one_less_the_mean_over_transformer_layers_and_seeds(analysed):
+    study, results = analysed
+    summary = summarise(study, results)
+    assert [row["start"] for row in summary["representation_gap"]] == ["xlsr", "base"]
+    row = row_of(summary["representation_gap"], start="xlsr")
+    assert (row["measure"], row["gap"]) == ("pwcca", pytest.approx(1 - (0.85 + 0.65) / 2))
+    assert row["low"] < row["gap"] < row["high"]
+    assert {(r["start"], r["layer"], r["measure"]) for r in summary["representation"]} == {
+        (start, layer, measure) for start in SIMILAR for layer in range(3) for measure in ("pwcca", "svcca", "cka")
+    }
+    row = row_of(summary["representation"], start="xlsr", layer=2, measure="svcca")
+    assert row["similarity"] == pytest.approx(0.55) and row["low"] < 0.55 < row["high"]
+    row = row_of(summary["representation"], start="xlsr", layer=0, measure="pwcca")
+    assert (row["similarity"], row["low"], row["high"]) == (1, 1, 1)
+
+    by_cka = study_of(starts=STARTS, analyse={"measure": "cka"})
+    assert row_of(summarise(by_cka, results)["representation_gap"], start="xlsr")["gap"] == pytest.approx(0.45)
+
+
+def test_differences_of_the_gap_are_paired_and_of_analysed_starts_only(analysed):
+    study, results = analysed
+    (row,) = summarise(study, results)["representation_contrasts"]
+    assert (row["treatment"], row["baseline"], row["difference"]) == ("xlsr", "base", pytest.approx(-0.15))
+    # The scatter over utterances is common and cancels. Left is the draw of xlsr's seeds, which differ by 0.1: both of
+    # one seed, or one of each.
+    assert (row["low"], row["high"]) == pytest.approx((-0.2, -0.1), abs=1e-9)
+
+
+def test_replicates_that_all_lie_above_the_estimate_are_centred_on_it(analysed):
+    study, results = analysed
+    before = summarise(study, results)
+    for start in SIMILAR:
+        write_similarities(results, study, start, bias=0.05)
+    after = summarise(study, results)
+    for key in ("representation_gap", "representation_contrasts"):
+        for row, other in zip(before[key], after[key], strict=True):
+            assert (row["low"], row["high"]) == pytest.approx((other["low"], other["high"]))
+
+
+def test_what_did_not_move_has_a_gap_of_zero(analysed, monkeypatch):
+    study, results = analysed
+    monkeypatch.setitem(SIMILAR, "xlsr", [[1.0, 1.0]] * 3)
+    write_similarities(results, study, "xlsr", spread=0.0)
+    row = row_of(summarise(study, results)["representation_gap"], start="xlsr")
+    assert (row["gap"], row["low"], row["high"]) == (0, 0, 0)
+
+
+def test_the_gap_is_among_the_metrics_and_a_missing_analysis_is_named(analysed):
+    study, results = analysed
+    metrics = json.loads((write_summary(study, results).parent / "metrics.json").read_text())
+    assert metrics["xlsr"]["swahili"]["10min"]["representation_gap"] == pytest.approx(0.25)
+    assert "representation_gap" not in metrics["scratch"]["swahili"]["10min"]
+    representation_path(results, "tiny", "base", "swahili", "10min").unlink()
+    with pytest.raises(HeadstartError, match="representation/base/swahili/10min.parquet: no similarities"):
+        summarise(study, results)

@@ -40,6 +40,16 @@ def span(low: float, high: float, signed: bool = False) -> str:
     return f"[{ends[0]},\N{NO-BREAK SPACE}{ends[1]}]"
 
 
+def decimal(value: float, signed: bool = False) -> str:
+    """A similarity or a gap with three decimals: `0.873`; a difference with its sign: `−0.041`."""
+    return f"{value:{'+' if signed else ''}.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def decimals(low: float, high: float, signed: bool = False) -> str:
+    """An interval of them: `[0.861, 0.880]`, which no line break splits."""
+    return f"[{decimal(low, signed)},\N{NO-BREAK SPACE}{decimal(high, signed)}]"
+
+
 def count(value: float | None) -> str:
     """A count with thousands set apart, without needless decimals; an en dash for None."""
     return "\N{EN DASH}" if value is None else f"{value:,.1f}".removesuffix(".0")

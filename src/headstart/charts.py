@@ -8,13 +8,14 @@ other two to go by.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 
-from headstart.answer import METRICS, count, points, rate, select, span, verdict
+from headstart.answer import METRICS, count, decimal, decimals, points, rate, select, span, verdict
 from headstart.config import Study
 from headstart.settings import budget_seconds
 
@@ -103,6 +104,22 @@ def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high
         x=x, shape=_shape(styles, "treatment"), tooltip=_tooltip("treatment", "baseline", "label", "verdict")
     )
     return _spec(alt.layer(zero, whisker, dot), height=48 * len(rows) + 8)
+
+
+def depth_chart(rows: list[Row], styles: dict[str, Style], low: float) -> Spec:
+    """Similarity by depth: a line and a band of intervals for each start, on an axis from `low` to 1.
+
+    `rows` hold start, layer, similarity, low, high and label.
+    """
+    x = alt.X("layer:Q", title="layer").axis(format="d", values=sorted({row["layer"] for row in rows}), grid=False)
+    y = alt.Y("similarity:Q", title=None, scale=alt.Scale(domain=[low, 1])).axis(tickCount=5)
+    chart = alt.Chart(_data(rows)).encode(x=x, color=_colour(styles))
+    band = chart.mark_area(opacity=0.18).encode(y=y, y2="high:Q").transform_calculate(similarity="datum.low")
+    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(styles))
+    dot = chart.mark_point(filled=True, size=70, opacity=1).encode(
+        y=y, shape=_shape(styles), tooltip=_tooltip("start", "layer", "label")
+    )
+    return _spec(alt.layer(band, line, dot), height=240)
 
 
 def curve_chart(
@@ -324,6 +341,26 @@ class Gallery:
                     title = f"{target}, {budget}" if len(self.study.budgets) > 1 else target
                     text = f"Dev {metric.upper()} against updates, {target}, {budget}"
                     panels.append(self._panel(title, text, spec))
+        return panels
+
+    def representation(self) -> list[Row]:
+        """Similarity of starts and their fine-tuned runs by depth: one panel a target and budget, on one axis."""
+        analysed = self.summary["representation_gap"]
+        if not analysed:
+            return []
+        rows = select(self.summary["representation"], measure=analysed[0]["measure"])
+        low = math.floor(10 * min(r["low"] for r in rows)) / 10
+        panels = []
+        for target in self.study.targets:
+            for budget in self.study.budgets:
+                data = [
+                    {**r, "label": f"{decimal(r['similarity'])} {decimals(r['low'], r['high'])}"}
+                    for r in select(rows, target=target, budget=budget)
+                ]
+                title = f"{target}, {budget}" if len(self.study.budgets) > 1 else target
+                lines = (f"{r['start']} layer {r['layer']} {decimal(r['similarity'])}" for r in data)
+                text = f"Similarity to the start by layer, {target}, {budget}: {', '.join(lines)}"
+                panels.append(self._panel(title, text, depth_chart(data, self.styles, min(low, 0.9))))
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:

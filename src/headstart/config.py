@@ -284,6 +284,10 @@ class Study(Settings):
             for seed in self.seeds
         ]
 
+    def analysed(self) -> list[str]:
+        """Starts whose representation is compared with what fine-tuning makes of it: all but those from nothing."""
+        return [name for name, start in self.starts.items() if self.analyse and not isinstance(start, ScratchStart)]
+
     def comparisons(self) -> list[tuple[str, str]]:
         """(treatment, baseline) pairs: starts against the baseline, refined ones against their parents, contrasts."""
         pairs = [(start, self.baseline) for start in self.starts if start != self.baseline]

@@ -223,6 +223,11 @@ class Clips:
         indices = np.asarray(indices, np.int64)
         return Clips(self.splits, self.split[indices], self.row[indices], self.lengths[indices])
 
+    def first(self, minutes: float) -> Clips:
+        """The first utterances, of so many minutes together or less, but one at least."""
+        count = int((np.cumsum(self.lengths) <= minutes * 60 * SAMPLE_RATE).sum())
+        return self.take(range(min(len(self), max(1, count))))
+
     def __len__(self) -> int:
         return len(self.lengths)
 

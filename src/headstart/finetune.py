@@ -169,12 +169,6 @@ class CtcObjective(training.Objective):
         return self.train.take(batch.clips).column("utterance_id")
 
 
-def first_minutes(clips: Clips, minutes: float) -> Clips:
-    """The first utterances, at least one, that hold no more than so many minutes."""
-    count = int((np.cumsum(clips.lengths) <= minutes * 60 * SAMPLE_RATE).sum())
-    return clips.take(range(min(len(clips), max(1, count))))
-
-
 def usable(clips: Clips, labels: Iterable[Sequence[Any]], config: Any) -> tuple[Clips, list[dict[str, str]]]:
     """Clips that CTC can learn from, given the labels (or characters) of each, and the others with the reason."""
     keep, rejected = np.ones(len(clips), bool), []
@@ -226,7 +220,7 @@ def finetune_run(
     options, normalisation = Finetune(**settings), Text(**text)
     indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
-    dev_clips = first_minutes(Clips.open(**dev), options.dev_minutes)
+    dev_clips = Clips.open(**dev).first(options.dev_minutes)
 
     vocabulary = build_vocabulary(references(training_clips, normalisation))
     network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)

@@ -24,13 +24,27 @@ import vl_convert
 from markupsafe import Markup
 
 import headstart
-from headstart.answer import METRICS, answer, count, duration, overall, points, rate, select, span, verdict
+from headstart.answer import (
+    METRICS,
+    answer,
+    count,
+    decimal,
+    decimals,
+    duration,
+    overall,
+    points,
+    rate,
+    select,
+    span,
+    verdict,
+)
 from headstart.charts import Gallery
 from headstart.config import SslStart, Study
 from headstart.files import read_json, written_whole
 from headstart.settings import budget_seconds
 from headstart.summary import read_counts, read_curve, run_folder, score_path
 
+MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
 Row = dict[str, Any]
 
 
@@ -46,6 +60,7 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
     )
     environment.filters |= {"duration": duration, "count": count, "rate": rate}
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
+    environment.filters["by_start"] = _runs_of("target", "budget", "start")
     page = environment.get_template("report.html.j2").render(page_of(study, summary, Path(results), corpora))
     with written_whole(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -77,6 +92,11 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "differences": {metric: gallery.differences(metric) for metric in METRICS},
         "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
         "pretraining": gallery.pretraining(pretraining),
+        "representation": gallery.representation(),
+        "gap_rows": gap_rows(study, summary),
+        "gap_contrast_rows": gap_contrast_rows(summary),
+        "layer_rows": layer_rows(study, summary),
+        "measures": MEASURES,
         "pretrained": [row["start"] for row in pretraining if row["curve"]],
         "samples": samples(study, results),
         "histories": histories(study, pretraining),
@@ -135,6 +155,35 @@ def contrast_rows(summary: Row) -> list[Row]:
             "span": span(contrast["low"], contrast["high"], signed=True),
             "verdict": verdict(contrast),
         }
+    return list(rows.values())
+
+
+def gap_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of representation gaps."""
+    return [
+        {**row, "gap": decimal(row["gap"]), "span": decimals(row["low"], row["high"])}
+        for row in sorted(summary["representation_gap"], key=lambda r: _group_order(study, r))
+    ]
+
+
+def gap_contrast_rows(summary: Row) -> list[Row]:
+    """Rows of the table of paired differences of the gap."""
+    return [
+        {key: row[key] for key in ("treatment", "baseline", "target", "budget")}
+        | {"difference": decimal(row["difference"], signed=True)}
+        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": verdict(row)}
+        for row in summary["representation_contrasts"]
+    ]
+
+
+def layer_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of similarities, every measure of a layer in one row."""
+    rows: dict[tuple, Row] = {}
+    for found in sorted(summary["representation"], key=lambda r: _group_order(study, r)):
+        keys = ("target", "budget", "start", "layer")
+        row = rows.setdefault(tuple(found[key] for key in keys), {key: found[key] for key in keys})
+        row[found["measure"]] = decimal(found["similarity"])
+        row[f"{found['measure']}_span"] = decimals(found["low"], found["high"])
     return list(rows.values())
 
 
@@ -309,6 +358,7 @@ def settings(study: Study) -> list[Row]:
     tables = [
         ("Fine-tuning", study.finetune),
         *((f"Pre-training of {n}", study.pretrain_of(n)) for n, s in study.starts.items() if _is_ssl(s)),
+        *([("Analysis of representations", study.analyse)] if study.analyse else []),
         ("Encoders from random weights", study.model),
         ("Text normalisation", study.text),
     ]

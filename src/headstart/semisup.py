@@ -27,7 +27,7 @@ from headstart.checkpoints import encoder_model, save_ctc, save_encoder
 from headstart.ctc import batches_by_length, clip_features, ctc_loss
 from headstart.ema import Teacher
 from headstart.features import SAMPLE_RATE, Clips
-from headstart.finetune import DataError, first_minutes, usable
+from headstart.finetune import DataError, usable
 from headstart.frontend import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
 from headstart.model import WithHeads, begins_as_filterbank, encode, span_mask
 from headstart.optimiser import MasterWeights
@@ -436,7 +436,7 @@ def semisup_start(
     options, normalisation = Semisup(**settings), Text(**text)
     sources, others = chosen_clips(labelled, unlabelled, seed)
     dev = Clips.concatenate([
-        first_minutes(Clips.open(corpus["dev_features"], corpus["dev_audio"]), options.dev_minutes)
+        Clips.open(corpus["dev_features"], corpus["dev_audio"]).first(options.dev_minutes)
         for corpus in labelled
     ]) if options.dev_minutes else None  # fmt: skip
     inventory = Inventory.build(options, normalisation, sources)

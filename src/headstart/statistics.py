@@ -174,17 +174,17 @@ def _resampled_totals(counts: NDArray[np.float64], replicates: int, rng_seed: in
     """
     *leading, seeds, utterances = counts.shape
     rng = np.random.default_rng(rng_seed)
-    seed_draws = _draws(rng, replicates, seeds)
+    seed_draws = draw_counts(rng, replicates, seeds)
     flat = counts.reshape(-1, utterances).T
     per_seed = np.empty((replicates, flat.shape[1]))
     rows = max(1, CHUNK_CELLS // utterances)
     for first in range(0, replicates, rows):
         size = min(rows, replicates - first)
-        per_seed[first : first + size] = _draws(rng, size, utterances) @ flat
+        per_seed[first : first + size] = draw_counts(rng, size, utterances) @ flat
     return np.einsum("r...s,rs->r...", per_seed.reshape(replicates, *leading, seeds), seed_draws)
 
 
-def _draws(rng: np.random.Generator, replicates: int, items: int) -> NDArray[np.float64]:
+def draw_counts(rng: np.random.Generator, replicates: int, items: int) -> NDArray[np.float64]:
     """How often each of `items` comes up when as many are drawn with replacement, `[replicates, items]`."""
     drawn = rng.integers(items, size=(replicates, items)) + items * np.arange(replicates)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=replicates * items)

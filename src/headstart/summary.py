@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 from headstart.config import Study
 from headstart.files import write_json, written_whole
 from headstart.logs import HeadstartError
-from headstart.statistics import bootstrap_rates, check_same_utterances, error_rate, percentile_interval
+from headstart.statistics import (
+    RNG_SEED,
+    bootstrap_rates,
+    check_same_utterances,
+    draw_counts,
+    error_rate,
+    percentile_interval,
+)
 
 METRICS = {"wer": "word", "cer": "char"}
 Row = dict[str, Any]
@@ -76,13 +83,19 @@ def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Pat
     return Path(results) / study / "runs" / start / target / budget / f"seed{seed}"
 
 
+def representation_path(results: Path, study: str, start: str, target: str, budget: str) -> Path:
+    """Where the similarities of a start and its fine-tuned runs are, all seeds together."""
+    return Path(results) / study / "representation" / start / target / f"{budget}.parquet"
+
+
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
 
     A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows
     of `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences,
     treatment minus baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be
-    computed is None.
+    computed is None. Rows of `representation`, `representation_gap` and `representation_contrasts` are there
+    when the study asks for the analysis; see `_representation`.
 
     `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
     below the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it
@@ -95,6 +108,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     """
     results = Path(results)
     runs, cells, contrasts, convergence = [], [], [], []
+    representation, gaps, gap_contrasts = [], [], []
     for target in study.targets:
         for budget in study.budgets:
             scores = _scores(study, results, target, budget)
@@ -104,6 +118,10 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
             cells += group_cells
             contrasts += group_contrasts
             convergence += _convergence_rows(study, reached, target, budget)
+            group_layers, group_gaps, group_gap_contrasts = _representation(study, results, target, budget)
+            representation += group_layers
+            gaps += group_gaps
+            gap_contrasts += group_gap_contrasts
     return {
         "study": study.study,
         "metric": study.report.metric,
@@ -112,6 +130,9 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "cells": _in_study_order(study, cells),
         "contrasts": contrasts,
         "convergence": _in_study_order(study, convergence),
+        "representation": _in_study_order(study, representation),
+        "representation_gap": _in_study_order(study, gaps),
+        "representation_contrasts": gap_contrasts,
     }
 
 
@@ -130,11 +151,13 @@ def write_summary(study: Study, results: Path) -> Path:
 
 
 def nested_metrics(summary: dict[str, Any]) -> Row:
-    """Error rates and updates to the baseline's level, as start -> target -> budget -> metric."""
+    """Error rates, updates to the baseline's level and representation gap, as start -> target -> budget -> metric."""
     nested: Row = {}
     for cell, row in zip(summary["cells"], summary["convergence"], strict=True):
         values = {metric: cell[metric] for metric in METRICS} | {"updates_to_reference": row["updates"]}
         nested.setdefault(cell["start"], {}).setdefault(cell["target"], {})[cell["budget"]] = values
+    for row in summary["representation_gap"]:
+        nested[row["start"]][row["target"]][row["budget"]]["representation_gap"] = row["gap"]
     return nested
 
 
@@ -294,6 +317,74 @@ def _convergence_rows(study: Study, reached: dict, target: str, budget: str) -> 
             }
         )
     return rows
+
+
+# ---------------------------------------------------------------------------------------------- representation
+
+
+def _representation(study: Study, results: Path, target: str, budget: str) -> tuple[list[Row], list[Row], list[Row]]:
+    """How alike the layers of each start and of its fine-tuned runs are, at one target and budget.
+
+    Rows of every layer and measure; of the gap, which is one minus the study's measure in the mean over the
+    Transformer layers (1 to the last; layer 0 is what the first one takes); and of the paired difference of the gap,
+    treatment minus baseline, for the pairs of `study.comparisons()` that were both analysed. Similarities are means
+    over seeds, their intervals are over utterances (blocks of them, drawn in `analyse`) and seeds (drawn here).
+    """
+    confidence, group = study.report.confidence, {"target": target, "budget": budget}
+    layers, gaps, contrasts = [], [], []
+    estimated, drawn = {}, {}
+    for start in study.analysed():
+        path = representation_path(results, study.study, start, target, budget)
+        similarity, replicates = _read_similarities(path, study.seeds)
+        for measure, estimates in similarity.items():
+            for layer, estimate in enumerate(estimates):
+                interval = percentile_interval(estimate, replicates[measure][:, layer], confidence)
+                layers.append(
+                    {"start": start, **group, "layer": layer, "measure": measure}
+                    | {"similarity": interval.estimate, "low": interval.low, "high": interval.high}
+                )
+        measure = study.analyse.measure
+        estimated[start] = 1 - similarity[measure][1:].mean()
+        drawn[start] = 1 - replicates[measure][:, 1:].mean(axis=1)
+        interval = percentile_interval(estimated[start], drawn[start], confidence)
+        gaps.append(
+            {"start": start, **group, "measure": measure}
+            | {"gap": interval.estimate, "low": interval.low, "high": interval.high}
+        )
+    for treatment, baseline in study.comparisons():
+        if treatment in drawn and baseline in drawn:
+            interval = percentile_interval(
+                estimated[treatment] - estimated[baseline], drawn[treatment] - drawn[baseline], confidence
+            )
+            contrasts.append(
+                {"treatment": treatment, "baseline": baseline, **group, "measure": study.analyse.measure}
+                | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+            )
+    return layers, gaps, contrasts
+
+
+def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Similarities by measure: estimates `[layers]` and replicates `[replicates, layers]`, means over seeds.
+
+    Drawing utterances repeats some of them, which CCA fits the better: replicates lie above the estimate, by more than
+    they scatter. So they are moved to have it as their mean, each layer and seed by itself. Seeds are drawn as in
+    `statistics`, the same for every start.
+    """
+    if not path.is_file():
+        raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
+    found: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
+    for row in pq.read_table(path).to_pylist():
+        found.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
+    similarity, replicates = {}, {}
+    for measure, cells in found.items():
+        layers = range(1 + max(layer for layer, _ in cells))
+        estimates = np.array([[cells[layer, seed][0] for seed in seeds] for layer in layers])
+        drawn = np.array([[cells[layer, seed][1] for seed in seeds] for layer in layers])  # [layers, seeds, replicates]
+        drawn = np.minimum(drawn - drawn.mean(axis=2, keepdims=True) + estimates[:, :, None], 1.0)
+        # Another stream than the one that drew the blocks.
+        draws = draw_counts(np.random.default_rng([RNG_SEED, 1]), drawn.shape[2], len(seeds)) / len(seeds)
+        similarity[measure], replicates[measure] = estimates.mean(axis=1), np.einsum("lsr,rs->rl", drawn, draws)
+    return similarity, replicates
 
 
 def _finite(value: float) -> float | None:

@@ -101,6 +101,8 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
         "runs",
         "cells",
         "contrasts",
+        "averages",
+        "stages",
         "convergence",
         "representation",
         "representation_gap",

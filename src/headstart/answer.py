@@ -34,6 +34,11 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def change(value: float | None) -> str:
+    """A relative change in percent, with a sign: -0.245 as `−24.5%`; an en dash for None."""
+    return "\N{EN DASH}" if value is None else f"{value:+.1%}".replace("-", "\N{MINUS SIGN}")
+
+
 def span(low: float, high: float, signed: bool = False) -> str:
     """An interval in percent, or percentage points: `[43.1, 47.4]`, which no line break splits."""
     ends = [points(end) if signed else f"{100 * end:.1f}" for end in (low, high)]

@@ -23,6 +23,29 @@ COLOURS = 8  # The page defines --start-0 (the baseline's, a neutral grey) to --
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
 POINTS_IN_ALL = 12_000  # Points of all curves together: keeps the page of the largest study near 2 MB.
+# What starts log in training, with the titles of its panels; which of it are shares.
+PRETRAINING = {
+    "contrastive_loss": "wav2vec 2.0: contrastive loss",
+    "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
+    "perplexity": "wav2vec 2.0: codebook perplexity",
+    "diversity_loss": "wav2vec 2.0: diversity loss",
+    "regression_loss": "data2vec: squared error",
+    "target_variance": "data2vec: variance of targets",
+    "prediction_variance": "data2vec: variance of predictions",
+    "code_loss": "BEST-RQ: cross-entropy of codes",
+    "code_accuracy": "BEST-RQ: share of codes that are right",
+    "code_perplexity": "BEST-RQ: perplexity of codes",
+}
+REFINING = {
+    "dev_unit_error": "unit error rate on the source's dev split",
+    "supervised_loss": "CTC on transcripts",
+    "pseudo_loss": "CTC on pseudo-labels",
+    "pseudo_kept": "share of pseudo-labels that are used",
+    "pseudo_confidence": "mean confidence of those",
+    "ssl_loss": "self-supervised loss",
+    "labelled_share": "share of audio that is labelled",
+}
+SHARES = {"accuracy", "code_accuracy", "dev_unit_error", "pseudo_kept", "pseudo_confidence", "labelled_share"}
 Row = dict[str, Any]
 Spec = dict[str, Any]
 
@@ -365,16 +388,17 @@ class Gallery:
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:
         """What pre-training logged: one panel a quantity, one line a start."""
-        titles = {
-            "contrastive_loss": "contrastive loss",
-            "accuracy": "share of masked frames told from distractors",
-            "perplexity": "codebook perplexity",
-            "diversity_loss": "diversity loss",
-        }
-        runs = [(row["start"], 0, row["curve"]) for row in pretraining if row["curve"]]
+        return self._logged(pretraining, "Pre-training", PRETRAINING)
+
+    def refining(self, refining: list[Row]) -> list[Row]:
+        """What semi-supervised training logged, likewise."""
+        return self._logged(refining, "Semi-supervised training", REFINING)
+
+    def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:
+        runs = [(row["start"], 0, row["curve"]) for row in starts if row["curve"]]
         panels = []
         for column, title in titles.items():
-            spec = curve_chart(runs, column, self.styles, percent=column == "accuracy")
+            spec = curve_chart(runs, column, self.styles, percent=column in SHARES)
             if spec:
-                panels.append(self._panel(title, f"Pre-training: {title} against updates", spec))
+                panels.append(self._panel(title, f"{stage}: {title} against updates", spec))
         return panels

@@ -27,6 +27,7 @@ import headstart
 from headstart.answer import (
     METRICS,
     answer,
+    change,
     count,
     decimal,
     decimals,
@@ -39,13 +40,15 @@ from headstart.answer import (
     verdict,
 )
 from headstart.charts import Gallery
-from headstart.config import SslStart, Study
+from headstart.config import Study
 from headstart.files import read_json, written_whole
 from headstart.settings import budget_seconds
 from headstart.summary import read_counts, read_curve, run_folder, score_path
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
 Row = dict[str, Any]
+
+STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
 
 
 def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path) -> None:
@@ -70,11 +73,15 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
     """Everything the template shows, as plain values."""
     folder = results / study.study
     runs = read_runs(study, results)
-    pretraining = [
-        {"stage": "pre-training", "start": name, **_read_folder(folder / "starts" / name)}
-        for name, start in study.starts.items()
-        if _is_ssl(start)
-    ]
+    pretraining, refining = (
+        [
+            {"stage": STAGES[kind], "start": name, **_read_folder(folder / "starts" / name)}
+            for name, start in study.starts.items()
+            if start.kind == kind
+        ]
+        for kind in STAGES
+    )
+    trained = pretraining + refining
     gallery = Gallery(study, summary)
     return {
         "study": study,
@@ -87,6 +94,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": rate_rows(study, summary),
         "contrast_rows": contrast_rows(summary),
+        "average_rows": average_rows(summary),
         "convergence": sorted(summary["convergence"], key=lambda row: _group_order(study, row)),
         "rates": {metric: gallery.rates(metric) for metric in METRICS},
         "differences": {metric: gallery.differences(metric) for metric in METRICS},
@@ -98,15 +106,17 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "layer_rows": layer_rows(study, summary),
         "measures": MEASURES,
         "pretrained": [row["start"] for row in pretraining if row["curve"]],
+        "refining": gallery.refining(refining),
+        "refined": [row["start"] for row in refining if row["curve"]],
         "samples": samples(study, results),
-        "histories": histories(study, pretraining),
+        "histories": histories(study, trained),
         "corpora": corpora,
         "settings": settings(study),
         "rejected": rejected(runs),
         "unseen": unseen_characters(runs),
-        "versions": _merged(runs + pretraining, "versions"),
-        "machine": _merged(runs + pretraining, "machine"),
-        "times": times(runs + pretraining),
+        "versions": _merged(runs + trained, "versions"),
+        "machine": _merged(runs + trained, "machine"),
+        "times": times(runs + trained, summary),
         "charts": gallery.specs,
         "vega": Markup(_vega_bundle()),
     }
@@ -153,7 +163,22 @@ def contrast_rows(summary: Row) -> list[Row]:
         row[contrast["metric"]] = {
             "difference": points(contrast["difference"]),
             "span": span(contrast["low"], contrast["high"], signed=True),
+            "relative": change(contrast["relative"]),
             "verdict": verdict(contrast),
+        }
+    return list(rows.values())
+
+
+def average_rows(summary: Row) -> list[Row]:
+    """Rows of the table of relative changes over all targets, both metrics in one row."""
+    rows: dict[tuple, Row] = {}
+    for average in summary["averages"]:
+        keys = ("treatment", "baseline", "budget")
+        row = rows.setdefault(tuple(average[key] for key in keys), {key: average[key] for key in keys})
+        ends = (average["relative_low"], average["relative_high"])
+        row[average["metric"]] = {
+            "relative": change(average["relative"]),
+            "span": span(*ends, signed=True) if None not in ends else "",
         }
     return list(rows.values())
 
@@ -187,8 +212,9 @@ def layer_rows(study: Study, summary: Row) -> list[Row]:
     return list(rows.values())
 
 
-def times(folders: list[Row]) -> list[Row]:
-    """Wall time and size of each stage and start, over its runs."""
+def times(folders: list[Row], summary: Row) -> list[Row]:
+    """Wall time and size of each stage and start, over its runs, and as a share of the pre-training before it."""
+    shares = {row["start"]: row["share_of_pretraining"] for row in summary["stages"]}
     rows: dict[tuple, Row] = {}
     for folder in folders:
         seconds = folder["recipe"].get("wall_s")
@@ -203,6 +229,7 @@ def times(folders: list[Row]) -> list[Row]:
     for row in rows.values():
         row |= {"runs": len(row["seconds"]), "total": sum(row["seconds"]) if row["seconds"] else None}
         row["mean"] = row["total"] / row["runs"] if row["runs"] else None
+        row["share"] = shares.get(row["start"]) if row["stage"] in STAGES.values() else None
     return list(rows.values())
 
 
@@ -304,9 +331,9 @@ def _read_folder(folder: Path) -> Row:
     }
 
 
-def histories(study: Study, pretraining: list[Row]) -> Row:
+def histories(study: Study, trained: list[Row]) -> Row:
     """What each start's checkpoint had gone through before this study, as far as its recipe tells."""
-    before = {row["start"]: row["recipe"].get("parent") for row in pretraining}
+    before = {row["start"]: row["recipe"].get("parent") for row in trained}
     for name, start in study.starts.items():
         if (recipe := Path(getattr(start, "path", None) or "") / "recipe.json").is_file():
             before[name] = read_json(recipe)
@@ -357,16 +384,16 @@ def settings(study: Study) -> list[Row]:
     """Tables of what the study file, with its defaults, set for each stage."""
     tables = [
         ("Fine-tuning", study.finetune),
-        *((f"Pre-training of {n}", study.pretrain_of(n)) for n, s in study.starts.items() if _is_ssl(s)),
+        *(
+            (f"{STAGES[start.kind].capitalize()} of {name}", study.settings_of(name))
+            for name, start in study.starts.items()
+            if start.kind in STAGES
+        ),
         *([("Analysis of representations", study.analyse)] if study.analyse else []),
         ("Encoders from random weights", study.model),
         ("Text normalisation", study.text),
     ]
     return [{"title": title, "rows": _shown(model.model_dump().items())} for title, model in tables]
-
-
-def _is_ssl(start: Any) -> bool:
-    return isinstance(start, SslStart)
 
 
 def _merged(folders: list[Row], key: str) -> list[Row]:

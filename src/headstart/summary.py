@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from headstart.config import Study
-from headstart.files import write_json, written_whole
+from headstart.files import read_json, write_json, written_whole
 from headstart.logs import HeadstartError
 from headstart.statistics import (
     RNG_SEED,
@@ -91,11 +91,16 @@ def representation_path(results: Path, study: str, start: str, target: str, budg
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
 
-    A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows
-    of `runs`, `cells` (all seeds of a run together, with intervals), `contrasts` (paired differences,
-    treatment minus baseline, for each pair of `study.comparisons()`) and `convergence`. What cannot be
-    computed is None. Rows of `representation`, `representation_gap` and `representation_contrasts` are there
-    when the study asks for the analysis; see `_representation`.
+    A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows of
+
+    - `runs`, and `cells` (all seeds of a run together, with intervals),
+    - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
+      a share of the baseline (`relative`); `averages`: that share over all targets,
+    - `stages`: time of each start that the study trained, beside the pre-training that it goes on from,
+    - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
+      `representation_contrasts`; see `_representation`.
+
+    What cannot be computed is None.
 
     `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
     below the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it
@@ -108,13 +113,14 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     """
     results = Path(results)
     runs, cells, contrasts, convergence = [], [], [], []
+    changes: dict[tuple[str, str], dict] = {}
     representation, gaps, gap_contrasts = [], [], []
     for target in study.targets:
         for budget in study.budgets:
             scores = _scores(study, results, target, budget)
             reached = _convergence_runs(study, results, target, budget)
             runs += _run_rows(study, scores, reached, target, budget)
-            group_cells, group_contrasts = _intervals(study, scores, target, budget)
+            group_cells, group_contrasts, changes[target, budget] = _intervals(study, scores, target, budget)
             cells += group_cells
             contrasts += group_contrasts
             convergence += _convergence_rows(study, reached, target, budget)
@@ -129,6 +135,8 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "runs": _in_study_order(study, runs),
         "cells": _in_study_order(study, cells),
         "contrasts": contrasts,
+        "averages": _averages(study, changes),
+        "stages": _stages(study, results),
         "convergence": _in_study_order(study, convergence),
         "representation": _in_study_order(study, representation),
         "representation_gap": _in_study_order(study, gaps),
@@ -215,12 +223,14 @@ def _run_rows(study: Study, scores: dict, reached: dict, target: str, budget: st
     ]
 
 
-def _intervals(study: Study, scores: dict, target: str, budget: str) -> tuple[list[Row], list[Row]]:
-    """Cell and contrast rows of one (target, budget): one set of draws serves all of them."""
+def _intervals(
+    study: Study, scores: dict, target: str, budget: str
+) -> tuple[list[Row], list[Row], dict[tuple[str, ...], np.ndarray]]:
+    """Cell and contrast rows of one (target, budget), and draws of relative changes: one set serves all of them."""
     confidence = study.report.confidence
     group = {"target": target, "budget": budget}
     cells = {start: {"start": start, **group} for start in study.starts}
-    contrasts = []
+    contrasts, changes = [], {}
     for metric in METRICS:
         errors = np.array([[run.errors[metric] for run in scores[start]] for start in study.starts])
         reference = np.array([[run.reference[metric] for run in scores[start]] for start in study.starts])
@@ -238,11 +248,61 @@ def _intervals(study: Study, scores: dict, target: str, budget: str) -> tuple[li
             interval = percentile_interval(
                 rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
             )
+            # Of nothing but right answers there is no share.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
+                change = float(np.divide(rates[treatment], rates[baseline]) - 1)
+            relative = percentile_interval(change, drawn_change, confidence)
+            changes[treatment, baseline, metric] = np.array([change, *drawn_change])
             contrasts.append(
                 {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
                 | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+                | {"relative": _finite(change)}
+                | {"relative_low": _finite(relative.low), "relative_high": _finite(relative.high)}
             )
-    return list(cells.values()), contrasts
+    return list(cells.values()), contrasts, changes
+
+
+def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...], np.ndarray]]) -> list[Row]:
+    """Mean relative change over targets, for each budget and comparison; none with a single target.
+
+    Seeds are drawn for all targets at once, utterances for each.
+    """
+    rows = []
+    for budget in study.budgets if len(study.targets) > 1 else []:
+        of_targets = [changes[target, budget] for target in study.targets]
+        for treatment, baseline, metric in of_targets[0]:
+            mean = np.mean([of_target[treatment, baseline, metric] for of_target in of_targets], axis=0)
+            interval = percentile_interval(mean[0], mean[1:], study.report.confidence)
+            rows.append(
+                {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
+                | {name: _finite(getattr(interval, key)) for name, key in _RELATIVE.items()}
+            )
+    return rows
+
+
+_RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "high"}
+
+
+def _stages(study: Study, results: Path) -> list[Row]:
+    """What each start that the study trained took, beside all the pre-training that it goes on from."""
+    rows = []
+    for name, start in study.starts.items():
+        path = Path(results) / study.study / "starts" / name / "recipe.json"
+        if not path.is_file():
+            continue
+        recipe = read_json(path)
+        before, parent = 0.0, recipe.get("parent")
+        while isinstance(parent, dict):
+            before += (parent.get("wall_s") or 0.0) if parent.get("stage") == "pretrain" else 0.0
+            parent = parent.get("parent")
+        seconds = recipe.get("wall_s")
+        rows.append(
+            {"start": name, "kind": start.kind, "updates": recipe.get("settings", {}).get("updates")}
+            | {"seconds": seconds, "pretraining_seconds": before or None}
+            | {"share_of_pretraining": seconds / before if seconds and before else None}
+        )
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------- convergence

@@ -156,6 +156,18 @@ def test_dead_and_dependent_channels_change_nothing():
     assert compared(x, np.ones((400, 3))) == {"pwcca": 0, "svcca": 0, "cka": 0}
 
 
+def test_a_large_mean_changes_nothing():
+    x, y = related(400, 10, 10)
+    blocks = np.arange(400) // 40
+    draws = torch.tensor([[1.0] * 10, [0.0, 2.0] * 5], dtype=torch.float64)
+    ones, far = (
+        similarities(sums_of(a, a, blocks), sums_of(a, b, blocks), sums_of(b, b, blocks), draws)
+        for a, b in ((x, y), (x + 1e6, y - 1e7))
+    )
+    for measure, values in ones.items():
+        torch.testing.assert_close(far[measure], values, rtol=0, atol=1e-5)
+
+
 def test_a_draw_of_blocks_is_a_computation_over_those_frames_repeated():
     x, y = related(600, 8, 6)
     blocks = np.random.default_rng(3).integers(4, size=600)

@@ -37,6 +37,8 @@ class BlockSums:
     """
 
     def __init__(self, blocks: int, left: int, right: int):
+        # Sums are taken from near the mean, or a channel with a large one would leave nothing of the covariance.
+        self.origins: tuple[torch.Tensor, torch.Tensor] | None = None
         self.frames_G = torch.zeros(blocks, dtype=torch.float64)
         self.left_GD, self.right_GE = self.frames_G.new_zeros(blocks, left), self.frames_G.new_zeros(blocks, right)
         self.products_GDE = self.frames_G.new_zeros(blocks, left, right)
@@ -44,6 +46,9 @@ class BlockSums:
     def add(self, block: int, left_ND: torch.Tensor, right_NE: torch.Tensor) -> None:
         """Count these frames in a block."""
         left_ND, right_NE = left_ND.double(), right_NE.double()
+        if self.origins is None:
+            self.origins = left_ND.mean(0), right_NE.mean(0)
+        left_ND, right_NE = left_ND - self.origins[0], right_NE - self.origins[1]
         self.frames_G[block] += len(left_ND)
         self.left_GD[block] += left_ND.sum(0)
         self.right_GE[block] += right_NE.sum(0)

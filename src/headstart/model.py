@@ -187,8 +187,8 @@ def layer_outputs(
 ) -> list[torch.Tensor]:
     """What the first Transformer layer takes and what each layer gives, by the path of `encode`.
 
-    These are transformers' `hidden_states` of each clip alone: as there, the last is the encoder's output, which with
-    stable layer norm (as in new encoders) is the last layer's after one more layer norm.
+    These are transformers' `hidden_states` of each clip alone. With stable layer norm (as in new encoders) `encode`'s
+    context is the last of them after one more layer norm, otherwise it is the last.
 
     Args:
         encoder, features_BTC, frames, mask_BT: as in `encode`.
@@ -207,11 +207,11 @@ def layer_outputs(
     layers = encoder.encoder.layers
     handles = [layers[0].register_forward_pre_hook(taken), *(layer.register_forward_hook(given) for layer in layers)]
     try:
-        context_BTD, _ = encode(encoder, features_BTC, frames, mask_BT)
+        encode(encoder, features_BTC, frames, mask_BT)
     finally:
         for handle in handles:
             handle.remove()
-    return [*found[:-1], context_BTD]
+    return found
 
 
 @contextmanager

@@ -137,7 +137,8 @@ def learner(tmp_path_factory, one_thread):
     vocabulary = build_vocabulary(references(train, Text()))
 
     def probe(start: str | None, folder: Path) -> float:
-        settings = Finetune(updates=150, batch_seconds=16.0, learning_rate=1e-2, freeze_encoder=1.0, dropout=0.0)
+        undisturbed = {"dropout": 0.0, "mask_time_share": 0.0, "mask_feature_share": 0.0}
+        settings = Finetune(updates=250, batch_seconds=16.0, learning_rate=2e-2, freeze_encoder=1.0, **undisturbed)
         torch.manual_seed(0)
         network = ctc_model(start, model, vocabulary, 0.0)
         ctc = CtcObjective(network, vocabulary, train, dev, Text(), settings, True, seed=0)

@@ -183,6 +183,13 @@ def _finite(curve: dict[str, np.ndarray], column: str) -> dict[str, np.ndarray]:
     return {"step": curve["step"][rows], column: curve[column][rows]}
 
 
+def _with_unexplained(curve: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """data2vec's curve with its loss as a share of the targets' mean square, which changes with the teacher."""
+    if "regression_loss" not in curve:
+        return curve
+    return {**curve, "unexplained": curve["regression_loss"] / curve["trivial_loss"]}
+
+
 def _short(value: float) -> float:
     """Four significant digits: what a screen can show, in fewer bytes."""
     return float(f"{value:.4g}")
@@ -327,17 +334,24 @@ class Gallery:
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:
-        """What pre-training logged: one panel a quantity, one line a start."""
+        """What pre-training logged: one panel a quantity of an objective, one line a start that has it."""
         titles = {
-            "contrastive_loss": "contrastive loss",
-            "accuracy": "share of masked frames told from distractors",
-            "perplexity": "codebook perplexity",
-            "diversity_loss": "diversity loss",
+            "contrastive_loss": "wav2vec 2.0: contrastive loss",
+            "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
+            "perplexity": "wav2vec 2.0: codebook perplexity",
+            "diversity_loss": "wav2vec 2.0: diversity loss",
+            "unexplained": "data2vec: share of the targets that is not predicted",
+            "target_variance": "data2vec: variance of targets",
+            "prediction_variance": "data2vec: variance of predictions",
+            "code_loss": "BEST-RQ: loss",
+            "code_accuracy": "BEST-RQ: share of masked frames whose code is right",
+            "code_perplexity": "BEST-RQ: perplexity of codes",
         }
-        runs = [(row["start"], 0, row["curve"]) for row in pretraining if row["curve"]]
+        shares = ("accuracy", "unexplained", "code_accuracy")
+        runs = [(row["start"], 0, _with_unexplained(row["curve"])) for row in pretraining if row["curve"]]
         panels = []
         for column, title in titles.items():
-            spec = curve_chart(runs, column, self.styles, percent=column == "accuracy")
+            spec = curve_chart(runs, column, self.styles, percent=column in shares)
             if spec:
                 panels.append(self._panel(title, f"Pre-training: {title} against updates", spec))
         return panels

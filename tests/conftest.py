@@ -85,16 +85,13 @@ def tiny_model():
     )
 
 
-@pytest.fixture(scope="session")
-def english(tmp_path_factory) -> dict[str, dict[str, str]]:
-    """About a minute of synthetic English after the feature stage: split -> `features` and `audio` paths."""
+def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
+    """Synthetic English after the feature stage: split -> `features` and `audio` paths."""
     from headstart.corpora import as_folder, write_manifests
     from headstart.features import extract_features
     from headstart.settings import SplitHours, SyntheticCorpus
     from headstart.synthesis import synthesise_corpus
 
-    folder = tmp_path_factory.mktemp("english")
-    hours = {"train": 0.009, "dev": 0.003, "test": 0.004}
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
     corpus = as_folder(SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours)), folder / "raw")
     manifests = {split: (str(folder / f"{split}.m"), str(folder / f"{split}.mr")) for split in hours}
@@ -104,3 +101,67 @@ def english(tmp_path_factory) -> dict[str, dict[str, str]]:
         paths[split] = {"features": str(folder / f"{split}.parquet"), "audio": str(folder / f"{split}.arrow")}
         extract_features(manifest, **paths[split], rejects=str(folder / f"{split}.fr"))
     return paths
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """About a minute of synthetic English."""
+    return speech(tmp_path_factory.mktemp("english"), train=0.009, dev=0.003, test=0.004)
+
+
+@pytest.fixture(scope="session")
+def learner(tmp_path_factory, one_thread):
+    """A function that pre-trains a small encoder on 0.15 h of English with some settings, and tells what came of it.
+
+    It returns the start's learning curve, and the CTC loss a character on dev speech of linear probes on its frozen
+    frames and on those of random weights.
+    """
+    import pyarrow.parquet as pq
+    import torch
+
+    from headstart import training
+    from headstart.checkpoints import ctc_model
+    from headstart.ctc import ctc_loss
+    from headstart.features import Clips
+    from headstart.finetune import CtcObjective, references
+    from headstart.model import encode
+    from headstart.pretrain import pretrain_start
+    from headstart.settings import Finetune, Model, Pretrain, Text
+    from headstart.text import BLANK, build_vocabulary
+    from headstart.text import encode as encode_text
+
+    paths = speech(tmp_path_factory.mktemp("speech"), train=0.15, dev=0.01, test=0.003)
+    shape = {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128, "conv_dim": (80, 64)}
+    model = Model(**shape, position_kernel=16, position_groups=4)
+    train, dev = (Clips.open(**paths[split]) for split in ("train", "dev"))
+    vocabulary = build_vocabulary(references(train, Text()))
+
+    def probe(start: str | None, folder: Path) -> float:
+        undisturbed = {"dropout": 0.0, "mask_time_share": 0.0, "mask_feature_share": 0.0}
+        settings = Finetune(updates=250, batch_seconds=16.0, learning_rate=2e-2, freeze_encoder=1.0, **undisturbed)
+        torch.manual_seed(0)
+        network = ctc_model(start, model, vocabulary, 0.0)
+        ctc = CtcObjective(network, vocabulary, train, dev, Text(), settings, True, seed=0)
+        ctc.evaluate = dict
+        training.train(ctc, ctc.batches, settings, stage="probe", recipe={}, seed=0, state_dir=folder)
+        ctc.train, ctc.references = dev, ctc.dev_references
+        total = characters = 0.0
+        with torch.no_grad():
+            for index, reference in enumerate(ctc.dev_references):
+                features, frames = ctc._features(dev, [index], 1600)
+                logits = network.eval().lm_head(encode(network.base_model, features, frames)[0])
+                labels = [encode_text(reference, vocabulary)]
+                total += float(ctc_loss(logits, frames, labels, vocabulary[BLANK], 1))
+                characters += len(reference)
+        return total / characters
+
+    def learn(**settings) -> tuple[list[dict[str, float]], float, float]:
+        folder = tmp_path_factory.mktemp("start")
+        options = Pretrain(**{"updates": 250, "batch_seconds": 16.0, "crop_seconds": 4.0, "log_every": 10, **settings})
+        corpora = [{"name": "en", **paths["train"], "hours": 0.15}]
+        output, state = str(folder / "start"), str(folder / "state")
+        pretrain_start(corpora, options.model_dump(), model.model_dump(), None, 1, output, state, 1)
+        curve = pq.read_table(folder / "start" / "curve.parquet").to_pylist()
+        return curve, probe(output, folder / "a"), probe(None, folder / "b")
+
+    return learn

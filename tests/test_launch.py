@@ -114,9 +114,9 @@ def saved_update(job: Path) -> int:
     return json.loads(header["__metadata__"]["progress"])["update"]
 
 
-def killed_at_random(stage: str, job, kills: int) -> None:
+def killed_at_random(stage: str, job, kills: int, **settings) -> None:
     """Kill a job at so many random moments of its training, let it finish, and compare it with one left in peace."""
-    quiet, killed = job(stage, "quiet", save_minutes=1e9), job(stage, "killed")
+    quiet, killed = job(stage, "quiet", **settings, save_minutes=1e9), job(stage, "killed", **settings)
     finished(started(stage, quiet), quiet)
     generator = random.Random(stage)
     for _ in range(kills):
@@ -137,6 +137,11 @@ def killed_at_random(stage: str, job, kills: int) -> None:
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_job_killed_at_random_moments_ends_with_the_same_bits(stage, job):
     killed_at_random(stage, job, kills=2)
+
+
+@pytest.mark.parametrize("objective", ["data2vec", "best-rq"])
+def test_so_does_one_with_a_teacher_or_a_random_quantiser(objective, job):
+    killed_at_random("pretrain", job, kills=1, objective=objective)
 
 
 @pytest.mark.slow
@@ -197,10 +202,11 @@ def test_a_full_disk_leaves_the_last_good_state(job):
     same(quiet, full)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_two_processes_train_as_one(stage, job):
+@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "ctc"])
+def test_two_processes_train_as_one(objective, job):
+    stage = "finetune" if objective == "ctc" else "pretrain"
     settings = {"updates": 8, "log_every": 2, "precision": "float32", "dropout": 0.0}
-    settings |= {"freeze_quantiser": 0.0} if stage == "pretrain" else {}
+    settings |= {"freeze_quantiser": 0.0, "objective": objective} if stage == "pretrain" else {}
     one, two = job(stage, "one", **settings), job(stage, "two", **settings)
     finished(started(stage, one), one)
     finished(started(stage, two, processes=2), two)

@@ -16,7 +16,7 @@ import pytest
 
 from headstart.answer import answer, decimal, decimals, duration, points, rate, span, verdict
 from headstart.config import Study
-from headstart.report import marked_words, samples, write_report
+from headstart.report import marked_words, page_of, samples, write_report
 from headstart.summary import representation_path, run_folder, score_path, summarise
 
 WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa watoto wangu wapendwa".split()
@@ -407,6 +407,23 @@ def test_a_study_of_one_start_and_one_seed(tmp_path):
     _, text = written(study, tmp_path)
     assert "difference-table" not in text and 'id="pretraining"' not in text
     assert "There is one seed" in text
+
+
+def test_starts_with_different_objectives_are_on_different_axes(tmp_path):
+    study = study_of()
+    fabricate(tmp_path, study)
+    starts, columns = tmp_path / study.study / "starts", ("trivial_loss", "target_variance", "prediction_variance")
+    rows = [{"step": s, "regression_loss": 0.8 - s / 400, **dict.fromkeys(columns, 0.8)} for s in (50, 100)]
+    write_table(starts / "ssl-multi" / "curve.parquet", rows)
+    summary = summarise(study, tmp_path)
+    page = page_of(study, summary, tmp_path, CORPORA)
+    shown = {}
+    for panel in page["pretraining"]:
+        text = json.dumps(page["charts"][panel["chart"]]["datasets"])
+        shown[panel["title"].split(":")[0]] = {start for start in ("ssl-mono", "ssl-multi") if start in text}
+        if panel["title"].startswith("data2vec: share"):
+            assert "0.6875" in text  # (0.8 - 100 / 400) / 0.8
+    assert shown == {"wav2vec 2.0": {"ssl-mono"}, "data2vec": {"ssl-multi"}}
 
 
 def test_curves_and_recipes_may_be_missing(tmp_path):

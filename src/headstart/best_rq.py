@@ -96,12 +96,12 @@ def nearest_codes(x_BTF: torch.Tensor, projection_GFE: torch.Tensor, codebooks_G
 class Draws(Masks):
     """What a batch shares besides its masks.
 
-    Codes of masked frames (B, N, G), of this process's parts only; the entropy of the whole batch's in nats, and their
-    perplexity, both the mean over codebooks.
+    Codes of masked frames (B, N, G), of this process's parts only; what a masked frame costs whose code is guessed by
+    the codes' frequencies, in nats, and the perplexity of the batch's codes, both the mean over codebooks.
     """
 
     codes_BNG: torch.Tensor
-    entropy: float
+    trivial: float
     perplexity: float
 
 
@@ -109,7 +109,8 @@ class BestRqObjective(MaskedAudio):
     """BEST-RQ's objective, for a network with a `RandomQuantiser` as `best_rq`.
 
     Masked frames are the encoder's learnt embedding here, as for the other objectives; the paper masks its input,
-    log-mel features, with noise.
+    log-mel features, with noise. What is learnt is compared with guessing by the frequencies of codes in all batches so
+    far: those of one batch, of some hundred frames, would know better than any prediction what codes it has.
     """
 
     metrics = ("code_loss", "trivial_loss", "code_accuracy", "code_perplexity")
@@ -120,6 +121,7 @@ class BestRqObjective(MaskedAudio):
         # Copies: training may compute in a type whose rounding would change codes.
         self.projection_GFE = network.best_rq.projection.detach().float().cpu().clone()
         self.codebooks_GVE = network.best_rq.codebooks.detach().float().cpu().clone()
+        self.seen_GV = torch.zeros(self.codebooks_GVE.shape[:2], dtype=torch.float64)
 
     def codes(self, batch: Batch, positions: list[int]) -> torch.Tensor:
         """Codes of all frames of a part of a batch (B, T, G)."""
@@ -130,16 +132,19 @@ class BestRqObjective(MaskedAudio):
         masks = self.masks(batch, ranks)
         groups, entries, _ = self.codebooks_GVE.shape
         codes_BNG = torch.zeros(*masks.real_BN.shape, groups, dtype=torch.long, device=ranks.device)
-        counts_GV = torch.zeros(groups, entries, device=ranks.device)
+        counts_GV = torch.zeros(groups, entries, dtype=torch.float64, device=ranks.device)
         for positions in filter(None, own):
             codes_BTG = self.codes(batch, positions).to(ranks.device)
             codes_BNG[positions] = gather_frames(codes_BTG, masks.index_BN[positions])
             found_NG = codes_BNG[positions][masks.real_BN[positions]]
             counts_GV += F.one_hot(found_NG, entries).sum(0)
-        shares_GV = ranks.sum_(counts_GV) / masks.masked
-        entropy_G = torch.special.entr(shares_GV).sum(-1)
-        entropy, perplexity = float(entropy_G.mean()), float(entropy_G.exp().mean())
-        return Draws(**vars(masks), codes_BNG=codes_BNG, entropy=entropy, perplexity=perplexity)
+        counts_GV = ranks.sum_(counts_GV)
+        self.seen_GV = self.seen_GV.to(ranks.device) + counts_GV
+        shares_GV = counts_GV / masks.masked
+        perplexity = float(torch.special.entr(shares_GV).sum(-1).exp().mean())
+        guessed_GV = self.seen_GV / self.seen_GV.sum(-1, keepdim=True)
+        trivial = float(-torch.special.xlogy(shares_GV, guessed_GV).sum(-1).mean())
+        return Draws(**vars(masks), codes_BNG=codes_BNG, trivial=trivial, perplexity=perplexity)
 
     def loss(
         self, batch: Batch, shared: Draws, positions: list[int], update: int
@@ -153,9 +158,15 @@ class BestRqObjective(MaskedAudio):
         loss = F.cross_entropy(logits_RGV.flatten(0, 1), codes_RG.flatten(), reduction="sum") / codes_RG.shape[1]
         correct = (logits_RGV.argmax(-1) == codes_RG).double().mean(-1).sum()
         share = len(codes_RG) / shared.masked  # of what the whole batch has in common
-        told = [loss.item() / shared.masked, shared.entropy * share, correct.item() / shared.masked]
+        told = [loss.item() / shared.masked, shared.trivial * share, correct.item() / shared.masked]
         told.append(shared.perplexity * share)
         return loss / shared.masked, dict(zip(self.metrics, told, strict=True))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"seen": self.seen_GV}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.seen_GV = tensors["seen"]
 
     def remedy(self, rows: list[dict[str, float]]) -> str | None:
         if all(row["code_perplexity"] < 1.5 for row in rows):

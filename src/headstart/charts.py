@@ -29,11 +29,11 @@ PRETRAINING = {
     "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
     "perplexity": "wav2vec 2.0: codebook perplexity",
     "diversity_loss": "wav2vec 2.0: diversity loss",
-    "regression_loss": "data2vec: squared error",
+    "unexplained": "data2vec: share of the targets that is not predicted",
     "target_variance": "data2vec: variance of targets",
     "prediction_variance": "data2vec: variance of predictions",
-    "code_loss": "BEST-RQ: cross-entropy of codes",
-    "code_accuracy": "BEST-RQ: share of codes that are right",
+    "code_loss": "BEST-RQ: loss",
+    "code_accuracy": "BEST-RQ: share of masked frames whose code is right",
     "code_perplexity": "BEST-RQ: perplexity of codes",
 }
 REFINING = {
@@ -45,7 +45,15 @@ REFINING = {
     "ssl_loss": "self-supervised loss",
     "labelled_share": "share of audio that is labelled",
 }
-SHARES = {"accuracy", "code_accuracy", "dev_unit_error", "pseudo_kept", "pseudo_confidence", "labelled_share"}
+SHARES = {
+    "accuracy",
+    "unexplained",
+    "code_accuracy",
+    "dev_unit_error",
+    "pseudo_kept",
+    "pseudo_confidence",
+    "labelled_share",
+}
 Row = dict[str, Any]
 Spec = dict[str, Any]
 
@@ -223,6 +231,13 @@ def _finite(curve: dict[str, np.ndarray], column: str) -> dict[str, np.ndarray]:
     return {"step": curve["step"][rows], column: curve[column][rows]}
 
 
+def _with_unexplained(curve: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """data2vec's curve with its loss as a share of the targets' mean square, which changes with the teacher."""
+    if "regression_loss" not in curve:
+        return curve
+    return {**curve, "unexplained": curve["regression_loss"] / curve["trivial_loss"]}
+
+
 def _short(value: float) -> float:
     """Four significant digits: what a screen can show, in fewer bytes."""
     return float(f"{value:.4g}")
@@ -387,7 +402,7 @@ class Gallery:
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:
-        """What pre-training logged: one panel a quantity, one line a start."""
+        """What pre-training logged: one panel a quantity of an objective, one line a start that has it."""
         return self._logged(pretraining, "Pre-training", PRETRAINING)
 
     def refining(self, refining: list[Row]) -> list[Row]:
@@ -395,7 +410,7 @@ class Gallery:
         return self._logged(refining, "Semi-supervised training", REFINING)
 
     def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:
-        runs = [(row["start"], 0, row["curve"]) for row in starts if row["curve"]]
+        runs = [(row["start"], 0, _with_unexplained(row["curve"])) for row in starts if row["curve"]]
         panels = []
         for column, title in titles.items():
             spec = curve_chart(runs, column, self.styles, percent=column in SHARES)

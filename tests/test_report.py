@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.answer import answer, decimal, decimals, duration, points, rate, span, verdict
+from headstart.answer import answer, change, decimal, decimals, duration, points, rate, span, verdict
 from headstart.config import Study
 from headstart.report import marked_words, page_of, samples, write_report
 from headstart.summary import representation_path, run_folder, score_path, summarise
@@ -218,10 +218,10 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
         for start, c in cells.items()
     }
     contrasts = {(r["treatment"], r["baseline"]): r for r in summary["contrasts"] if r["metric"] == "cer"}
-    assert tables["difference-table"][0][4::2] == ["CER", "WER"]
-    rows = {(row[2], row[3]): row[4:6] for row in tables["difference-table"][1:]}
+    assert tables["difference-table"][0][4::3] == ["CER", "WER"]
+    rows = {(row[2], row[3]): row[4:7] for row in tables["difference-table"][1:]}
     assert rows == {
-        pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", verdict(r)]
+        pair: [f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}", change(r["relative"]), verdict(r)]
         for pair, r in contrasts.items()
     }
     assert "recordings 1, sentences 7" in text
@@ -258,7 +258,7 @@ def test_a_study_without_analysis_says_nothing_of_it(tmp_path):
 
 def test_run_times_come_from_recipes_and_else_from_curves(tiny):
     *_, text = tiny
-    rows = {(row[0], row[1]): row[2:] for row in Page(text).tables["time-table"][1:]}
+    rows = {(row[0], row[1]): row[2:6] for row in Page(text).tables["time-table"][1:]}
     assert rows["fine-tuning", "xlsr"] == ["3,456,789", "2", "3 min 02 s", "6 min 03 s"]
     assert rows["pre-training", "ssl-mono"] == ["–", "1", "8 min 20 s", "8 min 20 s"]
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.analyse import SIMILARITIES
-from headstart.config import Study
+from headstart.config import Study, parse_study
+from headstart.files import write_json
 from headstart.logs import HeadstartError
 from headstart.manifests import write_table
 from headstart.statistics import bootstrap_interval, paired_difference
@@ -357,3 +358,57 @@ def test_the_gap_is_among_the_metrics_and_a_missing_analysis_is_named(analysed):
     representation_path(results, "tiny", "base", "swahili", "10min").unlink()
     with pytest.raises(HeadstartError, match="representation/base/swahili/10min.parquet: no similarities"):
         summarise(study, results)
+
+
+def test_relative_changes_are_shares_of_the_baseline_and_average_over_targets(tmp_path):
+    """By hand: half as many errors on one target and as many on the other are a quarter fewer on average."""
+    study = parse_study(
+        {
+            "study": "two",
+            "corpora": {"a": {"reader": "synthetic", "language": "en"}},
+            "starts": {"plain": {"kind": "scratch"}, "refined": {"kind": "hub", "path": "a/b"}},
+            "targets": {t: {"corpus": "a", "kind": "in-domain"} for t in ("one", "other")},
+            "budgets": ["1min"],
+            "seeds": [1, 2],
+            "baseline": "plain",
+        }
+    )
+    for target, refined in (("one", 1), ("other", 2)):
+        for start, wrong in (("plain", 2), ("refined", refined)):
+            for seed in (1, 2):
+                write_scores(tmp_path, study, (start, target, "1min", seed), [wrong] * len(WORDS), WORDS)
+    summary = summarise(study, tmp_path)
+    one = row_of(summary["contrasts"], target="one", metric="wer")
+    assert (one["relative"], one["relative_low"], one["relative_high"]) == pytest.approx((-0.5, -0.5, -0.5))
+    assert row_of(summary["contrasts"], target="other", metric="wer")["relative"] == pytest.approx(0.0)
+    average = row_of(summary["averages"], metric="wer")
+    assert (average["treatment"], average["baseline"], average["budget"]) == ("refined", "plain", "1min")
+    assert (average["relative"], average["relative_low"]) == pytest.approx((-0.25, -0.25))
+
+
+def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path):
+    study = parse_study(
+        {
+            "study": "times",
+            "corpora": {"a": {"reader": "synthetic", "language": "en"}},
+            "starts": {
+                "plain": {"kind": "ssl", "corpora": {"a": 0.1}},
+                "refined": {"kind": "semisup", "from": "plain", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
+            },
+            "targets": {"t": {"corpus": "a", "kind": "in-domain"}},
+            "budgets": ["1min"],
+            "seeds": [1],
+            "baseline": "plain",
+        }
+    )
+    for start in study.starts:
+        write_scores(tmp_path, study, (start, "t", "1min", 1), [1] * len(WORDS), WORDS)
+    shipped = {"stage": "pretrain", "wall_s": 80.0, "settings": {"updates": 8}}
+    plain = {"stage": "pretrain", "wall_s": 20.0, "settings": {"updates": 2}, "parent": shipped}
+    for name, recipe in (("plain", plain), ("refined", {"stage": "semisup", "wall_s": 5.0, "parent": plain})):
+        write_json(tmp_path / "times/starts" / name / "recipe.json", recipe)
+    rows = summarise(study, tmp_path)["stages"]
+    refined = row_of(rows, start="refined")
+    assert (refined["seconds"], refined["pretraining_seconds"]) == (5.0, 100.0)
+    assert refined["share_of_pretraining"] == 0.05
+    assert row_of(rows, start="plain")["share_of_pretraining"] == 20 / 80

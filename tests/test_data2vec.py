@@ -197,5 +197,5 @@ def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_c
 def test_it_learns(learner):
     curve, probe, random_probe = learner(objective="data2vec")
     assert curve[0]["regression_loss"] > 0.95 * curve[0]["trivial_loss"]
-    assert curve[-1]["regression_loss"] < 0.8 * curve[-1]["trivial_loss"]
-    assert probe < random_probe - 0.02
+    assert curve[-1]["regression_loss"] < 0.9 * curve[-1]["trivial_loss"]
+    assert probe < random_probe - 0.1

@@ -220,7 +220,7 @@ class BestRq(Settings):
     """What BEST-RQ adds to pre-training (Chiu et al. 2022, arXiv 2202.01855)."""
 
     codebooks: Count = Field(1, description="Random codebooks, each with an output layer of its own (paper: 1).")
-    entries: Count = Field(512, description="Entries in each codebook (paper: 8192).")
+    entries: Count = Field(64, description="Entries in each codebook (paper: 8192).")
     code_size: Count = Field(16, description="Size of an entry, to which log-mel frames are projected (paper: 16).")
 
 

@@ -223,7 +223,7 @@ class Study(Settings):
                     )
         for name, start in self.starts.items():
             for corpus, wanted in getattr(start, "corpora", {}).items():
-                if wanted > hours.get(corpus, float("inf")):
+                if wanted > 1.000001 * hours.get(corpus, float("inf")):  # sums of decimals are not exact
                     problems.append(
                         f"starts.{name}.corpora.{corpus}: {wanted:g} h is more than "
                         f"corpora.{corpus}.hours.train holds (at most {hours[corpus]:g})"

@@ -53,18 +53,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from headstart.config import SslStart, StudyError, load_study
+    from headstart.config import SemisupStart, SslStart, StudyError, load_study
 
     try:
         study = load_study(options.study)
     except StudyError as error:
         print(error, file=sys.stderr)
         return 2
-    pretrained = sum(isinstance(start, SslStart) for start in study.starts.values())
+    kinds = {SslStart: "pre-training", SemisupStart: "refinement"}
+    counts = {name: sum(isinstance(s, kind) for s in study.starts.values()) for kind, name in kinds.items()}
+    trained = [_count(number, name) for name, number in counts.items() if number]
     factors = ("starts", "targets", "budgets", "seeds")
     product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)
     runs = _count(len(study.runs()), "run")
-    print(f"{options.study}: {_count(pretrained, 'pre-training')}, then {product} = {runs}")
+    print(f"{options.study}: " + ", ".join(trained) + ", then " * bool(trained) + f"{product} = {runs}")
     return 0
 
 

@@ -14,7 +14,7 @@ from headstart.settings import FolderCorpus
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/studies/*.yaml")) + ["config/config.yaml"]
 SMOKE = ROOT / "config/studies/smoke.yaml"
-TRAINING = {"pretrain_start", "finetune_run"}
+TRAINING = {"pretrain_start", "refine_start", "finetune_run"}
 
 
 def dry_run(study: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -294,7 +294,8 @@ class SemisupObjective(training.Objective):
         self, batch: MixedBatch, shared: Draws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         supervised, pseudo, ssl = self._weights(update)
-        total = torch.zeros((), device=self.network.lm_head.weight.device)
+        # Where long clips have paid ahead and no pseudo-label is kept, a batch has nothing to learn from: no gradient.
+        total = 0.0 * self.network.lm_head.bias.float().sum()
         labelled = [i for i in positions if i < batch.labelled]
         audio = self.clips.lengths[[batch.clips[i] for i in labelled]].sum() / SAMPLE_RATE
         told = {"labelled_share": float(audio / batch.seconds)}

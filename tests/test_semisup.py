@@ -310,3 +310,12 @@ def test_an_objective_without_unlabelled_audio_is_supervised(tiny_model, noise_c
     result = run(objective_of(tiny_model, noise_clips, unlabelled=False, pseudo=Loss(weight=0.0)), tmp_path)
     assert {row["labelled_share"] for row in result.curve} == {1.0}
     assert isinstance(objective_of(tiny_model, noise_clips).teacher, Teacher | None)
+
+
+def test_a_batch_without_a_label_to_learn_from_is_survived(tiny_model, noise_clips, tmp_path):
+    """Only pseudo-labels count from half-way on, and none is sure enough."""
+    losses = {"supervised": Loss(end=0.5), "pseudo": Loss(begin=0.5), "min_confidence": 1.0}
+    result = run(objective_of(tiny_model, noise_clips, **losses), tmp_path)
+    assert result.curve[-1]["step"] == 12 and result.skipped == 0
+    assert result.curve[-1]["pseudo_kept"] == 0.0 and "pseudo_loss" not in result.curve[-1]
+    assert all(torch.isfinite(weight).all() for weight in result.weights.values())

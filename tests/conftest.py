@@ -111,6 +111,20 @@ def english(tmp_path_factory) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def check_advice() -> Callable[..., None]:
+    """A function that checks what an objective with a patience of 4 says of rows that differ from healthy ones."""
+
+    def check(objective, healthy: dict[str, float], row: dict[str, float], advice: str) -> None:
+        curve = [{"step": step, **healthy, **row} for step in (2, 4)]
+        assert objective.collapsed(curve[:1]) is None  # too early to say
+        with pytest.raises(AssertionError, match=advice):
+            raise AssertionError(objective.collapsed(curve))
+        assert objective.collapsed([*curve, {"step": 6, **healthy}]) is None
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def learner(tmp_path_factory, one_thread):
     """A function that pre-trains a small encoder on 0.15 h of English with some settings, and tells what came of it.
 

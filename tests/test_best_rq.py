@@ -174,14 +174,10 @@ def test_frames_are_spread_over_the_codes(tiny_model, noise_clips):
         ({"code_loss": 2.5}, "a network that knows nothing .2.500 of 2.500.; raise learning_rate"),
     ],
 )
-def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_clips):
+def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_clips, check_advice):
     objective = objective_of(tiny_model, noise_clips, patience=4)
     healthy = {"code_loss": 2.0, "trivial_loss": 2.5, "code_accuracy": 0.3, "code_perplexity": 12.0}
-    curve = [{"step": step, **healthy, **row} for step in (2, 4)]
-    assert objective.collapsed(curve[:1]) is None  # too early to say
-    with pytest.raises(AssertionError, match=advice):
-        raise AssertionError(objective.collapsed(curve))
-    assert objective.collapsed([*curve, {"step": 6, **healthy}]) is None
+    check_advice(objective, healthy, row, advice)
 
 
 def test_it_learns(learner):

@@ -184,14 +184,10 @@ def test_constant_layers_have_targets_of_zero_and_finite_gradients():
         ({"regression_loss": 0.4}, "a network that knows nothing .0.400 of 0.400.; raise learning_rate"),
     ],
 )
-def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_clips):
+def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_clips, check_advice):
     objective = objective_of(tiny_model, noise_clips, patience=4)
     healthy = {"regression_loss": 0.3, "trivial_loss": 0.4, "target_variance": 0.4, "prediction_variance": 0.1}
-    curve = [{"step": step, **healthy, **row} for step in (2, 4)]
-    assert objective.collapsed(curve[:1]) is None  # too early to say
-    with pytest.raises(AssertionError, match=advice):
-        raise AssertionError(objective.collapsed(curve))
-    assert objective.collapsed([*curve, {"step": 6, **healthy}]) is None
+    check_advice(objective, healthy, row, advice)
 
 
 def test_it_learns(learner):

@@ -10,9 +10,10 @@ from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 from headstart import training
 from headstart.checkpoints import ctc_model, encoder_model
 from headstart.ema import Teacher
+from headstart.mixed import SemisupObjective
 from headstart.parallel import Ranks
 from headstart.pseudo import PseudoLabel, greedy_labels
-from headstart.semisup import SemisupObjective, encoder, kept, new_layers, save
+from headstart.semisup import encoder, kept, new_layers, save
 from headstart.settings import Loss, Pretrain, Semisup, Text
 from headstart.units import Inventory
 
@@ -225,7 +226,7 @@ def test_collapsed_pseudo_labels_are_seen_and_survived(tiny_model, noise_clips, 
     """The network is made to say nothing but one label: pseudo-labels pause, training goes on and ends."""
     objective = objective_of(tiny_model, noise_clips, guard_every=2, pause=0.25, min_confidence=0.0, updates=16)
     monkeypatch.setattr(
-        "headstart.semisup.greedy_labels", lambda logits, frames, blank: [PseudoLabel([3, 3, 3], 0.9)] * len(frames)
+        "headstart.mixed.greedy_labels", lambda logits, frames, blank: [PseudoLabel([3, 3, 3], 0.9)] * len(frames)
     )
     result = run(objective, tmp_path)
     assert "one label is 100% of all pseudo-labels" in caplog.text
@@ -237,7 +238,7 @@ def test_collapsed_pseudo_labels_are_seen_and_survived(tiny_model, noise_clips, 
 def test_empty_pseudo_labels_are_logged_and_cost_nothing(tiny_model, noise_clips, tmp_path, monkeypatch, caplog):
     objective = objective_of(tiny_model, noise_clips, guard_every=2, min_confidence=0.0)
     monkeypatch.setattr(
-        "headstart.semisup.greedy_labels", lambda logits, frames, blank: [PseudoLabel([], 0.0)] * len(frames)
+        "headstart.mixed.greedy_labels", lambda logits, frames, blank: [PseudoLabel([], 0.0)] * len(frames)
     )
     result = run(objective, tmp_path)
     assert "pseudo-labels are empty" in caplog.text

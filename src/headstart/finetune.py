@@ -28,7 +28,7 @@ from headstart.frontend import (
     takes_log_mel,
 )
 from headstart.logs import HeadstartError
-from headstart.model import begins_as_filterbank, encode, span_mask
+from headstart.model import encode, front_end_stays, span_mask
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Model, Text
 from headstart.text import BLANK, build_vocabulary, normalise, references
@@ -233,7 +233,7 @@ def finetune_run(
     if unseen:
         log.warning("dev has %d characters that the training transcripts lack: %s", len(unseen), " ".join(unseen))
 
-    frozen = options.freeze_front_end and (start is not None or begins_as_filterbank(network))
+    frozen = front_end_stays(network, start, options.freeze_front_end)
     objective = CtcObjective(network, vocabulary, training_clips, dev_clips, normalisation, options, frozen, seed)
     recipe = {
         "stage": "finetune",
@@ -253,15 +253,10 @@ def finetune_run(
         },
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    result = training.train(
-        objective,
-        objective.batches,
-        options,
-        stage=f"finetune {output}",
-        recipe=recipe,
-        seed=seed,
-        state_dir=Path(state),
+
+    def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
+        save_ctc(network, weights, vocabulary, folder)
+
+    training.run(objective, options, recipe, save, output, state)
+        objective, options, recipe, lambda weights: save_ctc(network, weights, vocabulary, folder), folder, Path(state)
     )
-    if Ranks().first:
-        save_ctc(network, result.weights, vocabulary, Path(output))
-        training.finish(recipe, result, Path(output), Path(state))

@@ -74,6 +74,11 @@ def begins_as_filterbank(network: Any) -> bool:
     return network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 
+def front_end_stays(network: Any, start: str | None, freeze: bool) -> bool:
+    """Whether the front-end is kept as it is, if asked: random weights that are no filterbank never are."""
+    return freeze and (start is not None or begins_as_filterbank(network))
+
+
 def initialise(network: Any) -> None:
     """What a new wav2vec 2.0 network starts with instead of transformers' initial values."""
     if begins_as_filterbank(network):

@@ -16,8 +16,7 @@ from headstart.contrastive import ContrastiveObjective, initialise_quantiser, sa
 from headstart.data2vec import Data2vecObjective
 from headstart.features import Clips
 from headstart.masked import MaskedAudio
-from headstart.model import begins_as_filterbank, dropouts, initialise, new_config
-from headstart.parallel import Ranks
+from headstart.model import dropouts, front_end_stays, initialise, new_config
 from headstart.settings import Model, Pretrain
 from headstart.subsets import draw
 from headstart.versions import VERSIONS
@@ -118,7 +117,7 @@ def pretrain_start(
     clips = Clips.concatenate(chosen)
 
     network = ssl_network(parent, Model(**model) if model else None, options, clips, seed)
-    frozen = options.freeze_front_end and (parent is not None or begins_as_filterbank(network))
+    frozen = front_end_stays(network, parent, options.freeze_front_end)
     objective = make_objective(network, clips, options, frozen, seed)
     recipe = {
         "stage": "pretrain",
@@ -135,15 +134,10 @@ def pretrain_start(
         },
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    result = training.train(
-        objective,
-        objective.batches,
-        options,
-        stage=f"pretrain {output}",
-        recipe=recipe,
-        seed=seed,
-        state_dir=Path(state),
+
+    def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
+        save_encoder(network, weights, folder)
+
+    training.run(objective, options, recipe, save, output, state)
+        objective, options, recipe, lambda weights: save_encoder(network, weights, folder), folder, Path(state)
     )
-    if Ranks().first:
-        save_encoder(network, result.weights, Path(output))
-        training.finish(recipe, result, Path(output), Path(state))

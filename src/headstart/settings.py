@@ -272,6 +272,16 @@ class Pretrain(Optimisation):
     best_rq: BestRq = Field(BestRq(), description="Of the objective best-rq.")
 
 
+class MaskedOptimisation(Optimisation):
+    """What training with CTC sets besides: what of the encoder's input and activations is left out at random."""
+
+    mask_time_share: Share = Field(0.2, description="Share of frames covered by time masks, before overlap.")
+    mask_time_length: Count = Field(5, description="Frames in a time mask.")
+    mask_feature_share: Share = Field(0.05, description="Share of channels covered by feature masks.")
+    mask_feature_length: Count = Field(16, description="Channels in a feature mask.")
+    dropout: Share = Field(0.1, description="Dropout in the encoder.")
+
+
 class Loss(Settings):
     """When a loss of the semi-supervised stage counts, and how much."""
 
@@ -293,7 +303,7 @@ class Loss(Settings):
         return self.weight * (min(1.0, (passed - self.begin) / self.ramp) if self.ramp else 1.0)
 
 
-class Semisup(Optimisation):
+class Semisup(MaskedOptimisation):
     """The semi-supervised stage between pre-training and fine-tuning: wav2vec-S (Zhu et al. 2022, arXiv 2110.04484).
 
     The paper has published no code. Which losses, which teacher, when and how much is our interpretation, and every
@@ -356,11 +366,6 @@ class Semisup(Optimisation):
     freeze_front_end: bool = Field(True, description="Keep the front-end as it is, as in `finetune`.")
     freeze_encoder: Share = Field(0.0, description="Share of updates, at first, that train the output layers only.")
     freeze_layers: int = Field(0, ge=0, description="Transformer layers, from the bottom, that stay as they are.")
-    mask_time_share: Share = Field(0.2, description="Share of frames covered by time masks, before overlap.")
-    mask_time_length: Count = Field(5, description="Frames in a time mask.")
-    mask_feature_share: Share = Field(0.05, description="Share of channels covered by feature masks.")
-    mask_feature_length: Count = Field(16, description="Channels in a feature mask.")
-    dropout: Share = Field(0.1, description="Dropout in the encoder.")
     dev_minutes: float = Field(1.0, ge=0.0, description="Minutes of each labelled corpus's dev split to evaluate.")
     keep_head: bool = Field(
         False,
@@ -378,7 +383,7 @@ class Semisup(Optimisation):
         return self
 
 
-class Finetune(Optimisation):
+class Finetune(MaskedOptimisation):
     """Fine-tuning with connectionist temporal classification (CTC) on characters."""
 
     updates: Count = Field(600, description="Optimiser updates.")
@@ -397,11 +402,6 @@ class Finetune(Optimisation):
         "without mel filters always train their front-end.",
     )
     freeze_encoder: Share = Field(0.0, description="Share of updates, at first, that train the output layer only.")
-    mask_time_share: Share = Field(0.2, description="Share of frames covered by time masks, before overlap.")
-    mask_time_length: Count = Field(5, description="Frames in a time mask.")
-    mask_feature_share: Share = Field(0.05, description="Share of channels covered by feature masks.")
-    mask_feature_length: Count = Field(16, description="Channels in a feature mask.")
-    dropout: Share = Field(0.1, description="Dropout in the encoder.")
     dev_minutes: Positive = Field(5.0, description="Minutes of the dev split, from its start, that are evaluated.")
 
 

@@ -351,6 +351,34 @@ def parent_recipe(folder: str | None) -> dict[str, Any] | str | None:
     return read_json(path) if folder and path.is_file() else folder
 
 
+def run(
+    objective: Any,
+    settings: Optimisation,
+    recipe: dict[str, Any],
+    save: Callable[[dict[str, torch.Tensor], Path], None],
+    output: str,
+    state: str,
+) -> None:
+    """A training stage from its objective, which has `batches`, to the folder that it writes.
+
+    Args:
+        recipe: with `stage` and `seed`; see `train`.
+        save: writes the model from fp32 weights into a folder; the first process calls it.
+    """
+    result = train(
+        objective,
+        objective.batches,
+        settings,
+        stage=f"{recipe['stage']} {output}",
+        recipe=recipe,
+        seed=recipe["seed"],
+        state_dir=Path(state),
+    )
+    if Ranks().first:
+        save(result.weights, Path(output))
+        finish(recipe, result, Path(output), Path(state))
+
+
 def finish(recipe: dict[str, Any], result: Result, output: Path, state_dir: Path) -> None:
     """What ends a training stage once its model is written: the learning curve, the recipe, and no more state."""
     versions = {name: version(name) for name in ("torch", "transformers", "numpy")}

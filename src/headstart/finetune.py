@@ -258,5 +258,3 @@ def finetune_run(
         save_ctc(network, weights, vocabulary, folder)
 
     training.run(objective, options, recipe, save, output, state)
-        objective, options, recipe, lambda weights: save_ctc(network, weights, vocabulary, folder), folder, Path(state)
-    )

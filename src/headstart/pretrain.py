@@ -139,5 +139,3 @@ def pretrain_start(
         save_encoder(network, weights, folder)
 
     training.run(objective, options, recipe, save, output, state)
-        objective, options, recipe, lambda weights: save_encoder(network, weights, folder), folder, Path(state)
-    )

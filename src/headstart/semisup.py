@@ -136,14 +136,13 @@ def semisup_start(
         },
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    folder = Path(output)
 
-    def write(weights: dict[str, torch.Tensor]) -> None:
+    def write(weights: dict[str, torch.Tensor], folder: Path) -> None:
         weights = {name: weight for name, weight in weights.items() if kept(name, network, options)}
         weights |= new_layers(config, network.base_model_prefix, options.reset_layers, seed)
         save(network, weights, inventory, options, folder)
 
-    training.run(stage, options, recipe, write, folder, Path(state))
+    training.run(stage, options, recipe, write, output, state)
 
 
 def encoder(
@@ -156,9 +155,8 @@ def encoder(
     changes = {"updates": options.updates, "dropout": options.dropout, "gumbel_start": ssl["gumbel_end"]}
     settings = Pretrain(**{**ssl, **changes})
     network = ssl_network(parent, model, settings, clips, seed)
-    return network, make_objective(
-        network, clips, settings, front_end_stays(network, parent, options.freeze_front_end), seed
-    )
+    frozen = front_end_stays(network, parent, options.freeze_front_end)
+    return network, make_objective(network, clips, settings, frozen, seed)
 
 
 def kept(name: str, network: Any, options: Semisup) -> bool:

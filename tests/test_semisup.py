@@ -90,7 +90,7 @@ def test_pseudo_label_loss_is_ctc_on_the_teachers_labels(tiny_model, noise_clips
                 summed += float(student_peer(audio, labels=torch.tensor([labels])).loss)
                 labels_in_all += len(labels)
     assert labels_in_all > 0
-    assert float(loss) == pytest.approx(summed / labels_in_all, rel=1e-4)
+    assert loss.item() == pytest.approx(summed / labels_in_all, rel=1e-4)
     assert told["pseudo_loss"] == pytest.approx(float(loss)) and told["labelled_share"] == 0.0
 
 

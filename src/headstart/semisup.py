@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForCTC
 
 from headstart import training
 from headstart.checkpoints import encoder_model, save_ctc, save_encoder
-from headstart.features import Clips
+from headstart.features import SAMPLE_RATE, Clips
 from headstart.finetune import DataError, usable
 from headstart.mixed import SemisupObjective
 from headstart.model import WithHeads, front_end_stays
@@ -45,6 +45,7 @@ def chosen_clips(
         BudgetError: a corpus holds less.
     """
     taken: dict[str, np.ndarray] = {}
+    over: dict[str, float] = {}  # seconds drawn beyond what was asked for
     kinds: list[list[Clips]] = [[], []]
     for kind, corpora in enumerate((labelled, unlabelled)):
         for number, corpus in enumerate(corpora):
@@ -56,9 +57,14 @@ def chosen_clips(
                 free &= pc.fill_null(pc.not_equal(texts, ""), False).to_numpy(zero_copy_only=False)
             places = np.flatnonzero(free)
             what = f"{('labelled', 'unlabelled')[kind]} corpus {corpus['name']!r} of a start"
-            indices = places[draw(split.lengths[places], corpus["hours"] * 3600, seed + number, what)]
+            seconds = corpus["hours"] * 3600
+            if kind:  # a labelled draw ends with a whole utterance, so that less may be left than its hours would leave
+                left = split.lengths[places].sum() / SAMPLE_RATE
+                seconds = min(seconds, max(left, seconds - over.get(corpus["name"], 0.0)))
+            indices = places[draw(split.lengths[places], seconds, seed + number, what)]
             taken[corpus["name"]] = indices
             kinds[kind].append(split.take(indices))
+            over[corpus["name"]] = kinds[kind][-1].seconds - corpus["hours"] * 3600
             log.info("%s: %d utterances, %.2f h", what, len(indices), kinds[kind][-1].seconds / 3600)
     return Clips.concatenate(kinds[0]), Clips.concatenate(kinds[1]) if kinds[1] else None
 

@@ -17,7 +17,7 @@ include: "rules/common.smk"
 
 
 wildcard_constraints:
-    study=STUDY.study,
+    study=any_of([STUDY.study]),
     corpus=any_of(STUDY.corpora),
     split="train|dev|test",
     start=any_of(STUDY.starts),

@@ -85,6 +85,7 @@ def test_budget_seconds(budget, seconds):
     [
         # unknown keys, at every depth
         ({"targts": {}}, "targts: unknown key (nearest valid: 'targets')"),
+        ({"analyse__minuts": 3}, "analyse.minuts: unknown key (nearest valid: 'minutes')"),
         ({"finetune__udpates": 3}, "finetune.udpates: unknown key (nearest valid: 'updates')"),
         (
             {"corpora__real__columns__audioo": "x"},

@@ -9,12 +9,12 @@ from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 
 from headstart import training
 from headstart.checkpoints import ctc_model, encoder_model
-from headstart.ema import Teacher
 from headstart.mixed import SemisupObjective
 from headstart.parallel import Ranks
 from headstart.pseudo import PseudoLabel, greedy_labels
-from headstart.semisup import encoder, kept, new_layers, save
+from headstart.semisup import chosen_clips, encoder, kept, new_layers, save
 from headstart.settings import Loss, Pretrain, Semisup, Text
+from headstart.subsets import BudgetError
 from headstart.units import Inventory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -310,7 +310,6 @@ def test_top_layers_get_new_weights_if_asked(tiny_model, noise_clips, tmp_path):
 def test_an_objective_without_unlabelled_audio_is_supervised(tiny_model, noise_clips, tmp_path):
     result = run(objective_of(tiny_model, noise_clips, unlabelled=False, pseudo=Loss(weight=0.0)), tmp_path)
     assert {row["labelled_share"] for row in result.curve} == {1.0}
-    assert isinstance(objective_of(tiny_model, noise_clips).teacher, Teacher | None)
 
 
 def test_a_batch_without_a_label_to_learn_from_is_survived(tiny_model, noise_clips, tmp_path):
@@ -320,3 +319,15 @@ def test_a_batch_without_a_label_to_learn_from_is_survived(tiny_model, noise_cli
     assert result.curve[-1]["step"] == 12 and result.skipped == 0
     assert result.curve[-1]["pseudo_kept"] == 0.0 and "pseudo_loss" not in result.curve[-1]
     assert all(torch.isfinite(weight).all() for weight in result.weights.values())
+
+
+def test_labelled_and_unlabelled_hours_may_add_up_to_all_that_a_corpus_holds(make_clips, tmp_path):
+    """A labelled draw ends with a whole utterance, so the rest is less than its hours would leave."""
+    make_clips(tmp_path, [np.random.default_rng(0).standard_normal(16000) for _ in range(10)], ["ab"] * 10)  # of 1 s
+    corpus = {"name": "noise", "features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
+    hours = [{**corpus, "hours": seconds / 3600} for seconds in (6.4, 3.6, 4.2)]
+    labelled, unlabelled = chosen_clips([hours[0]], [hours[1]], seed=1)
+    names = [set(clips.column("utterance_id")) for clips in (labelled, unlabelled)]
+    assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
+    with pytest.raises(BudgetError, match="unlabelled corpus 'noise' of a start"):
+        chosen_clips([hours[0]], [hours[2]], seed=1)

@@ -412,3 +412,8 @@ def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path
     assert (refined["seconds"], refined["pretraining_seconds"]) == (5.0, 100.0)
     assert refined["share_of_pretraining"] == 0.05
     assert row_of(rows, start="plain")["share_of_pretraining"] == 20 / 80
+    # Of a checkpoint from elsewhere nothing is known, so neither is the sum with it.
+    elsewhere = {"stage": "semisup", "wall_s": 5.0, "parent": {**plain, "parent": "models/elsewhere"}}
+    write_json(tmp_path / "times/starts/refined/recipe.json", elsewhere)
+    refined = row_of(summarise(study, tmp_path)["stages"], start="refined")
+    assert refined["pretraining_seconds"] is refined["share_of_pretraining"] is None

@@ -82,6 +82,7 @@ def _locate(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[li
             keys.append(str(part))
             names = list(node.get("patternProperties", {}).values())  # a mapping with names as keys
             node = node.get("properties", {}).get(part) or node.get("items") or (names or [{}])[0]
+        node = next((branch for branch in node.get("anyOf", []) if "$ref" in branch), node)  # a section or null
         if "$ref" in node:
             node = root["$defs"].get(node["$ref"].rpartition("/")[2], {})
     return keys, node

@@ -285,7 +285,7 @@ _RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "hi
 
 
 def _stages(study: Study, results: Path) -> list[Row]:
-    """What each start that the study trained took, beside all the pre-training that it goes on from."""
+    """What each start that the study trained took, beside all the pre-training before it, if that is known."""
     rows = []
     for name, start in study.starts.items():
         path = Path(results) / study.study / "starts" / name / "recipe.json"
@@ -294,8 +294,10 @@ def _stages(study: Study, results: Path) -> list[Row]:
         recipe = read_json(path)
         before, parent = 0.0, recipe.get("parent")
         while isinstance(parent, dict):
-            before += (parent.get("wall_s") or 0.0) if parent.get("stage") == "pretrain" else 0.0
+            before += parent.get("wall_s", float("nan")) if parent.get("stage") == "pretrain" else 0.0
             parent = parent.get("parent")
+        if parent or before != before:  # a checkpoint from elsewhere, of which only the folder is known
+            before = 0.0
         seconds = recipe.get("wall_s")
         rows.append(
             {"start": name, "kind": start.kind, "updates": recipe.get("settings", {}).get("updates")}

@@ -386,6 +386,26 @@ def test_relative_changes_are_shares_of_the_baseline_and_average_over_targets(tm
     assert (average["relative"], average["relative_low"]) == pytest.approx((-0.25, -0.25))
 
 
+def test_targets_of_an_average_are_independent(tmp_path):
+    """Two targets with the same scores: each end of their average is nearer to it than a target's own, by sqrt(2)."""
+    rng = np.random.default_rng(5)
+    study = study_of(
+        targets={t: {"corpus": "sw", "kind": "in-domain"} for t in ("one", "other")},
+        report={"bootstrap_replicates": 4000},
+        seeds=[1, 2, 3, 4, 5, 6],
+    )
+    for start in study.starts:
+        for seed in study.seeds:
+            errors = rng.integers(1, 9, 60) + seed * (start == "xlsr")
+            for target in study.targets:
+                write_scores(tmp_path, study, (start, target, "10min", seed), errors, [20] * 60)
+    summary = summarise(study, tmp_path)
+    one, average = row_of(summary["contrasts"], target="one", metric="wer"), row_of(summary["averages"], metric="wer")
+    assert average["relative"] == one["relative"]
+    width, own = average["relative_high"] - average["relative_low"], one["relative_high"] - one["relative_low"]
+    assert width == pytest.approx(own / 2**0.5, rel=0.06)
+
+
 def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path):
     study = parse_study(
         {

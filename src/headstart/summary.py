@@ -266,14 +266,18 @@ def _intervals(
 def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...], np.ndarray]]) -> list[Row]:
     """Mean relative change over targets, for each budget and comparison; none with a single target.
 
-    Seeds are drawn for all targets at once, utterances for each.
+    Seeds and utterances are drawn for each target: seed 1 of one has nothing in common with seed 1 of another. Draws of
+    different targets are therefore put together in a random order, and not as they were drawn.
     """
     rows = []
     for budget in study.budgets if len(study.targets) > 1 else []:
         of_targets = [changes[target, budget] for target in study.targets]
         for treatment, baseline, metric in of_targets[0]:
-            mean = np.mean([of_target[treatment, baseline, metric] for of_target in of_targets], axis=0)
-            interval = percentile_interval(mean[0], mean[1:], study.report.confidence)
+            comparison = [of_target[treatment, baseline, metric] for of_target in of_targets]
+            change = np.mean([of_target[0] for of_target in comparison])
+            orders = [np.random.default_rng([RNG_SEED, number]) for number in range(len(comparison))]
+            drawn = [rng.permutation(of_target[1:]) for rng, of_target in zip(orders, comparison, strict=True)]
+            interval = percentile_interval(change, np.mean(drawn, axis=0), study.report.confidence)
             rows.append(
                 {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
                 | {name: _finite(getattr(interval, key)) for name, key in _RELATIVE.items()}

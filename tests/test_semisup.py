@@ -91,7 +91,7 @@ def test_pseudo_label_loss_is_ctc_on_the_teachers_labels(tiny_model, noise_clips
                 labels_in_all += len(labels)
     assert labels_in_all > 0
     assert loss.item() == pytest.approx(summed / labels_in_all, rel=1e-4)
-    assert told["pseudo_loss"] == pytest.approx(float(loss)) and told["labelled_share"] == 0.0
+    assert told["pseudo_loss"] == pytest.approx(loss.item()) and told["labelled_share"] == 0.0
 
 
 def test_losses_add_up_by_their_weights(tiny_model, noise_clips):
@@ -100,7 +100,7 @@ def test_losses_add_up_by_their_weights(tiny_model, noise_clips):
     batch, shared, positions = prepared(objective, 6)
     loss, told = objective.loss(batch, shared, positions, 6)
     # Update 6 of 12 is half of the ramp from 3 to 9.
-    assert float(loss) == pytest.approx(0.5 * told["supervised_loss"] + 1.0 * told["pseudo_loss"], rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 * told["supervised_loss"] + 1.0 * told["pseudo_loss"], rel=1e-5)
 
 
 def test_nothing_is_learnt_from_labels_below_the_confidence_asked_for(tiny_model, noise_clips):

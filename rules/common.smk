@@ -235,6 +235,7 @@ def all_manifests(wildcards):
     used = {(t.corpus, split) for t in STUDY.targets.values() for split in ("train", "dev", "test")}
     for start in STUDY.starts.values():
         used |= {(corpus, "train") for corpus in getattr(start, "corpora", {})}
+        used |= {(corpus, "dev") for corpus in getattr(start, "labelled", {})}
     return [f"data/features/{corpus}/{split}.parquet" for corpus, split in sorted(used)]
 
 

@@ -149,6 +149,17 @@ def test_budget_seconds(budget, seconds):
             "starts.ssl.corpora.synthetic: 0.6 h is more than corpora.synthetic.hours.train holds",
         ),
         (
+            {
+                "starts__S": {
+                    "kind": "semisup",
+                    "from": "ssl",
+                    "labelled": {"synthetic": 0.4},
+                    "unlabelled": {"synthetic": 0.3},
+                }
+            },
+            "starts.S.labelled.synthetic and starts.S.unlabelled.synthetic: 0.7 h is more",
+        ),
+        (
             {"budgets": ["ten"]},
             "budgets.0: should be a number and a unit, such as 90s, 10min or 1h (got 'ten')",
         ),

@@ -109,7 +109,7 @@ def test_nothing_is_learnt_from_labels_below_the_confidence_asked_for(tiny_model
     loss, told = objective.loss(batch, shared, positions, 6)
     assert shared.pseudo and not shared.kept
     assert told["pseudo_kept"] == 0.0 and "pseudo_loss" not in told
-    assert float(loss) == pytest.approx(told["supervised_loss"])
+    assert loss.item() == pytest.approx(told["supervised_loss"])
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -233,6 +233,16 @@ def test_collapsed_pseudo_labels_are_seen_and_survived(tiny_model, noise_clips, 
     assert "none are used up to update" in caplog.text
     assert result.curve[-1]["step"] == 16 and result.skipped == 0
     assert objective.paused_until > 0
+
+
+def test_pseudo_labels_of_which_none_is_sure_enough_are_told_of_once(tiny_model, noise_clips, tmp_path, caplog):
+    objective = objective_of(tiny_model, noise_clips, guard_every=1, min_confidence=1.0)
+    result = run(objective, tmp_path)
+    assert caplog.text.count("is as sure as min_confidence (1), the surest is 0.") == 1
+    assert all(row["pseudo_kept"] == 0.0 for row in result.curve if "pseudo_kept" in row)
+    caplog.clear()
+    run(objective_of(tiny_model, noise_clips, guard_every=1, min_confidence=0.0), tmp_path / "all")
+    assert "min_confidence" not in caplog.text
 
 
 def test_empty_pseudo_labels_are_logged_and_cost_nothing(tiny_model, noise_clips, tmp_path, monkeypatch, caplog):

@@ -437,3 +437,32 @@ def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path
     write_json(tmp_path / "times/starts/refined/recipe.json", elsewhere)
     refined = row_of(summarise(study, tmp_path)["stages"], start="refined")
     assert refined["pretraining_seconds"] is refined["share_of_pretraining"] is None
+
+
+def test_which_share_of_its_pseudo_labels_a_start_learnt_from(tmp_path):
+    study = parse_study(
+        {
+            "study": "used",
+            "corpora": {"a": {"reader": "synthetic", "language": "en"}},
+            "starts": {
+                "scratch": {"kind": "scratch"},
+                "some": {"kind": "semisup", "from": "scratch", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
+                "none": {"kind": "semisup", "from": "scratch", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
+            },
+            "targets": {"t": {"corpus": "a", "kind": "in-domain"}},
+            "budgets": ["1min"],
+            "seeds": [1],
+            "baseline": "scratch",
+        }
+    )
+    for start in study.starts:
+        write_scores(tmp_path, study, (start, "t", "1min", 1), [1] * len(WORDS), WORDS)
+    for start, kept in (("some", [None, 0.25, 0.75]), ("none", [None, None, None])):
+        folder = tmp_path / "used/starts" / start
+        write_json(folder / "recipe.json", {"stage": "semisup", "wall_s": 5.0, "parent": None})
+        pq.write_table(
+            pa.table({"step": [1, 2, 3], "pseudo_kept": pa.array(kept, pa.float32())}), folder / "curve.parquet"
+        )
+    rows = summarise(study, tmp_path)["stages"]
+    assert row_of(rows, start="some")["pseudo_used"] == 0.5
+    assert row_of(rows, start="none")["pseudo_used"] is None

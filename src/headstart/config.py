@@ -224,8 +224,10 @@ class Study(Settings):
         for name, start in self.starts.items():
             for corpus, wanted in getattr(start, "corpora", {}).items():
                 if wanted > 1.000001 * hours.get(corpus, float("inf")):  # sums of decimals are not exact
+                    kinds = ("corpora", "labelled", "unlabelled")
+                    keys = [f"starts.{name}.{kind}.{corpus}" for kind in kinds if corpus in vars(start).get(kind, {})]
                     problems.append(
-                        f"starts.{name}.corpora.{corpus}: {wanted:g} h is more than "
+                        f"{' and '.join(keys)}: {wanted:g} h is more than "
                         f"corpora.{corpus}.hours.train holds (at most {hours[corpus]:g})"
                     )
         return problems

@@ -98,6 +98,7 @@ class SemisupObjective(training.Objective):
         counts = Counter(self.labels.flatten().to_pylist())
         self.guard = Guard(max(counts.values()) / counts.total())
         self.paused_until = 0
+        self.told_unsure = False
 
     # ------------------------------------------------------------------------------------------------ schedules
 
@@ -212,6 +213,7 @@ class SemisupObjective(training.Objective):
                 self.cache.put(batch.clips[i], update, label)
         self.guard.see(list(made.values()))
         if self.guard.updates >= self.settings.guard_every:
+            self._tell_unsure(made, update)
             self._check(batch, update, own, ranks)
         return made if update > self.paused_until else {}
 
@@ -225,6 +227,18 @@ class SemisupObjective(training.Objective):
             logits_BTV, frames = self._logits(batch, positions)
         self.network.train()
         return logits_BTV, frames
+
+    def _tell_unsure(self, made: dict[int, PseudoLabel], update: int) -> None:
+        """Say once that `min_confidence` leaves no pseudo-label, so that unlabelled audio teaches nothing."""
+        least = self.settings.min_confidence
+        surest = max(label.confidence for label in made.values())
+        if 0 < surest < least and not self.told_unsure:
+            self.told_unsure = True
+            log.warning(
+                "update %d: none of %d pseudo-labels is as sure as min_confidence (%g), the surest is %.2f; while that "
+                "is so, unlabelled audio teaches nothing: train longer, begin later (pseudo.begin), or set it lower",
+                update, len(made), least, surest,
+            )  # fmt: skip
 
     def _check(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> None:
         """Pause pseudo-labels that have collapsed, and let a teacher that has diverged begin again as the student."""

@@ -96,7 +96,8 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `runs`, and `cells` (all seeds of a run together, with intervals),
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
       a share of the baseline (`relative`); `averages`: that share over all targets,
-    - `stages`: time of each start that the study trained, beside the pre-training that it goes on from,
+    - `stages`: time of each start that the study trained, beside the pre-training that it goes on from, and which
+      share of its pseudo-labels it learnt from,
     - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
       `representation_contrasts`; see `_representation`.
 
@@ -289,7 +290,10 @@ _RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "hi
 
 
 def _stages(study: Study, results: Path) -> list[Row]:
-    """What each start that the study trained took, beside all the pre-training before it, if that is known."""
+    """What each start that the study trained took, beside all the pre-training before it, if that is known.
+
+    `pseudo_used` is the share of pseudo-labels that were learnt from; None where none were made.
+    """
     rows = []
     for name, start in study.starts.items():
         path = Path(results) / study.study / "starts" / name / "recipe.json"
@@ -307,8 +311,14 @@ def _stages(study: Study, results: Path) -> list[Row]:
             {"start": name, "kind": start.kind, "updates": recipe.get("settings", {}).get("updates")}
             | {"seconds": seconds, "pretraining_seconds": before or None}
             | {"share_of_pretraining": seconds / before if seconds and before else None}
+            | {"pseudo_used": _mean(read_curve(path.with_name("curve.parquet")), "pseudo_kept")}
         )
     return rows
+
+
+def _mean(curve: dict[str, np.ndarray] | None, column: str) -> float | None:
+    rows = _evaluated(curve, column)
+    return None if rows is None else float(rows[column].mean())
 
 
 # ---------------------------------------------------------------------------------------------- convergence
@@ -338,7 +348,7 @@ def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> 
 
 
 def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np.ndarray] | None:
-    """The rows of a curve that hold a dev error; None when there are none."""
+    """The rows of a curve that hold a value in `column`; None when there are none."""
     if curve is None or column not in curve:
         return None
     rows = np.isfinite(curve[column])

@@ -14,5 +14,5 @@ VERSIONS = {
     "finetune": 2,
     "score": 1,
     "analyse": 1,
-    "report": 4,
+    "report": 5,
 }

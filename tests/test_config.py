@@ -167,6 +167,11 @@ def test_budget_seconds(budget, seconds):
         ({"budgets": ["60s", "1min"]}, "budgets: '1min' is as much audio as '60s', list it once"),
         ({"seeds": [3, 1, 3]}, "seeds: 3 is listed twice"),
         # wrong types and values
+        ({"semisup__labelled_share": 1}, "semisup.labelled_share: should be less than 1 (got 1)"),
+        (
+            {"semisup": {"supervised": {"end": 0.5}, "pseudo": {"begin": 0.6}}},
+            "semisup: nothing is learnt after 0.5 of the updates",
+        ),
         ({"finetune__updates": "many"}, "finetune.updates: should be a valid integer"),
         ({"finetune__updates": 0}, "finetune.updates: should be greater than or equal to 1 (got 0)"),
         (

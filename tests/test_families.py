@@ -31,7 +31,7 @@ from headstart.features import Clips, extract_features
 from headstart.files import read_json, write_json
 from headstart.finetune import CtcObjective, finetune_run
 from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
-from headstart.model import encode, layer_outputs
+from headstart.model import encode, layer_outputs, norm_on_top
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Text
 from headstart.text import build_vocabulary
@@ -161,6 +161,20 @@ def test_a_clip_in_a_padded_batch_has_the_logits_that_transformers_gives_it_alon
         for mine, reference in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, reference, rtol=1e-3, atol=2e-4)
     assert all(torch.equal(buffer, kept[name]) for name, buffer in network.named_buffers())
+
+
+@every_variant
+@torch.no_grad()
+def test_the_encoders_own_norm_is_on_top_where_we_say_so(variant):
+    network, order = made(AutoModel, variant), []
+    norm = getattr(network.encoder, "layer_norm", None)
+    if norm is None:
+        pytest.skip("it has none")
+    for module, name in ((norm, "norm"), (network.encoder.layers[0], "layers")):
+        module.register_forward_hook(lambda *_, name=name: order.append(name))
+    (clip,) = noise(LENGTHS[0])
+    network(**extractor_of(variant)(clip.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="pt"))
+    assert order == (["layers", "norm"] if norm_on_top(network.config) else ["norm", "layers"])
 
 
 @every_variant

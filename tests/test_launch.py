@@ -21,7 +21,7 @@ from headstart import walltime
 from headstart.files import read_json, write_json
 from headstart.launch import launch
 from headstart.parallel import claim_devices
-from headstart.settings import Finetune, Model, Pretrain, Text
+from headstart.settings import Finetune, Model, Pretrain, Semisup, Text
 from headstart.subsets import draw_subset
 
 UPDATES = 120
@@ -51,6 +51,12 @@ def job(english, tmp_path):
             options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, **settings}).model_dump()
             corpora = [{"name": "en", **english["train"], "hours": 0.005}]
             arguments = {"corpora": corpora, "settings": options, "model": model, "parent": None}
+        elif stage == "semisup":
+            options = Semisup(**{**LOOP, "dev_minutes": 0.05, "min_confidence": 0.0, **settings}).model_dump()
+            corpus = {"name": "en", **english["train"], "hours": 0.004}
+            dev = {f"dev_{key}": path for key, path in english["dev"].items()}
+            arguments = {"labelled": [{**corpus, **dev}], "unlabelled": [corpus], "settings": options, "ssl": None}
+            arguments |= {"text": Text().model_dump(), "model": model, "parent": None}
         else:
             subset = tmp_path / "subset.parquet"
             draw_subset(english["train"]["features"], "20s", 1, str(subset))
@@ -66,7 +72,7 @@ def job(english, tmp_path):
 # Processes are forked from one that has imported torch and transformers already, which takes many seconds.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["headstart.pretrain", "headstart.finetune", "transformers.models.wav2vec2.modeling_wav2vec2"]
+    ["headstart.pretrain", "headstart.semisup", "headstart.finetune", "transformers.models.wav2vec2.modeling_wav2vec2"]
 )
 
 
@@ -144,6 +150,10 @@ def test_so_does_one_with_a_teacher_or_a_random_quantiser(objective, job):
     killed_at_random("pretrain", job, kills=1, objective=objective)
 
 
+def test_so_does_one_with_pseudo_labels_that_are_kept_for_a_while(job):
+    killed_at_random("semisup", job, kills=2, pseudo={"begin": 0.2}, cache_updates=7)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_job_killed_at_twenty_random_moments_ends_with_the_same_bits(stage, job, monkeypatch):
@@ -202,11 +212,12 @@ def test_a_full_disk_leaves_the_last_good_state(job):
     same(quiet, full)
 
 
-@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "ctc"])
+@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "ctc", "pseudo-labels"])
 def test_two_processes_train_as_one(objective, job):
-    stage = "finetune" if objective == "ctc" else "pretrain"
+    stage = {"ctc": "finetune", "pseudo-labels": "semisup"}.get(objective, "pretrain")
     settings = {"updates": 8, "log_every": 2, "precision": "float32", "dropout": 0.0}
     settings |= {"freeze_quantiser": 0.0, "objective": objective} if stage == "pretrain" else {}
+    settings |= {"pseudo": {"begin": 0.25}, "cache_updates": 2, "guard_every": 2} if stage == "semisup" else {}
     one, two = job(stage, "one", **settings), job(stage, "two", **settings)
     finished(started(stage, one), one)
     finished(started(stage, two, processes=2), two)

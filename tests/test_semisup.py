@@ -9,10 +9,11 @@ from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 
 from headstart import training
 from headstart.checkpoints import ctc_model, encoder_model
+from headstart.finetune import DataError
 from headstart.mixed import SemisupObjective
 from headstart.parallel import Ranks
 from headstart.pseudo import PseudoLabel, greedy_labels
-from headstart.semisup import chosen_clips, encoder, kept, new_layers, save
+from headstart.semisup import chosen_clips, encoder, kept, new_layers, save, semisup_start
 from headstart.settings import Loss, Pretrain, Semisup, Text
 from headstart.subsets import BudgetError
 from headstart.units import Inventory
@@ -56,7 +57,8 @@ PLAIN = {"dropout": 0.0, "mask_time_share": 0.0, "mask_feature_share": 0.0, "min
 @pytest.mark.parametrize("teacher", ["ema", "self"])
 def test_pseudo_label_loss_is_ctc_on_the_teachers_labels(tiny_model, noise_clips, teacher):
     """transformers' own CTC loss, clip by clip, on labels decoded from its own logits of the teacher's weights."""
-    objective = objective_of(tiny_model, noise_clips, teacher=teacher, supervised=Loss(weight=0.0), **PLAIN)
+    losses = {"supervised": Loss(weight=0.0), "pseudo": Loss()}
+    objective = objective_of(tiny_model, noise_clips, teacher=teacher, **losses, **PLAIN)
     student = objective.network
     batch, _, positions = prepared(objective, 6)
     if teacher == "ema":  # a teacher with weights of its own
@@ -207,7 +209,8 @@ def test_only_what_is_asked_for_is_trained(tiny_model, noise_clips, tmp_path):
     frozen = changed(freeze_encoder=1.0)
     assert frozen == {"lm_head.weight", "lm_head.bias"}
     above = changed(freeze_layers=1)
-    assert above and all(n.startswith(("lm_head.", "wav2vec2.encoder.layers.1.")) for n in above)
+    on_top = ("lm_head.", "wav2vec2.encoder.layers.1.", "wav2vec2.encoder.layer_norm.")
+    assert all(n.startswith(on_top) for n in above) and all(any(n.startswith(p) for n in above) for p in on_top)
     everything = changed()
     assert any("layers.0" in name for name in everything) and not any("feature_extractor" in n for n in everything)
 
@@ -258,14 +261,15 @@ def test_empty_pseudo_labels_are_logged_and_cost_nothing(tiny_model, noise_clips
 
 
 def test_a_teacher_that_diverges_begins_again_as_the_student(tiny_model, noise_clips, caplog):
-    objective = objective_of(tiny_model, noise_clips, guard_every=1, **PLAIN)
+    objective = objective_of(tiny_model, noise_clips, guard_every=1, cache_updates=9, **PLAIN)
     batch, _, positions = prepared(objective, 6)
     with torch.no_grad():
         for average in objective.teacher.average.values():
             average.mul_(40.0)
     objective.teacher.restore(objective.teacher.state())
-    objective.prepare(batch, 6, [positions], Ranks())
+    shared = objective.prepare(batch, 6, [positions], Ranks())
     assert "it begins again from the student's weights" in caplog.text
+    assert shared.pseudo == {} == objective.cache.kept  # what it made is neither learnt from nor kept
     student = dict(objective.network.named_parameters())
     assert all(torch.equal(average, student[name]) for name, average in objective.teacher.average.items())
 
@@ -320,6 +324,63 @@ def test_top_layers_get_new_weights_if_asked(tiny_model, noise_clips, tmp_path):
 def test_an_objective_without_unlabelled_audio_is_supervised(tiny_model, noise_clips, tmp_path):
     result = run(objective_of(tiny_model, noise_clips, unlabelled=False, pseudo=Loss(weight=0.0)), tmp_path)
     assert {row["labelled_share"] for row in result.curve} == {1.0}
+
+
+def test_without_unlabelled_audio_the_self_supervised_loss_is_of_the_batchs_own_clips(
+    make_clips, tiny_model, tmp_path, monkeypatch
+):
+    """Also where a labelled clip cannot be used, so that the others move up."""
+    rng = np.random.default_rng(0)
+    texts = ["ab", "ba" * 100, "aa", "bb", "ab ba", "b"]  # a second holds no 200 letters
+    make_clips(tmp_path, [rng.standard_normal(16000) for _ in texts], texts)
+    files = {"features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
+    corpus = {"name": "noise", **files, "hours": 6 / 3600, **{f"dev_{key}": path for key, path in files.items()}}
+    stages = []
+    monkeypatch.setattr(training, "run", lambda objective, *_: stages.append(objective))
+    losses = {"pseudo": Loss(weight=0.0), "ssl": Loss()}
+    arguments = {
+        "settings": Semisup(**{**LOOP, **losses}).model_dump(),
+        "ssl": Pretrain(crop_seconds=1.0, objective="best-rq").model_dump(),
+        "text": Text().model_dump(),
+        "model": tiny_model.model_dump(),
+        "parent": None,
+        "seed": 1,
+        "output": str(tmp_path / "out"),
+        "state": str(tmp_path / "state"),
+        "threads": 1,
+    }
+    semisup_start([corpus], [], **arguments)
+    (stage,) = stages
+    batch, shared, _ = prepared(stage, 1)
+    assert len(stage.labelled) == 5 and shared.ssl_batch.clips
+    assert stage.ssl.names(shared.ssl_batch) == stage.names(batch)
+
+    arguments["settings"]["freeze_layers"] = 3
+    with pytest.raises(DataError, match="freeze_layers is 3, but the encoder has 2 layers"):
+        semisup_start([corpus], [], **arguments)
+
+
+def test_what_pre_training_has_warmed_up_stays_so(tiny_model, noise_clips):
+    pretrain = Pretrain(objective="data2vec", freeze_quantiser=0.4, crop_seconds=1.0).model_dump()
+    own = objective_of(tiny_model, noise_clips, pretrain=pretrain, ssl=Loss()).ssl.settings
+    assert own.data2vec.ema_start == own.data2vec.ema_end == Pretrain().data2vec.ema_end
+    assert own.gumbel_start == own.gumbel_end and own.freeze_quantiser == 0.0
+
+
+def test_operations_are_those_of_what_an_update_does(tiny_model, noise_clips, tmp_path):
+    """Batches of one shape have more to do once there are pseudo-labels, and less when a cache holds them."""
+    settings = {"supervised": Loss(weight=0.0), "ssl": Loss(), "log_every": 1, "min_confidence": 0.0, "dropout": 0.0}
+    pretrain = Pretrain(objective="best-rq", crop_seconds=1.0).model_dump()
+
+    def flops(**more) -> list[float]:
+        objective = objective_of(tiny_model, noise_clips, pretrain=pretrain, **{**settings, **more})
+        curve = run(objective, tmp_path / "".join(more)).curve
+        return np.diff([0.0, *(row["flops"] for row in curve)]).tolist()
+
+    without = flops(pseudo=Loss(weight=0.0))
+    late, cached = flops(), flops(cache_updates=12)
+    assert late[:3] == without[:3] and all(a > b for a, b in zip(late[3:], without[3:], strict=True))
+    assert sum(cached) < sum(late)
 
 
 def test_a_batch_without_a_label_to_learn_from_is_survived(tiny_model, noise_clips, tmp_path):

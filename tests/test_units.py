@@ -315,6 +315,22 @@ def test_phones_of_a_corpus_are_its_column(spell, clips):
     assert list(Inventory.build(Semisup(**settings), Text(), quiet).labels(quiet)) == [[2], []]
 
 
+def test_phones_without_spaces_between_them_are_told_of(clips, caplog):
+    settings = Semisup(units="phones", phones="corpus")
+    Inventory.build(settings, Text(), clips({"text": "the cat sat", "phonemes": "ð ə | k æ t | s æ t"}))
+    assert not caplog.text
+    Inventory.build(settings, Text(), clips({"text": "people sat calmly", "phonemes": "piːpəl sæːt kɑːmliː"}))
+    assert "phones are long, such as 'kɑːmliː'" in caplog.text
+
+
+def test_the_content_of_an_inventory_changes_with_what_spells_it(clips):
+    settings = Semisup(units="phones", phones="corpus")
+    one, same, other = (clips({"text": "ab", "phonemes": phones}) for phones in ("a b", "ˈa b", "a p"))
+    assert one.content == other.content  # which is of audio and text
+    content = {name: Inventory.build(settings, Text(), x).content(x) for name, x in (("one", one), ("same", same))}
+    assert content["one"] == content["same"] != Inventory.build(settings, Text(), other).content(other)
+
+
 def test_phones_of_an_hour_take_seconds(clips):
     spoken = clips(*sentences("en-es", 1000))  # an hour and more
     espeak.phonemes.cache_clear()

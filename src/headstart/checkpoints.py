@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import shutil
 from pathlib import Path
@@ -22,6 +23,8 @@ from headstart.logs import HeadstartError
 from headstart.model import WithHeads, dropouts, initialise, new_config
 from headstart.settings import Model
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
+
+log = logging.getLogger(__name__)
 
 # Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
 transformers_logging.set_verbosity_error()
@@ -146,7 +149,10 @@ def load_heads(network: WithHeads, folder: str | Path) -> None:
         names = set(file.keys())
         for name, head in network.named_children():
             keys = {key: f"{name}.{key}" for key in head.state_dict()}
-            if head is network.base_model or not names.issuperset(keys.values()):
+            if head is network.base_model:
+                continue
+            if not names.issuperset(keys.values()):
+                log.info("%s has no %s, which begins anew", folder, name)
                 continue
             weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
             if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):

@@ -33,6 +33,11 @@ class Teacher:
             average.lerp_(weights.master[name], 1 - decay)
         self._copy()
 
+    @torch.no_grad()
+    def begin_again(self, weights: MasterWeights) -> None:
+        """Become what the student is."""
+        self.restore(weights.master)
+
     @contextmanager
     def standing_in(self) -> Iterator[None]:
         """Within, the network has the teacher's weights, is in evaluation mode, and records no gradients."""

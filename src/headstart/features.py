@@ -256,8 +256,8 @@ class Clips:
 
     @property
     def content(self) -> str:
-        """Short hash of the audio and the transcripts, in order."""
+        """Short hash of the audio, the transcripts and their languages, in order."""
         digest = hashlib.sha256()
-        for row in self.rows("utterance_id", "content_hash", "text"):
+        for row in self.rows("utterance_id", "content_hash", "text", "language"):
             digest.update(json.dumps(row, ensure_ascii=False).encode())
         return digest.hexdigest()[:16]

@@ -30,7 +30,7 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
 
     Args:
         stage: `pretrain`, `semisup` or `finetune`.
-        arguments: those of `pretrain.pretrain_start` or `finetune.finetune_run`, as JSON values.
+        arguments: those of `pretrain_start`, `semisup_start` or `finetune_run`, as JSON values.
         processes: how many, each with a GPU of its own where there are GPUs.
         log_file: where they log.
 

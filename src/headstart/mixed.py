@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jiwer
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -21,11 +22,12 @@ from headstart.ctc import batches_by_length, clip_features, ctc_loss
 from headstart.ema import Teacher
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.frontend import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
-from headstart.model import encode, span_mask
+from headstart.model import encode, norm_on_top, span_mask
 from headstart.optimiser import MasterWeights
 from headstart.parallel import Ranks
+from headstart.pretrain import make_objective
 from headstart.pseudo import Cache, Guard, PseudoLabel, greedy_labels
-from headstart.settings import Semisup
+from headstart.settings import Pretrain, Semisup
 from headstart.text import BLANK
 from headstart.training import Batch
 from headstart.units import Inventory
@@ -80,12 +82,13 @@ class SemisupObjective(training.Objective):
         unlabelled: Clips | None,
         dev: Clips | None,
         settings: Semisup,
-        ssl: training.Objective | None,
+        ssl: Pretrain | None,
         freeze_front_end: bool,
         seed: int,
     ):
         self.network, self.inventory, self.settings, self.seed = network, inventory, settings, seed
-        self.labelled, self.unlabelled, self.dev, self.ssl = labelled, unlabelled, dev, ssl
+        self.labelled, self.unlabelled, self.dev = labelled, unlabelled, dev
+        self.ssl = make_objective(network, unlabelled or labelled, ssl, freeze_front_end, seed) if ssl else None
         self.clips = Clips.concatenate([labelled, unlabelled]) if unlabelled else labelled
         self.frozen = freeze_front_end or takes_log_mel(network.config)
         self.labels = pa.array(list(inventory.labels(labelled)), pa.list_(pa.int32()))
@@ -114,6 +117,16 @@ class SemisupObjective(training.Objective):
             return 1.0
         return self.settings.labelled_share if supervised else 0.0
 
+    def work(self, batch: MixedBatch, update: int, positions: list[int], shared: Draws | None = None) -> Hashable:
+        supervised, pseudo, ssl = map(bool, self._weights(update))
+        labelled = sum(i < batch.labelled for i in positions)
+        if shared is not None:
+            return supervised, ssl, labelled, len(positions), sum(i in shared.kept for i in positions)
+        if not pseudo or update <= self.paused_until or len(batch.clips) == batch.labelled:
+            return (ssl,)
+        wanted = sum(i >= batch.labelled and self.cache.get(batch.clips[i], update) is None for i in positions)
+        return ssl, labelled, wanted, self.guard.updates + 1 >= self.settings.guard_every
+
     def trainable(self, update: int) -> set[str]:
         settings, prefix = self.settings, self.network.base_model_prefix + "."
         names = {name for name, _ in self.network.named_parameters()}
@@ -126,6 +139,7 @@ class SemisupObjective(training.Objective):
         if settings.freeze_layers:
             total = self.network.config.num_hidden_layers
             above = tuple(f"{prefix}encoder.layers.{i}." for i in range(settings.freeze_layers, total))
+            above += (f"{prefix}encoder.layer_norm.",) if norm_on_top(self.network.config) else ()
             names = {name for name in names if name.startswith(above) or not name.startswith(prefix)}
         return names
 
@@ -214,8 +228,10 @@ class SemisupObjective(training.Objective):
         self.guard.see(list(made.values()))
         if self.guard.updates >= self.settings.guard_every:
             self._tell_unsure(made, update)
-            self._check(batch, update, own, ranks)
-        return made if update > self.paused_until else {}
+            if not self._fit(batch, update, own, ranks):
+                self.cache.kept.clear()
+                return {}
+        return made
 
     def _taught(self, batch: MixedBatch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The teacher's logits (B, T, V) of some clips, all of one kind, unmasked, and their frames (B,)."""
@@ -240,26 +256,31 @@ class SemisupObjective(training.Objective):
                 update, len(made), least, surest,
             )  # fmt: skip
 
-    def _check(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> None:
-        """Pause pseudo-labels that have collapsed, and let a teacher that has diverged begin again as the student."""
-        settings = self.settings
+    def _fit(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> bool:
+        """Whether pseudo-labels are fit to be learnt from.
+
+        If they have collapsed, they pause; a teacher that has diverged begins again as the student.
+        """
+        settings, fit = self.settings, True
         if trouble := self.guard.collapsed():
             self.paused_until = update + max(1, int(settings.pause * settings.updates))
             log.warning("update %d: %s; none are used up to update %d", update, trouble, self.paused_until)
-            self.cache.kept.clear()
+            fit = False
         self.guard.clear()
         if self.teacher and batch.labelled:
-            losses = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+            losses = np.zeros(2)
             for positions in own:
                 if places := [i for i in positions if i < batch.labelled]:
-                    losses += torch.tensor(self._rivals(batch, places), dtype=torch.float64)
-            student, teacher = ranks.sum_(losses).tolist()
+                    losses += self._rivals(batch, places)
+            student, teacher = ranks.sum_(torch.from_numpy(losses).to(ranks.device)).tolist()
             if not teacher <= DIVERGED * student:
+                fit = False
                 log.warning(
                     "update %d: the teacher is far worse than the student on labelled audio (%.2f against %.2f nats a "
                     "label); it begins again from the student's weights", update, teacher, student,
                 )  # fmt: skip
-                self.teacher.follow(self.weights, 0.0)
+                self.teacher.begin_again(self.weights)
+        return fit
 
     @torch.no_grad()
     def _rivals(self, batch: MixedBatch, positions: list[int]) -> tuple[float, float]:

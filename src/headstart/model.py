@@ -79,6 +79,11 @@ def front_end_stays(network: Any, start: str | None, freeze: bool) -> bool:
     return freeze and (start is not None or begins_as_filterbank(network))
 
 
+def norm_on_top(config: Any) -> bool:
+    """Whether an encoder's own layer norm follows its layers; otherwise, if there is one, it precedes them."""
+    return getattr(config, "do_stable_layer_norm", config.model_type == "wav2vec2-conformer")
+
+
 def initialise(network: Any) -> None:
     """What a new wav2vec 2.0 network starts with instead of transformers' initial values."""
     if begins_as_filterbank(network):

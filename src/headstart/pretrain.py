@@ -11,12 +11,20 @@ from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 
 from headstart import training
 from headstart.best_rq import BestRqObjective, RandomQuantiser
-from headstart.checkpoints import CheckpointError, encoder_model, load_config, load_heads, load_weights, save_encoder
+from headstart.checkpoints import (
+    CheckpointError,
+    encoder_model,
+    load_config,
+    load_heads,
+    load_weights,
+    save_encoder,
+    set_dropout,
+)
 from headstart.contrastive import ContrastiveObjective, initialise_quantiser, sample_features
 from headstart.data2vec import Data2vecObjective
 from headstart.features import Clips
 from headstart.masked import MaskedAudio
-from headstart.model import dropouts, front_end_stays, initialise, new_config
+from headstart.model import front_end_stays, initialise, new_config
 from headstart.settings import Model, Pretrain
 from headstart.subsets import draw
 from headstart.versions import VERSIONS
@@ -65,11 +73,11 @@ def _with_quantiser(parent: str | None, model: Model | None, settings: Pretrain,
             raise CheckpointError(
                 f"{parent}: the objective wav2vec2 continues {known} checkpoints; this is {config.model_type}"
             )
-        config.update(dropouts(settings.dropout))
+        set_dropout(config, settings.dropout)
         network, missing = load_weights(CONTINUED[config.model_type], parent, config)
     else:
         config = new_config(model)
-        config.update(dropouts(settings.dropout))
+        set_dropout(config, settings.dropout)
         network, missing = Wav2Vec2ForPreTraining(config), {"quantizer."}
         initialise(network)
     if any(name.startswith("quantizer.") for name in missing):

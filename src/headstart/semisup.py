@@ -23,7 +23,7 @@ from headstart.features import SAMPLE_RATE, Clips
 from headstart.finetune import DataError, usable
 from headstart.mixed import SemisupObjective
 from headstart.model import WithHeads, front_end_stays
-from headstart.pretrain import make_objective, ssl_network
+from headstart.pretrain import ssl_network
 from headstart.settings import Model, Pretrain, Semisup, Text
 from headstart.subsets import draw
 from headstart.text import BLANK
@@ -95,7 +95,7 @@ def semisup_start(
         state: folder for the state from which a killed job resumes.
 
     Raises:
-        DataError: no labelled utterance can be used.
+        DataError: no labelled utterance can be used, or the encoder has fewer layers than are frozen or reset.
         BudgetError: a corpus holds less than is asked for.
         CheckpointError: the parent cannot be loaded.
     """
@@ -109,9 +109,14 @@ def semisup_start(
     inventory = Inventory.build(options, normalisation, sources)
     torch.manual_seed(seed)
     shape = Model(**model) if model else None
-    network, objective = encoder(parent, shape, options, ssl, others or sources, seed)
+    network, own = encoder(parent, shape, options, ssl, others or sources, seed)
     frozen = front_end_stays(network, parent, options.freeze_front_end)
     config = network.config
+    for key in ("freeze_layers", "reset_layers"):
+        if getattr(options, key) > config.num_hidden_layers:
+            raise DataError(
+                f"{output}: {key} is {getattr(options, key)}, but the encoder has {config.num_hidden_layers} layers"
+            )
     network.lm_head = torch.nn.Linear(config.hidden_size, len(inventory.vocabulary))
     torch.nn.init.normal_(network.lm_head.weight, std=config.initializer_range)
     torch.nn.init.zeros_(network.lm_head.bias)
@@ -121,7 +126,7 @@ def semisup_start(
     if dev is not None:
         dev, _ = usable(dev, inventory.labels(dev), config)
 
-    stage = SemisupObjective(network, inventory, sources, others, dev, options, objective, frozen, seed)
+    stage = SemisupObjective(network, inventory, sources, others, dev, options, own, frozen, seed)
     recipe = {
         "stage": "semisup",
         "version": VERSIONS["semisup"],
@@ -138,7 +143,7 @@ def semisup_start(
             "seconds": round(sources.seconds + (others.seconds if others else 0.0), 1),
             "units": len(inventory.vocabulary),
             "rejected": rejected,
-            "content": [sources.content, others.content if others else None],
+            "content": [sources.content, others.content if others else None, inventory.content(sources)],
         },
         "parameters": sum(p.numel() for p in network.parameters()),
     }
@@ -153,16 +158,20 @@ def semisup_start(
 
 def encoder(
     parent: str | None, model: Model | None, options: Semisup, ssl: dict[str, Any] | None, clips: Clips, seed: int
-) -> tuple[Any, training.Objective | None]:
-    """The network to refine, without its output layer, and its self-supervised objective, if there is one."""
+) -> tuple[Any, Pretrain | None]:
+    """The network to refine, without its CTC output layer, and the settings of its self-supervised loss, if any.
+
+    Args:
+        clips: audio from which a new quantiser of wav2vec 2.0 takes its clusters.
+    """
     if ssl is None:
         return encoder_model(parent, model, options.dropout), None
-    # The schedule is this stage's, and what cooled down in pre-training stays cool.
+    # The schedule is this stage's, and what pre-training has warmed up or cooled down stays so.
     changes = {"updates": options.updates, "dropout": options.dropout, "gumbel_start": ssl["gumbel_end"]}
+    changes["data2vec"] = {**ssl["data2vec"], "ema_start": ssl["data2vec"]["ema_end"]}
+    changes["freeze_quantiser"] = float(ssl["freeze_quantiser"] == 1.0)
     settings = Pretrain(**{**ssl, **changes})
-    network = ssl_network(parent, model, settings, clips, seed)
-    frozen = front_end_stays(network, parent, options.freeze_front_end)
-    return network, make_objective(network, clips, settings, frozen, seed)
+    return ssl_network(parent, model, settings, clips, seed), settings
 
 
 def kept(name: str, network: Any, options: Semisup) -> bool:

@@ -96,7 +96,9 @@ class Columns(Settings):
     split: str | None = Field(None, description="Split; if null, drawn by speaker (or sentence).")
     tokens: str | None = Field(None, description="Space-separated tokens, for tagged code-switched text.")
     token_languages: str | None = Field(None, description="Space-separated language tags, one for each token.")
-    phonemes: str | None = Field(None, description="Phonemic transcript.")
+    phonemes: str | None = Field(
+        None, description="Phonemic transcript: phones with spaces between them, and ` | ` between words, if at all."
+    )
 
 
 class FolderCorpus(Settings):
@@ -312,13 +314,13 @@ class Semisup(MaskedOptimisation):
 
     updates: Count = Field(300, description="Optimiser updates.")
     batch_seconds: Positive = Field(24.0, description="Audio in a batch, labelled and not, in seconds.")
-    labelled_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+    labelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5,
         description="Share of a batch's audio that is labelled. Batches are all labelled as long as no loss takes "
         "other audio, and where the start has none.",
     )
     learning_rate: Positive = Field(1e-3, description="Peak learning rate.")
-    head_rate: Positive = Field(1.0, description="Learning rate of the output layers, as a multiple.")
+    head_rate: Positive = Field(1.0, description="Learning rate of the CTC output layer, as a multiple.")
     warmup: Share = Field(0.1, description="Share of updates in which the rate rises.")
     hold: Share = Field(0.4, description="Share of updates at the peak.")
     decay_to: Positive = Field(0.05, description="Final learning rate as a share of the peak.")
@@ -380,6 +382,12 @@ class Semisup(MaskedOptimisation):
     def _some_loss(self) -> Semisup:
         if not (self.supervised.weight or self.pseudo.weight or self.ssl.weight):
             raise ValueError("supervised, pseudo and ssl all have weight 0: nothing is left to learn from")
+        covered = 0.0
+        for loss in sorted((self.supervised, self.pseudo, self.ssl), key=lambda loss: loss.begin):
+            if loss.weight and loss.begin <= covered:
+                covered = max(covered, loss.end)
+        if covered < 1.0:
+            raise ValueError(f"nothing is learnt after {covered:g} of the updates: supervised, pseudo and ssl all rest")
         return self
 
 

@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +67,10 @@ class Objective:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """A part's share of the batch's loss, and of what the learning curve should hold: the parts add up."""
         raise TypeError(f"{type(self).__name__} has no loss")
+
+    def work(self, batch: Batch, update: int, positions: list[int], shared: Any = None) -> Hashable:
+        """What, beside the batch's shape, decides how many operations `prepare` takes, or, with `shared`, a loss."""
+        return len(positions) if shared is not None else ()
 
     def trainable(self, update: int) -> set[str]:
         """Names of the parameters that this update trains."""
@@ -200,17 +204,18 @@ def train(
         weights.freeze(trainable)
         own = ranks.positions(len(batch.clips), settings.accumulate)
         torch.manual_seed(seed * 1_000_003 + update)
-        if not objective.teaches or batch.shape in flops_of:
+        key = (batch.shape, objective.work(batch, update, [i for part in own for i in part]))
+        if not objective.teaches or key in flops_of:
             shared = objective.prepare(batch, update, own, ranks)
         else:
             with FlopCounterMode(display=False) as counter:
                 shared = objective.prepare(batch, update, own, ranks)
-            flops_of[batch.shape] = counter.get_total_flops()
-        totals = {"train_loss": 0.0, "flops": flops_of.get(batch.shape, 0.0)}
+            flops_of[key] = counter.get_total_flops()
+        totals = {"train_loss": 0.0, "flops": flops_of.get(key, 0.0)}
         for positions in filter(None, own):
             # For dropout, which differs by part; a part's first clip numbers it.
             torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
-            key = (batch.shape, len(positions), len(trainable))
+            key = (batch.shape, len(trainable), objective.work(batch, update, positions, shared))
             if key in flops_of:
                 loss, metrics = objective.loss(batch, shared, positions, update)
                 loss.backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, norm
 log = logging.getLogger(__name__)
 
 WORD_BEGINNING = "▁"  # the first character of a subword that begins a word, as in SentencePiece
+LONG_PHONE = 4  # letters and marks; the mean of an inventory beyond it is not of phones
 _STRESS = str.maketrans("", "", "ˈˌ")
 _NO_LANGUAGE = ("und", "mul", "mis")  # undetermined, multiple, uncoded: read like the rest of the utterance
 _NO_SPEECH = "zxx"  # punctuation
@@ -54,12 +57,24 @@ class Inventory:
             return cls(dict(vocabulary), partial(_subwords, tokenizer, text))
         units = partial(_corpus_phones if settings.phones == "corpus" else _espeak_phones, text)
         phones = {phone for utterance in units(clips) for phone in utterance}
+        if sum(map(len, phones)) > LONG_PHONE * len(phones):
+            log.warning(
+                "phones are long, such as %r: words, perhaps? Phonemic transcripts need a space after each phone",
+                max(phones, key=len),
+            )
         return cls({unit: label for label, unit in enumerate([BLANK, UNKNOWN, *sorted(phones)])}, units)
 
     def labels(self, clips: Clips) -> Iterator[list[int]]:
         """Labels of each utterance, [] where it has no transcript. Raises `HeadstartError` as `build` does."""
         unknown = self.vocabulary[UNKNOWN]
         return ([self.vocabulary.get(unit, unknown) for unit in units] for units in self._units(clips))
+
+    def content(self, clips: Clips) -> str:
+        """Short hash of the units and of how they spell these utterances."""
+        digest = hashlib.sha256(json.dumps(self.vocabulary, ensure_ascii=False).encode())
+        for labels in self.labels(clips):
+            digest.update(json.dumps(labels).encode())
+        return digest.hexdigest()[:16]
 
     def spell(self, labels: Sequence[int]) -> str:
         """Units with a space between them: the word error rate of two such spellings is the unit error rate."""

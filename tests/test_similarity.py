@@ -181,8 +181,12 @@ def test_a_draw_of_blocks_is_a_computation_over_those_frames_repeated():
             assert float(found[measure][r]) == pytest.approx(value, abs=1e-6)
 
 
-def test_a_draw_of_fewer_frames_than_channels_still_has_a_number():
+@pytest.mark.parametrize("smallest", [1.0, 10**-3, 10**-4, 10**-4.9])
+def test_a_draw_of_fewer_frames_than_channels_still_has_a_number(smallest):
+    """Also where some components vary so little beside others that rounding makes their variance negative."""
     x, y = related(60, 12, 12)
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((12, 12)))[0]
+    x, y = ((side * np.geomspace(1, smallest, 12) @ turn).astype(np.float32) for side in (x, y))
     blocks = np.arange(60) // 6
     draws = torch.tensor([[10.0] + [0.0] * 9], dtype=torch.float64)
     for value in similarities(sums_of(x, x, blocks), sums_of(x, y, blocks), sums_of(y, y, blocks), draws).values():

@@ -24,7 +24,7 @@ from functools import cached_property
 import torch
 
 CUTOFF = 1e-10  # share of the largest variance below which a component is rounding: dead or dependent channels
-RIDGE = 1e-9  # added to variances of 1, for draws of so few frames that some component does not vary
+RIDGE = 1e-9  # added to variances of 1, for draws of so few frames that some component does not vary; at least
 DRAWS_AT_ONCE = 16  # bounds memory, and the sums are read once for so many
 MEASURES = ("pwcca", "svcca", "cka")
 
@@ -128,7 +128,11 @@ class Pair:
 
 
 def _factor(covariance_KK: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.cholesky(covariance_KK + RIDGE * torch.eye(len(covariance_KK), dtype=torch.float64))
+    """Cholesky factor, with as much of a ridge as rounding asks for where a component hardly varies."""
+    identity_KK, ridge = torch.eye(len(covariance_KK), dtype=torch.float64), RIDGE
+    while ridge < 1 and torch.linalg.cholesky_ex(covariance_KK + ridge * identity_KK).info:
+        ridge *= 10
+    return torch.linalg.cholesky(covariance_KK + ridge * identity_KK)
 
 
 def canonical(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:

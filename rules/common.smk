@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from glob import escape, glob
+from itertools import chain
 
 from snakemake.exceptions import WorkflowError
 
@@ -17,12 +19,14 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_folder, parse_study
+from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_folder, parse_study, read_yaml
 from headstart.settings import SyntheticCorpus
 from headstart.corpora import CorpusError, check_folder
 from headstart.versions import VERSIONS
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
     STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
 except StudyError as error:
     raise WorkflowError(str(error))
@@ -99,9 +103,8 @@ def start_files(start):
     if start in PRETRAINED + REFINED:
         return [f"{folder}/model.safetensors"]
     # A local checkpoint: what there is of it, or what should be there for Snakemake to name as missing.
-    names = ("config.json", "model.safetensors", "pytorch_model.bin", "recipe.json")
-    files = [f"{folder}/{name}" for name in names]
-    return [file for file in files if os.path.exists(file)] or files[:2]
+    found = (glob(f"{escape(folder)}/{pattern}") for pattern in ("*.json", "*.safetensors", "*.bin"))
+    return sorted(chain(*found)) or [f"{folder}/config.json", f"{folder}/model.safetensors"]
 
 
 def pretrain_input(wildcards):
@@ -116,13 +119,14 @@ def pretrain_input(wildcards):
 
 def pretrain_settings(wildcards):
     start = STUDY.starts[wildcards.start]
+    folder = start_folder(start.from_)
     return settings(
         "pretrain",
         settings=dump(STUDY.settings_of(wildcards.start)),
         # The shape of an encoder with random weights; a checkpoint brings its own.
-        model=None if start.from_ else dump(STUDY.model),
+        model=None if folder else dump(STUDY.model),
         corpora=dict(start.corpora),
-        parent=start_folder(start.from_),
+        parent=folder,
         seed=start.seed,
     )
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from headstart import walltime
 from headstart.files import read_json, write_json
-from headstart.launch import launch
+from headstart.launch import claim, launch
 from headstart.parallel import claim_devices
 from headstart.settings import Finetune, Model, Pretrain, Semisup, Text
 from headstart.subsets import draw_subset
@@ -238,6 +238,18 @@ def test_the_exit_status_of_a_process_is_that_of_the_launcher(job):
     run = job("finetune", "run", updates=20)
     finished(started("finetune", run, processes=2, **SOON), run, status=walltime.EXIT_CODE)
     assert saved_update(run) == 1
+
+
+def test_a_job_takes_one_of_the_devices_of_an_allocation(monkeypatch):
+    """A job of Slurm's own has what it needs; several side by side in one allocation share its devices out."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    claimed = []
+    monkeypatch.setattr("headstart.launch.claim_devices", lambda *given: claimed.append(given) or given[1][: given[0]])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    claim(2)
+    assert not claimed and os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    claim(1)
+    assert claimed == [(1, ["2", "3"])] and os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
 def _claim(folder: Path, count: int, got, done) -> None:

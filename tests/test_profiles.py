@@ -88,3 +88,11 @@ def test_a_bad_study_is_named_without_a_traceback(tmp_path, change, message):
     assert run.returncode != 0
     assert any(line.strip().startswith(message) for line in output.splitlines()), output
     assert "Traceback" not in output
+
+
+def test_a_key_that_is_written_twice_is_named(tmp_path):
+    (tmp_path / "study.yaml").write_text(SMOKE.read_text() + "seeds: [3]\n")
+    run = dry_run(tmp_path / "study.yaml")
+    assert run.returncode != 0 and "Traceback" not in run.stdout + run.stderr
+    assert "study.yaml, line" in run.stdout + run.stderr
+    assert "the key 'seeds' is written twice" in run.stdout + run.stderr

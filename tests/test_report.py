@@ -16,7 +16,9 @@ import pytest
 
 from headstart.answer import answer, change, decimal, decimals, duration, points, rate, span, verdict
 from headstart.config import Study
+from headstart.files import write_json
 from headstart.report import marked_words, page_of, samples, write_report
+from headstart.statistics import false_alarm
 from headstart.summary import representation_path, run_folder, score_path, summarise
 
 WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa watoto wangu wapendwa".split()
@@ -382,7 +384,7 @@ def test_samples_spread_over_difficulty_and_show_every_start(tiny):
 
 
 def test_samples_are_all_there_is_when_that_is_few(tmp_path):
-    study = study_of(report={"samples": 10, "bootstrap_replicates": 10})
+    study = study_of(report={"samples": 10, "bootstrap_replicates": 20})
     fabricate(tmp_path, study, utterances=2)
     (sample,) = samples(study, tmp_path)
     assert sorted(item["utterance_id"] for item in sample["utterances"]) == ["u000", "u001"]
@@ -399,6 +401,25 @@ def test_words_are_marked_by_their_alignment():
     assert [word["kind"] for word in marked_words("a b", "")] == ["deletion", "deletion"]
     assert [word["kind"] for word in marked_words("", "a")] == ["insertion"]
     assert marked_words("नमस्ते दुनिया", "नमस्ते दुनीया")[1]["reference"] == "दुनिया"
+
+
+def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
+    amounts = {"labelled": {"sw": 0.4}, "unlabelled": {"sw": 0.2}}
+    starts = {
+        "scratch": {"kind": "scratch"},
+        "refined": {"kind": "semisup", "from": "scratch", **amounts},
+        "more": {"kind": "semisup", "from": "refined", **amounts, "labelled": {"sw": 0.3}},
+        "shipped": {"kind": "hub", "path": str(tmp_path / "shipped")},
+    }
+    study = study_of(starts=starts, contrasts=[], analyse=None)
+    fabricate(tmp_path, study)
+    recipe = {"stage": "semisup", "settings": {"updates": 9}, "data": {**amounts, "utterances": [3, 4]}}
+    write_json(tmp_path / "shipped" / "recipe.json", recipe)
+    _, text = written(study, tmp_path)
+    assert "<td>sw (0.4 h with transcripts), sw (0.2 h without)</td>" in text
+    assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, not" in text
+    assert "transcripts of the target&#39;s own corpus: refined (0.4 h), more (0.4 h)." in text
+    assert f"up to {false_alarm(2, 0.95):.0%} would look clear" in text
 
 
 def test_a_study_of_one_start_and_one_seed(tmp_path):

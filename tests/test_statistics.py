@@ -8,7 +8,9 @@ from headstart.statistics import (
     bootstrap_rates,
     check_same_utterances,
     error_rate,
+    false_alarm,
     paired_difference,
+    percentile_interval,
 )
 
 
@@ -95,6 +97,26 @@ def test_paired_differences_cover_the_true_difference_and_rarely_exclude_a_true_
         excluded += paired_difference((second, reference), (first, reference), replicates=400).excludes_zero
     assert covered / 150 >= 0.88
     assert excluded / 150 <= 0.12
+
+
+def test_few_seeds_raise_false_alarms():
+    """With 2 seeds whenever both agree, and with 3, for the least of 27 draws of three is the one worst seed thrice."""
+    assert false_alarm(2, 0.95) == pytest.approx(1 / 2, abs=0.04)
+    assert false_alarm(3, 0.95) == pytest.approx(1 / 4, abs=0.04)
+    assert false_alarm(40, 0.95) == pytest.approx(0.05, abs=0.025)
+    rng, words, alarms = np.random.default_rng(6), np.full((3, 40), 1000), 0
+    for _ in range(300):  # differences between runs far beyond what utterances add
+        first, second = (np.rint(1000 * (0.4 + 0.03 * rng.standard_normal((3, 1)))) + 0 * words for _ in range(2))
+        alarms += paired_difference((second, words), (first, words), replicates=400).excludes_zero
+    assert alarms / 300 == pytest.approx(false_alarm(3, 0.95), abs=0.08)
+
+
+def test_few_replicates_have_intervals_as_wide_as_many():
+    """The ends are quantiles of the distribution that replicates come from, in the mean, and not within them."""
+    rng = np.random.default_rng(7)
+    intervals = [percentile_interval(0.0, rng.uniform(size=40), 0.95) for _ in range(400)]
+    assert np.mean([interval.low for interval in intervals]) == pytest.approx(0.025, abs=0.004)
+    assert np.mean([interval.high for interval in intervals]) == pytest.approx(0.975, abs=0.004)
 
 
 def test_pairing_narrows_the_interval_when_utterances_differ_in_difficulty():

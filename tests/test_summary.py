@@ -152,7 +152,7 @@ def test_updates_to_reference_compare_with_the_same_seeds_baseline(tiny):
 
 def test_the_metric_of_convergence_is_the_studys(tiny):
     study, results = tiny
-    by_wer = study_of(report={"metric": "wer", "bootstrap_replicates": 10})
+    by_wer = study_of(report={"metric": "wer", "bootstrap_replicates": 20})
     assert row_of(summarise(by_wer, results)["convergence"], start="xlsr")["reference_error"] == pytest.approx(0.8)
 
 

@@ -29,6 +29,11 @@ def rate(value: float) -> str:
     return f"{value:.1%}"
 
 
+def percent(value: float) -> str:
+    """A share without needless decimals: 0.95 as `95%`, 0.999 as `99.9%`."""
+    return f"{round(100 * value, 6):g}%"
+
+
 def points(value: float) -> str:
     """A difference of rates in percentage points, with a sign: -0.123 as `−12.3`."""
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
@@ -125,7 +130,7 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
         "other": f"{other.upper()}: {rate(best[other])} {span(best[f'{other}_low'], best[f'{other}_high'])}",
         "sentences": _against_baseline(study, summary, best["start"], group)
         + _speed(study, summary, best["start"], group),
-        "notes": _others(study, summary, best["start"], group),
+        "notes": _others(study, summary, best["start"], group) + _prepared(study, target),
     }
 
 
@@ -148,7 +153,7 @@ def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list
     zero = "includes" if verdict(judged) == UNCLEAR else "excludes"
     return [
         f"{metric.upper()} against {study.baseline}: {points(judged['difference'])} percentage points, "
-        f"{summary['confidence']:.0%} interval {span(judged['low'], judged['high'], signed=True)}. "
+        f"{percent(summary['confidence'])} interval {span(judged['low'], judged['high'], signed=True)}. "
         f"That is {verdict(judged)}: the interval {zero} zero. {other.upper()}: "
         f"{points(beside['difference'])} {span(beside['low'], beside['high'], signed=True)}, {verdict(beside)}."
     ]
@@ -190,6 +195,18 @@ def _pace(row: Row, baseline: Row) -> str:
         return ""
     pace = f"{1 / ratio:.1f} times as fast" if ratio < 1 else "no faster"
     return f"; {baseline['start']} itself needs {count(baseline['updates'])}, so {pace}"
+
+
+def _prepared(study: Study, target: str) -> list[str]:
+    """Which starts have learnt from transcripts of the target's own corpus before they are fine-tuned on some."""
+    corpus = study.targets[target].corpus
+    hours = {start: study.transcribed(start).get(corpus) for start in study.starts}
+    named = ", ".join(f"{start} ({amount:g} h)" for start, amount in hours.items() if amount)
+    return (
+        [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
+        if named
+        else []
+    )
 
 
 def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:

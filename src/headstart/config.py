@@ -290,6 +290,15 @@ class Study(Settings):
         """Starts whose representation is compared with what fine-tuning makes of it: all but those from nothing."""
         return [name for name, start in self.starts.items() if self.analyse and not isinstance(start, ScratchStart)]
 
+    def transcribed(self, name: str) -> dict[str, float]:
+        """Hours of transcripts by corpus that a start, and those of this study that it comes from, have learnt from."""
+        hours: dict[str, float] = {}
+        while (start := self.starts.get(name)) is not None:
+            for corpus, amount in getattr(start, "labelled", {}).items():
+                hours[corpus] = max(amount, hours.get(corpus, 0.0))
+            name = self._parent(name)
+        return hours
+
     def comparisons(self) -> list[tuple[str, str]]:
         """(treatment, baseline) pairs: starts against the baseline, refined ones against their parents, contrasts."""
         pairs = [(start, self.baseline) for start in self.starts if start != self.baseline]
@@ -329,6 +338,11 @@ def parse_study(data: dict[str, Any], source: str = "study") -> Study:
 
 def load_study(path: str | Path) -> Study:
     """Read a study file; raises `StudyError` when it is missing, no YAML, or not a valid study."""
+    return parse_study(read_yaml(path), str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """What a study file says; raises `StudyError` when it is missing, no YAML, or names a key twice."""
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"{path}: no such study file")
@@ -343,4 +357,4 @@ def load_study(path: str | Path) -> Study:
         raise StudyError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise StudyError(f"{path}: a study file is a mapping of keys, see config/README.md")
-    return parse_study(data, str(path))
+    return data

@@ -55,9 +55,9 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
 
 
 def claim(processes: int) -> None:
-    """Take free GPUs for this job, unless Slurm has given it some."""
+    """Take free GPUs for this job, unless Slurm has given it just what it needs."""
     devices = visible_devices()
-    if devices and "SLURM_JOB_ID" not in os.environ:
+    if devices and ("SLURM_JOB_ID" not in os.environ or len(devices) > processes):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim_devices(processes, devices))
 
 

@@ -33,6 +33,7 @@ from headstart.answer import (
     decimals,
     duration,
     overall,
+    percent,
     points,
     rate,
     select,
@@ -40,9 +41,10 @@ from headstart.answer import (
     verdict,
 )
 from headstart.charts import Gallery
-from headstart.config import Study
+from headstart.config import Start, Study
 from headstart.files import read_json, written_whole
 from headstart.settings import budget_seconds
+from headstart.statistics import false_alarm
 from headstart.summary import read_counts, read_curve, run_folder, score_path
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
@@ -61,7 +63,7 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headstart"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration, "count": count, "rate": rate}
+    environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent}
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
     page = environment.get_template("report.html.j2").render(page_of(study, summary, Path(results), corpora))
@@ -89,7 +91,8 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "version": headstart.__version__,
         "styles": gallery.styles,
         "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
-        "interval_name": f"{summary['confidence']:.0%} interval",
+        "interval_name": f"{percent(summary['confidence'])} interval",
+        "false_alarm": false_alarm(len(study.seeds), summary["confidence"]),
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": rate_rows(study, summary),
@@ -110,6 +113,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "refined": [row["start"] for row in refining if row["curve"]],
         "samples": samples(study, results),
         "histories": histories(study, trained),
+        "heard": heard,
         "corpora": corpora,
         "settings": settings(study),
         "rejected": rejected(runs),
@@ -346,11 +350,19 @@ def histories(study: Study, trained: list[Row]) -> Row:
 
 def _history(recipe: Row) -> str:
     """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
-    corpora = recipe.get("data", {}).get("corpora", {})
-    hours = f"{sum(corpora.values()):g} h of {', '.join(corpora)}" if corpora else "unknown audio"
+    data = recipe.get("data", {})
+    amounts = [(data.get("corpora"), ""), (data.get("labelled"), ", transcribed"), (data.get("unlabelled"), ", not")]
+    heard = [f"{sum(corpora.values()):g} h of {', '.join(corpora)}{how}" for corpora, how in amounts if corpora]
+    hours = "; ".join(heard) or "unknown audio"
     updates = recipe.get("settings", {}).get("updates")
     text = f"{count(updates)} updates on {hours}" if updates else hours
     return f"{text}, in {duration(recipe['wall_s'])}" if recipe.get("wall_s") else text
+
+
+def heard(start: Start) -> list[tuple[str, float, str]]:
+    """(corpus, hours, how) of what a start is trained on here."""
+    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without"))
+    return [(*corpus, how) for kind, how in kinds for corpus in vars(start).get(kind, {}).items()]
 
 
 def rejected(runs: list[Row]) -> list[Row]:

@@ -425,14 +425,14 @@ class Analyse(Settings):
     variance: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.99, description="Share of the variance that SVCCA keeps of each side."
     )
-    bootstrap_replicates: Count = Field(100, description="Bootstrap replicates behind every interval.")
+    bootstrap_replicates: int = Field(100, ge=20, description="Bootstrap replicates behind every interval.")
 
 
 class Report(Settings):
     """How results are summarised."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
-    bootstrap_replicates: Count = Field(2000, description="Bootstrap replicates behind every interval.")
+    bootstrap_replicates: int = Field(2000, ge=20, description="Bootstrap replicates behind every interval.")
     metric: Literal["wer", "cer"] = Field(
         "cer",
         description="Error rate by which starts are judged: on test in the answer, on dev for convergence. "

@@ -211,6 +211,25 @@ def test_a_table_whose_split_column_has_no_dev_gives_some_of_train(tmp_path):
     assert all(reading.rows[split] for split in ("train", "dev", "test"))
 
 
+def test_a_split_for_which_no_speaker_is_drawn_is_an_error_that_says_what_to_do(tmp_path):
+    lines = [f"{c}\t{c}.wav\tx{c}\t{'anna' if c < 'n' else 'ben'}" for c in "abcdefghijklmnopqrstuvwxyz"]
+    write_corpus(tmp_path, "id\tpath\ttext\tspeaker", *lines)
+    by_speaker = {"columns": Columns(speaker="speaker"), "dev_share": 0.2, "test_share": 0.1}
+    with pytest.raises(CorpusError, match="of its few speakers, none was drawn for dev.*dev_share: 0"):
+        read_folder(folder_corpus(tmp_path, **by_speaker))
+    assert read_folder(folder_corpus(tmp_path, **{**by_speaker, "dev_share": 0.0, "test_share": 0.0})).rows["train"]
+    blank = [line.rsplit("\t", 1)[0] + "\t" for line in lines]  # then sentences are drawn
+    write_corpus(tmp_path, "id\tpath\ttext\tspeaker", *blank)
+    assert all(read_folder(folder_corpus(tmp_path, **by_speaker)).rows.values())
+
+
+def test_a_path_that_no_file_can_have_rejects_its_row(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", f"2\t{'y' * 300}.wav\ty")
+    reading = read_folder(folder_corpus(tmp_path, dev_share=0.0, test_share=0.0))
+    assert len(reading.rows["train"]) == 1
+    assert [reject["reason"] for reject in reading.rejects["train"]] == ["audio file not found"]
+
+
 def test_a_corpus_without_one_usable_row_says_why(tmp_path):
     write_corpus(tmp_path, "id\tpath\ttext", "1\tnone.wav\tx", "2\tnil.wav\ty", "3\ta.wav\t")
     with pytest.raises(CorpusError, match="no usable utterance .2 x audio file not found; 1 x empty transcript"):
@@ -252,7 +271,8 @@ def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):
     write_corpus(tmp_path, "id\tpath\tsplit\ttext\tspeaker", *lines)
     manifest, rejects = tmp_path / "manifests/qu/train.parquet", tmp_path / "manifests/qu/train.rejects.parquet"
     columns = Columns(split="split", speaker="speaker")
-    write_manifests(folder_corpus(tmp_path, columns=columns), {"train": (str(manifest), str(rejects))})
+    corpus = folder_corpus(tmp_path, columns=columns, dev_share=0.0, test_share=0.0)
+    write_manifests(corpus, {"train": (str(manifest), str(rejects))})
     expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1, "leaks": {}}
     assert describe([str(manifest)]) == [{**expected, "hours": pytest.approx(1.5 / 3600)}]
 

@@ -62,6 +62,18 @@ def test_silent_and_broken_clips_are_rejected_and_the_others_keep_their_order(tm
         assert np.abs(clips.audio(index)).max() == pytest.approx(share * 0.5 * 32767, rel=0.01)
 
 
+def test_float_audio_on_the_scale_of_integers_is_rejected(tmp_path, write_manifest):
+    tone = sine(300, 0.5, 16000)
+    manifest = write_manifest(tmp_path, [0.1 * tone, tone, tone, tone])
+    loud = tone.copy()
+    loud[:5] = 1.5  # a few peaks are no scale
+    for name, samples in (("clip001", 8000 * tone), ("clip002", np.nan * tone), ("clip003", loud)):
+        soundfile.write(tmp_path / f"{name}.wav", samples.astype(np.float32), 16000, subtype="FLOAT")
+    clips, rejects = extract(tmp_path, manifest)
+    assert clips.column("utterance_id") == ["clip000", "clip003"]
+    assert all(row["reason"].startswith("samples beyond full scale (1.0)") for row in rejects)
+
+
 def test_a_flac_that_breaks_off_is_rejected(tmp_path, write_manifest):
     manifest = write_manifest(tmp_path, [sine(300, 0.5, 16000)] * 2)
     noise = np.random.default_rng(0).standard_normal(8000)

@@ -186,6 +186,20 @@ def test_a_run_starts_from_the_encoder_of_its_start_with_a_new_head(start, engli
     assert files <= {path.name for path in Path(run).iterdir()}
 
 
+def test_features_that_are_not_kept_train_as_those_that_are(start, english, subset, tmp_path, monkeypatch):
+    """With more audio than memory is for, a frozen front-end runs anew in every update."""
+    options = Finetune(updates=4, batch_seconds=10.0, log_every=2, dropout=0.0, precision="float32").model_dump()
+    weights = {}
+    for limit in (1 << 30, 0):
+        monkeypatch.setattr("headstart.finetune.KEPT_BYTES", limit)
+        weights[limit] = load_file(
+            Path(finetune(tmp_path / str(limit), english, subset, start, options)) / "model.safetensors"
+        )
+    assert weights[0].keys() == weights[1 << 30].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1 << 30][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
 def test_a_run_from_scratch_draws_its_weights_from_the_seed(start, english, subset, tmp_path):
     run = finetune(tmp_path / "a", english, subset, None)
     again = finetune(tmp_path / "b", english, subset, None)

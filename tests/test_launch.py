@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from headstart import walltime
 from headstart.files import read_json, write_json
@@ -193,6 +193,20 @@ def test_a_changed_recipe_never_goes_on_from_an_old_state(job):
     finished(started("finetune", old, **SOON), old, status=walltime.EXIT_CODE)
     changed = job("finetune", "run", updates=20, learning_rate=2e-3)
     output = finished(started("finetune", changed), changed)
+    assert "a state of another recipe, ignored" in output and "resumed" not in output
+
+
+def test_another_checkpoint_in_the_same_place_is_another_start(job, english, tmp_path):
+    first = job("pretrain", "first", updates=2)
+    finished(started("pretrain", first), first)
+    checkpoint = first.with_suffix("")
+    (checkpoint / "recipe.json").unlink()  # as of somebody else's
+    tuned = job("finetune", "tuned", updates=20)
+    write_json(tuned, {**read_json(tuned), "start": str(checkpoint), "model": None})
+    finished(started("finetune", tuned, **SOON), tuned, status=walltime.EXIT_CODE)
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file({name: 1.01 * weight for name, weight in weights.items()}, checkpoint / "model.safetensors")
+    output = finished(started("finetune", tuned), tuned)
     assert "a state of another recipe, ignored" in output and "resumed" not in output
 
 

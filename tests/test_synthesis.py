@@ -209,6 +209,20 @@ def test_bad_arguments_are_named_and_nothing_is_lost(tmp_path):
     with pytest.raises(ValueError, match="snr_db"):
         synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, snr_db=(20.0, 5.0))
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(HeadstartError, match="not a corpus folder"):
-        synthesise_corpus(tmp_path, language="en", hours=TINY, seed=0)
-    assert (tmp_path / "thesis.txt").exists()
+    for table in (False, True):
+        if table:
+            (tmp_path / "metadata.tsv").write_text("id\tpath\n")
+        with pytest.raises(HeadstartError, match="not a corpus folder"):
+            synthesise_corpus(tmp_path, language="en", hours=TINY, seed=0)
+        assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_corpus_is_made_again_also_where_the_workflow_has_removed_its_table(tmp_path):
+    synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0)
+    table = (tmp_path / "corpus/metadata.tsv").read_bytes()
+    (tmp_path / "corpus/metadata.tsv").unlink()
+    synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=1)
+    assert (tmp_path / "corpus/metadata.tsv").read_bytes() != table
+    written = {path.name for path in (tmp_path / "corpus/clips").iterdir()}
+    lines = (tmp_path / "corpus/metadata.tsv").read_text().splitlines()
+    assert len(written) == len(lines) - 1

@@ -40,6 +40,7 @@ def test_letters_with_loose_accents_are_composed():
 def test_turkish_keeps_its_two_letters_i():
     assert normalise("ISPARTA İZMİR ılık iyi", DEFAULT, "tr") == "ısparta izmir ılık iyi"
     assert normalise("I\u0307zmir", DEFAULT, "tr-TR") == "izmir"
+    assert normalise("ISPARTA", DEFAULT, "TR") == normalise("ISPARTA", DEFAULT, "tr_TR") == "ısparta"
     assert normalise("ISPARTA", DEFAULT, "en") == "isparta"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,8 @@ def read_folder(corpus: FolderCorpus) -> Reading:
     """Read a corpus folder.
 
     Raises:
-        CorpusError: the folder or its table is missing, a mapped column is not in the table, or nothing is usable.
+        CorpusError: the folder or its table is missing, a mapped column is not in the table, nothing is usable, or a
+            split that should be drawn got nothing.
     """
     table = check_folder(corpus)
     header, lines = _read_lines(table)
@@ -100,6 +102,14 @@ def read_folder(corpus: FolderCorpus) -> Reading:
         reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
         common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         raise CorpusError(f"{table}: no usable utterance ({common or 'the table is empty'})")
+    for split, share in drawn.items():
+        if share and reading.rows["train"] and not reading.rows[split] and not reading.rejects[split]:
+            what = "speakers" if corpus.columns.speaker else "sentences"
+            raise CorpusError(
+                f"{table}: of its few {what}, none was drawn for {split}. Name a column of splits (columns.split), "
+                f"draw sentences instead of speakers (columns.speaker: null), raise {split}_share from {share:g}, "
+                f"or, where the study does not use it, set {split}_share: 0"
+            )
     reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]] + _leaks(reading)
     return reading
 
@@ -170,8 +180,9 @@ def _split_of(
             return corpus.splits[name]
     # Whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a corpus never moves the others
     # between splits.
-    by = next((c for c in (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio) if c), None)
-    digest = hashlib.sha256((line[by] or "").strip().lower().encode()).digest()
+    columns = filter(None, (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio))
+    by = next(filter(None, ((line[column] or "").strip().lower() for column in columns)), "")
+    digest = hashlib.sha256(by.encode()).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
     for split, share in drawn.items():
         if draw < share:
@@ -214,7 +225,7 @@ def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[d
     try:
         info = soundfile.info(row["audio_path"])
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:  # TypeError: headerless .raw
-        missing = not Path(row["audio_path"]).exists()
+        missing = not os.path.exists(row["audio_path"])  # also of a name that no file can have
         return row, "audio file not found" if missing else f"undecodable audio: {error}"
     row["duration_s"] = info.frames / info.samplerate if info.samplerate else 0.0
     if row["duration_s"] < corpus.min_seconds:

@@ -40,6 +40,10 @@ CLIPS_A_BATCH = 64  # rows in an Arrow record batch: the most that is held in me
 SILENCE_DBFS = -65.0  # 16-bit dither and idle converters lie below, the faintest usable speech well above
 
 
+class ScaleError(ValueError):
+    """Floating-point audio on another scale than from -1 to 1."""
+
+
 def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
     """Decode a clip to 16 kHz mono.
 
@@ -48,6 +52,7 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
     Raises:
         soundfile.LibsndfileError: the file is missing or cannot be decoded.
+        ScaleError: samples are far beyond full scale, or no numbers.
     """
     with soundfile.SoundFile(path) as file:
         rate = file.samplerate
@@ -55,6 +60,8 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
         samples = file.read(frames, dtype="float32", always_2d=True)
+        if file.subtype in ("FLOAT", "DOUBLE") and not (np.abs(samples) <= 1).mean() >= 0.99:
+            raise ScaleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
@@ -136,6 +143,8 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     """Samples of a manifest row, or the reason why there are none."""
     try:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
+    except ScaleError as error:
+        return None, str(error)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         return None, f"undecodable audio: {error}"
     seconds = len(samples) / SAMPLE_RATE

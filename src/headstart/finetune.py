@@ -21,6 +21,7 @@ from headstart.ctc import batches_by_length, clip_features, ctc_loss, required_f
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.frontend import (
     FRAMES_QUANTUM,
+    MEL_CHANNELS,
     frame_counts,
     frame_stride,
     front_end,
@@ -43,6 +44,9 @@ class DataError(HeadstartError):
     """Training or dev data that nothing can be learnt from."""
 
 
+KEPT_BYTES = 1 << 30  # of float32 features, 3 hours of a base encoder's
+
+
 @dataclass
 class Draws:
     """What a batch of fine-tuning shares: masks of frames (B, T) and of channels (B, D), and the labels in all."""
@@ -55,7 +59,8 @@ class Draws:
 class CtcObjective(training.Objective):
     """CTC on a label budget, evaluated on a part of the dev split.
 
-    A frozen front-end runs once: its features of every clip are kept. They are computed clip by clip, without padding.
+    A frozen front-end runs once: its features of every clip are kept, unless they would take more than `KEPT_BYTES`.
+    They are computed clip by clip, without padding.
     """
 
     def __init__(
@@ -77,6 +82,9 @@ class CtcObjective(training.Objective):
         self.text = text
         self.stride = frame_stride(network.config)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
+        width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
+        frames = sum(int(frame_counts(network.config, torch.from_numpy(clips.lengths)).sum()) for clips in (train, dev))
+        self.keeps = self.frozen and frames * width * 4 <= KEPT_BYTES
 
     def labels(self, index: int) -> list[int]:
         """Vocabulary indices of a training transcript."""
@@ -104,8 +112,8 @@ class CtcObjective(training.Objective):
 
     @torch.no_grad()
     def _extract(self, clips: Clips, indices: list[int]) -> None:
-        """Keep the front-end's features of these clips, if it is frozen."""
-        if not self.frozen:
+        """Keep the front-end's features of these clips, if they are to be kept."""
+        if not self.keeps:
             return
         for i in indices:
             if (id(clips), i) not in self.features:
@@ -115,7 +123,7 @@ class CtcObjective(training.Objective):
 
     def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
-        if not self.frozen:
+        if not self.keeps:
             return clip_features(self.network, clips, indices, size)
         self._extract(clips, indices)
         rows = [self.features[id(clips), i] for i in indices]
@@ -228,7 +236,7 @@ def finetune_run(
     dev_clips, dev_rejected = usable(dev_clips, references(dev_clips, normalisation), network.config)
     for name, clips in (("training", training_clips), ("dev", dev_clips)):
         if not len(clips):
-            raise DataError(f"{subset}: no {name} utterance can be used; see the reasons above")
+            raise DataError(f"{subset}: no {name} utterance can be used; see the reasons above, if there were any")
     unseen = sorted(set("".join(references(dev_clips, normalisation))) - set(vocabulary) - {" "})
     if unseen:
         log.warning("dev has %d characters that the training transcripts lack: %s", len(unseen), " ".join(unseen))
@@ -242,6 +250,7 @@ def finetune_run(
         "text": text,
         "model": None if start else model,
         "start": training.parent_recipe(start),
+        "start_content": training.parent_content(start),
         "seed": seed,
         "data": {
             "train_utterances": len(training_clips),

@@ -133,6 +133,7 @@ def pretrain_start(
         "settings": settings,
         "model": None if parent else model,
         "parent": training.parent_recipe(parent),
+        "parent_content": training.parent_content(parent),
         "seed": seed,
         "data": {
             "corpora": {corpus["name"]: corpus["hours"] for corpus in corpora},

@@ -135,6 +135,7 @@ def semisup_start(
         "text": text,
         "model": model,
         "parent": training.parent_recipe(parent),
+        "parent_content": training.parent_content(parent),
         "seed": seed,
         "data": {
             "labelled": {corpus["name"]: corpus["hours"] for corpus in labelled},

@@ -46,7 +46,7 @@ GrammarName = Annotated[str, AfterValidator(_grammar)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**30)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
 
@@ -166,6 +166,8 @@ class Model(Settings):
     def _shape(self) -> Model:
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
             raise ValueError("conv_dim, conv_kernel and conv_stride must have one entry for each layer")
+        if any(kernel < stride for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True)):
+            raise ValueError("each conv_kernel must be as long as its conv_stride, or samples are skipped")
         if len(self.conv_dim) < 2:
             raise ValueError("the front-end needs two layers or more")
         if self.hidden_size % self.heads:
@@ -247,7 +249,9 @@ class Pretrain(Optimisation):
     log_every: Count = Field(50, description="Updates between learning curve rows.")
     save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
     crop_seconds: float = Field(8.0, ge=1.0, description="Longer utterances are cropped, at a place drawn per epoch.")
-    mask_share: Share = Field(0.5, description="Share of frames that masked spans cover, before overlap (paper: 0.65).")
+    mask_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.5, description="Share of frames that masked spans cover, before overlap (paper: 0.65)."
+    )
     mask_length: Count = Field(8, description="Frames in a masked span (paper: 10 = 200 ms).")
     negatives: Count = Field(100, description="Distractors for each masked frame, from its own utterance.")
     contrastive_temperature: Positive = Field(0.1, description="Temperature of the similarities (paper: 0.1).")

@@ -114,7 +114,8 @@ def synthesise_corpus(
     for name, (low, high) in {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}.items():
         if low > high:
             raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
-    if directory.exists() and not (directory / "metadata.tsv").exists() and any(directory.iterdir()):
+    # Snakemake has removed the table by the time that it makes a corpus again.
+    if directory.exists() and {path.name for path in directory.iterdir()} - {"metadata.tsv", "clips"}:
         raise HeadstartError(f"{directory} is not a corpus folder; it is left alone")
 
     partial = directory.with_name(directory.name + ".partial")

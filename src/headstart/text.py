@@ -22,7 +22,7 @@ def normalise(text: str, settings: Text, language: str = "und") -> str:
     text = "".join(c for c in text if c == ZERO_WIDTH_SPACE or unicodedata.category(c) != "Cf")
     text = unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u02bc", "'")
     if settings.lowercase:
-        if language.split("-")[0] in ("tr", "az"):
+        if language.lower().replace("_", "-").split("-")[0] in ("tr", "az"):
             text = text.replace("I", "ı").replace("İ", "i")
         # Lower-casing may decompose (İ -> i + combining dot), so compose again.
         text = unicodedata.normalize("NFC", text.lower())

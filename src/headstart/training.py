@@ -8,6 +8,7 @@ processes it is then computed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -128,7 +129,7 @@ class Result:
 def bfloat16_is_fast() -> bool:
     """Whether this machine multiplies bfloat16 matrices faster than float32 ones."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -354,6 +355,18 @@ def parent_recipe(folder: str | None) -> dict[str, Any] | str | None:
     """What a recipe says of the start that it goes on from: its recipe, or its folder where it has none."""
     path = Path(folder or "") / "recipe.json"
     return read_json(path) if folder and path.is_file() else folder
+
+
+def parent_content(folder: str | None) -> str | None:
+    """Short hash of a checkpoint that has no recipe, so that another one in its place is another start."""
+    if folder is None or (Path(folder) / "recipe.json").is_file():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix in (".json", ".safetensors", ".bin"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def run(

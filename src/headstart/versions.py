@@ -6,13 +6,13 @@ not beside the stages, so that planning the workflow does not import torch.
 
 VERSIONS = {
     "synthesis": 1,
-    "corpora": 1,
-    "features": 1,
+    "corpora": 2,
+    "features": 2,
     "subsets": 1,
     "pretrain": 3,
     "semisup": 2,
-    "finetune": 2,
-    "score": 1,
+    "finetune": 3,
+    "score": 2,
     "analyse": 1,
     "report": 5,
 }

@@ -83,7 +83,7 @@ class CtcObjective(training.Objective):
         self.stride = frame_stride(network.config)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
         width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
-        frames = sum(int(frame_counts(network.config, torch.from_numpy(clips.lengths)).sum()) for clips in (train, dev))
+        frames = sum(int(frame_counts(network.config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev))
         self.keeps = self.frozen and frames * width * 4 <= KEPT_BYTES
 
     def labels(self, index: int) -> list[int]:

@@ -181,7 +181,7 @@ def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_c
 
 
 def test_it_learns(learner):
-    curve, probe, random_probe = learner(objective="best-rq", best_rq={"entries": 64, "codebooks": 4})
+    curve, probe, random_probe = learner(objective="best-rq", updates=400, best_rq={"entries": 64, "codebooks": 4})
     assert curve[0]["code_loss"] > 0.95 * curve[0]["trivial_loss"]
     assert curve[-1]["code_loss"] < 0.98 * curve[-1]["trivial_loss"]
     assert curve[-1]["code_accuracy"] > 2 * curve[0]["code_accuracy"]

@@ -3,8 +3,6 @@
 import os
 import re
 import sys
-from glob import escape, glob
-from itertools import chain
 
 from snakemake.exceptions import WorkflowError
 
@@ -20,6 +18,7 @@ envvars:
 
 
 from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_folder, parse_study, read_yaml
+from headstart.files import checkpoint_files
 from headstart.settings import SyntheticCorpus
 from headstart.corpora import CorpusError, check_folder
 from headstart.versions import VERSIONS
@@ -103,8 +102,7 @@ def start_files(start):
     if start in PRETRAINED + REFINED:
         return [f"{folder}/model.safetensors"]
     # A local checkpoint: what there is of it, or what should be there for Snakemake to name as missing.
-    found = (glob(f"{escape(folder)}/{pattern}") for pattern in ("*.json", "*.safetensors", "*.bin"))
-    return sorted(chain(*found)) or [f"{folder}/config.json", f"{folder}/model.safetensors"]
+    return list(map(str, checkpoint_files(folder))) or [f"{folder}/config.json", f"{folder}/model.safetensors"]
 
 
 def pretrain_input(wildcards):

@@ -407,22 +407,14 @@ def test_targets_of_an_average_are_independent(tmp_path):
 
 
 def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path):
-    study = parse_study(
-        {
-            "study": "times",
-            "corpora": {"a": {"reader": "synthetic", "language": "en"}},
-            "starts": {
-                "plain": {"kind": "ssl", "corpora": {"a": 0.1}},
-                "refined": {"kind": "semisup", "from": "plain", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
-            },
-            "targets": {"t": {"corpus": "a", "kind": "in-domain"}},
-            "budgets": ["1min"],
-            "seeds": [1],
-            "baseline": "plain",
-        }
-    )
+    amounts = {"labelled": {"sw": 0.1}, "unlabelled": {"sw": 0.1}}
+    starts = {
+        "plain": {"kind": "ssl", "corpora": {"sw": 0.1}},
+        "refined": {"kind": "semisup", "from": "plain", **amounts},
+    }
+    study = study_of(study="times", starts=starts, seeds=[1], baseline="plain")
     for start in study.starts:
-        write_scores(tmp_path, study, (start, "t", "1min", 1), [1] * len(WORDS), WORDS)
+        write_scores(tmp_path, study, (start, "swahili", "10min", 1), [1] * len(WORDS), WORDS)
     shipped = {"stage": "pretrain", "wall_s": 80.0, "settings": {"updates": 8}}
     plain = {"stage": "pretrain", "wall_s": 20.0, "settings": {"updates": 2}, "parent": shipped}
     for name, recipe in (("plain", plain), ("refined", {"stage": "semisup", "wall_s": 5.0, "parent": plain})):
@@ -440,23 +432,10 @@ def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path
 
 
 def test_which_share_of_its_pseudo_labels_a_start_learnt_from(tmp_path):
-    study = parse_study(
-        {
-            "study": "used",
-            "corpora": {"a": {"reader": "synthetic", "language": "en"}},
-            "starts": {
-                "scratch": {"kind": "scratch"},
-                "some": {"kind": "semisup", "from": "scratch", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
-                "none": {"kind": "semisup", "from": "scratch", "labelled": {"a": 0.1}, "unlabelled": {"a": 0.1}},
-            },
-            "targets": {"t": {"corpus": "a", "kind": "in-domain"}},
-            "budgets": ["1min"],
-            "seeds": [1],
-            "baseline": "scratch",
-        }
-    )
+    refined = {"kind": "semisup", "from": "scratch", "labelled": {"sw": 0.1}, "unlabelled": {"sw": 0.1}}
+    study = study_of(study="used", starts={"scratch": {"kind": "scratch"}, "some": refined, "none": refined}, seeds=[1])
     for start in study.starts:
-        write_scores(tmp_path, study, (start, "t", "1min", 1), [1] * len(WORDS), WORDS)
+        write_scores(tmp_path, study, (start, "swahili", "10min", 1), [1] * len(WORDS), WORDS)
     for start, kept in (("some", [None, 0.25, 0.75]), ("none", [None, None, None])):
         folder = tmp_path / "used/starts" / start
         write_json(folder / "recipe.json", {"stage": "semisup", "wall_s": 5.0, "parent": None})

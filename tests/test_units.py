@@ -327,8 +327,9 @@ def test_the_content_of_an_inventory_changes_with_what_spells_it(clips):
     settings = Semisup(units="phones", phones="corpus")
     one, same, other = (clips({"text": "ab", "phonemes": phones}) for phones in ("a b", "ˈa b", "a p"))
     assert one.content == other.content  # which is of audio and text
-    content = {name: Inventory.build(settings, Text(), x).content(x) for name, x in (("one", one), ("same", same))}
-    assert content["one"] == content["same"] != Inventory.build(settings, Text(), other).content(other)
+    inventories = [(Inventory.build(settings, Text(), x), x) for x in (one, same, other)]
+    content = [inventory.content(inventory.labels(x)) for inventory, x in inventories]
+    assert content[0] == content[1] != content[2]
 
 
 def test_phones_of_an_hour_take_seconds(clips):

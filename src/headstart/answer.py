@@ -202,11 +202,9 @@ def _prepared(study: Study, target: str) -> list[str]:
     corpus = study.targets[target].corpus
     hours = {start: study.transcribed(start).get(corpus) for start in study.starts}
     named = ", ".join(f"{start} ({amount:g} h)" for start, amount in hours.items() if amount)
-    return (
-        [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
-        if named
-        else []
-    )
+    if not named:
+        return []
+    return [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
 
 
 def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:

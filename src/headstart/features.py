@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import mmap
 import time
@@ -18,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
-from headstart.files import written_whole
+from headstart.files import fingerprint_rows, written_whole
 from headstart.logs import HeadstartError
 from headstart.manifests import (
     FEATURES,
@@ -266,7 +265,4 @@ class Clips:
     @property
     def content(self) -> str:
         """Short hash of the audio, the transcripts and their languages, in order."""
-        digest = hashlib.sha256()
-        for row in self.rows("utterance_id", "content_hash", "text", "language"):
-            digest.update(json.dumps(row, ensure_ascii=False).encode())
-        return digest.hexdigest()[:16]
+        return fingerprint_rows(self.rows("utterance_id", "content_hash", "text", "language"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,3 +40,16 @@ def fingerprint(value: Any) -> str:
     """Short hash of a JSON-like value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_rows(rows: Iterable[Any]) -> str:
+    """Short hash of JSON-like values in their order, one at a time, so that they need not fit into memory."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def checkpoint_files(folder: str | Path) -> list[Path]:
+    """What there is of a checkpoint in a folder: configuration, weights, whole or in shards, and recipe."""
+    return sorted(path for path in Path(folder).glob("*") if path.suffix in (".json", ".safetensors", ".bin"))

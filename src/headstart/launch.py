@@ -30,7 +30,8 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
 
     Args:
         stage: `pretrain`, `semisup` or `finetune`.
-        arguments: those of `pretrain_start`, `semisup_start` or `finetune_run`, as JSON values.
+        arguments: those of `pretrain_start`, `semisup_start` or `finetune_run`, as JSON values; `threads` of all
+            processes together.
         processes: how many, each with a GPU of its own where there are GPUs.
         log_file: where they log.
 
@@ -38,6 +39,8 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
         SystemExit: with the exit status of the first process that failed.
     """
     log_to(log_file)
+    # Snakemake gives no more threads than it has cores, which may be fewer than processes.
+    arguments = {**arguments, "threads": max(1, arguments["threads"] // processes)}
     job = Path(arguments["state"]) / "job.json"
     write_json(job, arguments)
     claim(processes)

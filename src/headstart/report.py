@@ -92,7 +92,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "styles": gallery.styles,
         "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
         "interval_name": f"{percent(summary['confidence'])} interval",
-        "false_alarm": false_alarm(len(study.seeds), summary["confidence"]),
+        "false_alarm": false_alarm,
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": rate_rows(study, summary),

@@ -144,7 +144,8 @@ def semisup_start(
             "seconds": round(sources.seconds + (others.seconds if others else 0.0), 1),
             "units": len(inventory.vocabulary),
             "rejected": rejected,
-            "content": [sources.content, others.content if others else None, inventory.content(sources)],
+            "content": [sources.content, others.content if others else None],
+            "units_content": inventory.content(labels.as_py() for labels in stage.labels),
         },
         "parameters": sum(p.numel() for p in network.parameters()),
     }

@@ -130,9 +130,12 @@ class Pair:
 def _factor(covariance_KK: torch.Tensor) -> torch.Tensor:
     """Cholesky factor, with as much of a ridge as rounding asks for where a component hardly varies."""
     identity_KK, ridge = torch.eye(len(covariance_KK), dtype=torch.float64), RIDGE
-    while ridge < 1 and torch.linalg.cholesky_ex(covariance_KK + ridge * identity_KK).info:
+    while True:
+        shifted_KK = covariance_KK + ridge * identity_KK
+        factor_KK, failed = torch.linalg.cholesky_ex(shifted_KK, check_errors=ridge >= 1)  # beyond, it is no rounding
+        if not failed:
+            return factor_KK
         ridge *= 10
-    return torch.linalg.cholesky(covariance_KK + ridge * identity_KK)
 
 
 def canonical(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:

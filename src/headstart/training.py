@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.cpu import keep_freed_memory, quicken
-from headstart.files import fingerprint, read_json, write_json, written_whole
+from headstart.files import checkpoint_files, fingerprint, read_json, write_json, written_whole
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
@@ -186,8 +186,10 @@ def train(
         OutOfTime: the time limit is near; the state is saved.
     """
     ranks = Ranks()
-    automatic = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
-    dtype = getattr(torch, automatic if settings.precision == "auto" else settings.precision)
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
+    dtype = getattr(torch, precision)
     network = objective.network.to(ranks.device).train()
     if ranks.device.type == "cpu":
         keep_freed_memory()
@@ -373,12 +375,11 @@ def parent_content(folder: str | None) -> str | None:
     """Short hash of a checkpoint that has no recipe, so that another one in its place is another start."""
     if folder is None or (Path(folder) / "recipe.json").is_file():
         return None
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix in (".json", ".safetensors", ".bin"):
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    hashes = {}
+    for path in checkpoint_files(folder):
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return fingerprint(hashes)
 
 
 def run(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from headstart import espeak
 from headstart.features import Clips
+from headstart.files import fingerprint_rows
 from headstart.logs import HeadstartError
 from headstart.settings import Semisup, Text
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, normalise, references
@@ -69,12 +68,9 @@ class Inventory:
         unknown = self.vocabulary[UNKNOWN]
         return ([self.vocabulary.get(unit, unknown) for unit in units] for units in self._units(clips))
 
-    def content(self, clips: Clips) -> str:
-        """Short hash of the units and of how they spell these utterances."""
-        digest = hashlib.sha256(json.dumps(self.vocabulary, ensure_ascii=False).encode())
-        for labels in self.labels(clips):
-            digest.update(json.dumps(labels).encode())
-        return digest.hexdigest()[:16]
+    def content(self, labels: Iterable[list[int]]) -> str:
+        """Short hash of the units and of the labels of some utterances: of how they are spelt."""
+        return fingerprint_rows(chain([self.vocabulary], labels))
 
     def spell(self, labels: Sequence[int]) -> str:
         """Units with a space between them: the word error rate of two such spellings is the unit error rate."""

@@ -14,7 +14,7 @@ launch(
         "seed": settings["seed"],
         "output": str(output),
         "state": str(Path("results/.state") / output.relative_to("results")),
-        "threads": max(1, snakemake.threads // snakemake.resources.processes),
+        "threads": snakemake.threads,
     },
     processes=snakemake.resources.processes,
     log_file=snakemake.log[0],

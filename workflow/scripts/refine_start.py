@@ -25,7 +25,7 @@ launch(
         **{key: settings[key] for key in ("settings", "ssl", "text", "model", "parent", "seed")},
         "output": str(output),
         "state": str(Path("results/.state") / output.relative_to("results")),
-        "threads": max(1, snakemake.threads // snakemake.resources.processes),
+        "threads": snakemake.threads,
     },
     processes=snakemake.resources.processes,
     log_file=snakemake.log[0],

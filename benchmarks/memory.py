@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 from headstart.features import SAMPLE_RATE, extract_features
+from headstart.jobs import PretrainJob
 from headstart.manifests import MANIFEST, write_table
 from headstart.pretrain import pretrain_start
 from headstart.settings import Model, Pretrain
@@ -69,7 +71,8 @@ def peak_memory(folder: Path, hours: float, copies: int, updates: int, threads: 
         for name, original in (("features", "features.parquet"), ("audio", "audio.arrow")):
             paths[name].unlink(missing_ok=True)
             paths[name].symlink_to(folder / original)
-        corpora.append({"name": f"copy{number}", "hours": hours, **{key: str(path) for key, path in paths.items()}})
+        files = {key: str(path) for key, path in paths.items()}
+        corpora.append({"name": f"copy{number}", "hours": hours, "train": files})
     job = {"corpora": corpora, "updates": updates, "threads": threads, "output": str(folder / f"start{copies}")}
     told = subprocess.run(
         [sys.executable, __file__, "--job"], input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True
@@ -79,11 +82,11 @@ def peak_memory(folder: Path, hours: float, copies: int, updates: int, threads: 
 
 def run_job(job: dict[str, Any]) -> None:
     """Pre-train, and print the most memory that this process ever had resident, in MB."""
-    settings = Pretrain(updates=job["updates"], batch_seconds=30.0, log_every=job["updates"]).model_dump()
-    options = {"settings": settings, "model": MODEL.model_dump(), "parent": None, "seed": 0}
-    pretrain_start(
-        job["corpora"], **options, output=job["output"], state=f"{job['output']}.state", threads=job["threads"]
-    )
+    torch.set_num_threads(job["threads"])
+    settings = Pretrain(updates=job["updates"], batch_seconds=30.0, log_every=job["updates"])
+    options = {"settings": settings, "model": MODEL, "parent": None, "seed": 0}
+    paths = {"output": job["output"], "state": f"{job['output']}.state"}
+    pretrain_start(PretrainJob.of(corpora=job["corpora"], **options, **paths))
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(int(status["VmHWM"].split()[0]) / 1024)
 

@@ -12,6 +12,6 @@ rule analyse_start:
         mem_mb=4000,
         runtime=240,
     params:
-        settings=analyse_settings,
+        job=analyse_job,
     script:
         "../workflow/scripts/analyse_start.py"

@@ -7,7 +7,7 @@ rule synthesise_corpus:
         "benchmarks/synthesise_corpus/{corpus}.tsv"
     wildcard_constraints:
         # Never the table of recorded speech, wherever it lies.
-        corpus=any_of(SYNTHETIC),
+        corpus=any_of(WORKFLOW.synthetic()),
     threads: 1
     resources:
         mem_mb=1000,

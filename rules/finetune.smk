@@ -4,6 +4,7 @@ rule finetune_run:
     output:
         model="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/model.safetensors",
         config="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/config.json",
+        processor="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/preprocessor_config.json",
         vocabulary="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/vocab.json",
         curve="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/curve.parquet",
         recipe="results/{study}/runs/{start}/{target}/{budget}/seed{seed}/recipe.json",
@@ -18,6 +19,6 @@ rule finetune_run:
         gpu=0,
         processes=STUDY.devices,
     params:
-        settings=finetune_settings,
+        job=finetune_job,
     script:
         "../workflow/scripts/finetune_run.py"

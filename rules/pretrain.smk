@@ -1,9 +1,10 @@
 rule pretrain_start:
     input:
-        unpack(pretrain_input),
+        unpack(start_input),
     output:
         model="results/{study}/starts/{start}/model.safetensors",
         config="results/{study}/starts/{start}/config.json",
+        processor="results/{study}/starts/{start}/preprocessor_config.json",
         curve="results/{study}/starts/{start}/curve.parquet",
         recipe="results/{study}/starts/{start}/recipe.json",
     log:
@@ -11,7 +12,7 @@ rule pretrain_start:
     benchmark:
         "benchmarks/pretrain_start/{study}/{start}.tsv"
     wildcard_constraints:
-        start=any_of(PRETRAINED),
+        start=any_of(WORKFLOW.pretrained()),
     # Long, and much waits for it: first.
     priority: 1
     threads: STUDY.threads * STUDY.devices
@@ -21,6 +22,6 @@ rule pretrain_start:
         gpu=0,
         processes=STUDY.devices,
     params:
-        settings=pretrain_settings,
+        job=start_job,
     script:
         "../workflow/scripts/pretrain_start.py"

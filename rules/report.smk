@@ -1,7 +1,6 @@
 rule summarise_study:
     input:
-        scores=all_scores,
-        representations=all_representations,
+        unpack(summary_input),
     output:
         summary="results/{study}/summary.json",
         metrics="results/{study}/metrics.json",
@@ -22,9 +21,7 @@ rule summarise_study:
 
 rule write_report:
     input:
-        summary="results/{study}/summary.json",
-        manifests=all_manifests,
-        recipes=hub_recipes,
+        unpack(report_input),
     output:
         report="results/{study}/report.html",
     log:

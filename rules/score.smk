@@ -12,6 +12,6 @@ rule score_run:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=score_settings,
+        job=score_job,
     script:
         "../workflow/scripts/score_run.py"

@@ -1,9 +1,10 @@
 rule refine_start:
     input:
-        unpack(semisup_input),
+        unpack(start_input),
     output:
         model="results/{study}/starts/{start}/model.safetensors",
         config="results/{study}/starts/{start}/config.json",
+        processor="results/{study}/starts/{start}/preprocessor_config.json",
         curve="results/{study}/starts/{start}/curve.parquet",
         recipe="results/{study}/starts/{start}/recipe.json",
     log:
@@ -11,7 +12,7 @@ rule refine_start:
     benchmark:
         "benchmarks/refine_start/{study}/{start}.tsv"
     wildcard_constraints:
-        start=any_of(REFINED),
+        start=any_of(WORKFLOW.refined()),
     # Long, and much waits for it: first.
     priority: 1
     threads: STUDY.threads * STUDY.devices
@@ -21,6 +22,6 @@ rule refine_start:
         gpu=0,
         processes=STUDY.devices,
     params:
-        settings=semisup_settings,
+        job=start_job,
     script:
         "../workflow/scripts/refine_start.py"

@@ -139,6 +139,7 @@ def learner(tmp_path_factory, one_thread):
     from headstart.ctc import ctc_loss
     from headstart.features import Clips
     from headstart.finetune import CtcObjective, references
+    from headstart.jobs import PretrainJob
     from headstart.model import encode
     from headstart.pretrain import pretrain_start
     from headstart.settings import Finetune, Model, Pretrain, Text
@@ -177,9 +178,10 @@ def learner(tmp_path_factory, one_thread):
     def learn(**settings) -> tuple[list[dict[str, float]], float, float]:
         folder = tmp_path_factory.mktemp("start")
         options = Pretrain(**{"updates": 300, "batch_seconds": 16.0, "crop_seconds": 4.0, "log_every": 10, **settings})
-        corpora = [{"name": "en", **paths["train"], "hours": 0.15}]
+        corpora = [{"name": "en", "train": paths["train"], "hours": 0.15}]
         output, state = str(folder / "start"), str(folder / "state")
-        pretrain_start(corpora, options.model_dump(), model.model_dump(), None, 1, output, state, 1)
+        job = {"corpora": corpora, "settings": options, "model": model, "parent": None, "seed": 1}
+        pretrain_start(PretrainJob.of(**job, output=output, state=state))
         curve = pq.read_table(folder / "start" / "curve.parquet").to_pylist()
         return curve, probe(output), probe(None)
 

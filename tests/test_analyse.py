@@ -10,6 +10,7 @@ from headstart import analyse
 from headstart.analyse import BLOCKS, SIMILARITIES, analyse_start, blocks_and_draws, layer_sums, layers_of
 from headstart.checkpoints import ctc_model, encoder_model, save_ctc, save_encoder
 from headstart.finetune import DataError
+from headstart.jobs import AnalyseJob
 from headstart.manifests import read_table
 from headstart.similarity import MEASURES
 from headstart.text import build_vocabulary
@@ -44,8 +45,8 @@ def noise_files(noise_clips, tmp_path_factory) -> dict[str, str]:
 
 
 def analysed(encoders, noise_files, output, runs, **settings) -> list[dict]:
-    options = {"settings": {**SETTINGS, **settings}, "output": str(output), "threads": 1}
-    analyse_start(encoders["start"], {seed: encoders[run] for seed, run in runs.items()}, **noise_files, **options)
+    job = {"start": encoders["start"], "runs": {seed: encoders[run] for seed, run in runs.items()}}
+    analyse_start(AnalyseJob.of(**job, test=noise_files, settings={**SETTINGS, **settings}, output=str(output)))
     return read_table(output, SIMILARITIES)
 
 

@@ -25,12 +25,14 @@ from transformers import (
     pipeline,
 )
 
-from headstart.checkpoints import FAMILIES, CheckpointError, ctc_model, load_config
+from headstart.checkpoint_files import FAMILIES, CheckpointError
+from headstart.checkpoints import ctc_model, load_config
 from headstart.ctc import transcribe
 from headstart.features import Clips, extract_features
 from headstart.files import read_json, write_json
 from headstart.finetune import CtcObjective, finetune_run
 from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
+from headstart.jobs import FinetuneJob
 from headstart.model import encode, layer_outputs, norm_on_top
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Text
@@ -331,10 +333,16 @@ def test_a_fine_tuned_start_transcribes_in_the_pipeline_as_here(variant, corpus,
     split = {key: corpus[key] for key in ("features", "audio")}
     settings = Finetune(updates=2, batch_seconds=2.0, log_every=2, learning_rate=1e-3, freeze_encoder=0.0)
     run = tmp_path / "run"
-    finetune_run(
-        split, split, corpus["subset"], settings.model_dump(), Text().model_dump(), None, str(tmp_path / "start"),
-        seed=1, output=str(run), state=str(tmp_path / "state"), threads=1,
-    )  # fmt: skip
+    job = {
+        "train": split,
+        "dev": split,
+        "subset": corpus["subset"],
+        "settings": settings,
+        "text": Text(),
+        "model": None,
+    }
+    job |= {"parent": str(tmp_path / "start"), "seed": 1, "output": str(run), "state": str(tmp_path / "state")}
+    finetune_run(FinetuneJob.of(**job))
     assert read_json(run / "vocab.json") == VOCABULARY
     if not variant.startswith("wav2vec2-bert"):
         assert read_json(run / "preprocessor_config.json")["do_normalize"] is do_normalize

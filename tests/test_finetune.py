@@ -26,6 +26,7 @@ from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
 from headstart.finetune import DataError, finetune_run
+from headstart.jobs import FinetuneJob, PretrainJob, ScoreJob
 from headstart.manifests import FEATURES, read_table, write_table
 from headstart.pretrain import pretrain_start
 from headstart.score import COUNTS, SCORES, error_counts, score_run
@@ -53,18 +54,22 @@ TEXT = Text().model_dump()
 
 def pretrain(folder: Path, english: dict, parent: str | None = None, hours: float = 0.005, **settings) -> str:
     options = Pretrain(updates=4, batch_seconds=10.0, crop_seconds=2.0, log_every=2, **settings)
-    corpora = [{"name": "en", **english["train"], "hours": hours}]
-    pretrain_start(
-        corpora, options.model_dump(), MODEL, parent, seed=5, output=str(folder), state=str(folder / "state"), threads=1
-    )
+    corpora = [{"name": "en", "train": english["train"], "hours": hours}]
+    job = {"corpora": corpora, "settings": options, "parent": parent, "model": None if parent else MODEL, "seed": 5}
+    pretrain_start(PretrainJob.of(**job, output=str(folder), state=str(folder / "state")))
     return str(folder)
 
 
 def finetune(folder: Path, english: dict, subset: str, start: str | None, settings: dict = QUICK, **paths) -> str:
     splits = {"train": english["train"], "dev": english["dev"], **paths}
-    options = {"settings": settings, "text": TEXT, "model": MODEL, "start": start, "seed": 1, "threads": 1}
-    finetune_run(**splits, subset=subset, **options, output=str(folder), state=str(folder / "state"))
+    options = {"settings": settings, "text": TEXT, "model": None if start else MODEL, "parent": start, "seed": 1}
+    state = str(folder / "state")
+    finetune_run(FinetuneJob.of(**splits, subset=subset, **options, output=str(folder), state=state))
     return str(folder)
+
+
+def score(run: str, test: dict[str, str], output: Path) -> None:
+    score_run(ScoreJob.of(run=run, test=test, text=TEXT, output=str(output)))
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +181,8 @@ def test_a_run_starts_from_the_encoder_of_its_start_with_a_new_head(start, engli
     assert not any("quantizer" in name or "project" in name.split(".")[0] for name in weights)
 
     recipe = read_json(Path(run) / "recipe.json")
-    assert {"stage", "version", "settings", "text", "model", "start", "seed", "data", "versions"} <= set(recipe)
-    assert recipe["start"] == read_json(Path(start) / "recipe.json") and recipe["model"] is None
+    assert {"stage", "version", "settings", "text", "model", "parent", "seed", "data", "versions"} <= set(recipe)
+    assert recipe["parent"] == read_json(Path(start) / "recipe.json") and recipe["model"] is None
     assert recipe["settings"] == json.loads(json.dumps(QUICK))
     curve = pq.read_table(Path(run) / "curve.parquet")
     columns = {"step", "audio_hours_seen", "wall_s", "flops", "train_loss", "dev_wer", "dev_cer"}
@@ -207,7 +212,7 @@ def test_a_run_from_scratch_draws_its_weights_from_the_seed(start, english, subs
     assert all(torch.equal(same[name], value) for name, value in weights.items())
     layer = "wav2vec2.encoder.layers.0.attention.q_proj.weight"
     assert (weights[layer] - parent[layer]).abs().max() > 0.01
-    assert read_json(Path(run) / "recipe.json")["start"] is None
+    assert read_json(Path(run) / "recipe.json")["parent"] is None
 
 
 def test_the_transformers_pipeline_writes_what_we_write_and_it_has_learnt(overfitted):
@@ -222,7 +227,7 @@ def test_the_transformers_pipeline_writes_what_we_write_and_it_has_learnt(overfi
 
 
 def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitted, english, tmp_path):
-    score_run(overfitted[0], **english["test"], text=TEXT, output=str(tmp_path / "scores.parquet"), threads=1)
+    score(overfitted[0], english["test"], tmp_path / "scores.parquet")
     rows = read_table(tmp_path / "scores.parquet", SCORES)
     facts = read_table(english["test"]["features"], FEATURES)
     for key in ("utterance_id", "speaker", "language", "duration_s"):
@@ -288,12 +293,12 @@ def test_nothing_to_learn_from_is_an_error(english, subset, tmp_path):
 def test_a_reference_that_is_empty_is_not_scored(overfitted, english, tmp_path, caplog):
     test = relabelled(english["test"], tmp_path / "test", i0="—")
     with caplog.at_level(logging.WARNING):
-        score_run(overfitted[0], **test, text=TEXT, output=str(tmp_path / "scores.parquet"), threads=1)
+        score(overfitted[0], test, tmp_path / "scores.parquet")
     rows = read_table(tmp_path / "scores.parquet", SCORES)
     assert len(rows) == len(read_table(test["features"], FEATURES)) - 1
     assert any("1 utterances have no reference" in record.getMessage() for record in caplog.records)
     count = len(rows) + 1
     silent = relabelled(english["test"], tmp_path / "silent", **{f"i{i}": "..." for i in range(count)})
     with pytest.raises(DataError, match="no utterance can be scored"):
-        score_run(overfitted[0], **silent, text=TEXT, output=str(tmp_path / "none.parquet"), threads=1)
+        score(overfitted[0], silent, tmp_path / "none.parquet")
     assert not (tmp_path / "none.parquet").exists()

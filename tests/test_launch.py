@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from headstart import walltime
 from headstart.files import read_json, write_json
-from headstart.launch import claim, launch
+from headstart.jobs import FinetuneJob, PretrainJob, SemisupJob
+from headstart.launch import claim, launch, read_job
 from headstart.parallel import claim_devices
 from headstart.settings import Finetune, Model, Pretrain, Semisup, Text
 from headstart.subsets import draw_subset
@@ -47,24 +48,25 @@ def job(english, tmp_path):
 
     def write(stage: str, name: str, model: dict = MODEL, **settings) -> Path:
         folder = tmp_path / name
-        folders = {"output": str(folder), "state": str(tmp_path / f"{name}.state"), "threads": 1, "seed": 5}
+        common = {"output": str(folder), "state": str(tmp_path / f"{name}.state"), "seed": 5, "parent": None}
+        common |= {"model": model, "text": Text()}
         if stage == "pretrain":
-            options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, **settings}).model_dump()
-            corpora = [{"name": "en", **english["train"], "hours": 0.005}]
-            arguments = {"corpora": corpora, "settings": options, "model": model, "parent": None}
+            common.pop("text")
+            options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "negatives": 10, **settings})
+            corpora = [{"name": "en", "train": english["train"], "hours": 0.005}]
+            written = PretrainJob.of(corpora=corpora, settings=options, **common)
         elif stage == "semisup":
-            options = Semisup(**{**LOOP, "dev_minutes": 0.05, "min_confidence": 0.0, **settings}).model_dump()
-            corpus = {"name": "en", **english["train"], "hours": 0.004}
-            dev = {f"dev_{key}": path for key, path in english["dev"].items()}
-            arguments = {"labelled": [{**corpus, **dev}], "unlabelled": [corpus], "settings": options, "ssl": None}
-            arguments |= {"text": Text().model_dump(), "model": model, "parent": None}
+            options = Semisup(**{**LOOP, "dev_minutes": 0.05, "min_confidence": 0.0, **settings})
+            corpus = {"name": "en", "train": english["train"], "hours": 0.004}
+            labelled = [{**corpus, "dev": english["dev"]}]
+            written = SemisupJob.of(labelled=labelled, unlabelled=[corpus], settings=options, ssl=None, **common)
         else:
             subset = tmp_path / "subset.parquet"
             draw_subset(english["train"]["features"], "20s", 1, str(subset))
-            options = Finetune(**{**LOOP, "dev_minutes": 0.05, **settings}).model_dump()
-            arguments = {"train": english["train"], "dev": english["dev"], "subset": str(subset), "settings": options}
-            arguments |= {"text": Text().model_dump(), "model": model, "start": None}
-        write_json(folder.with_suffix(".json"), {**arguments, **folders})
+            options = Finetune(**{**LOOP, "dev_minutes": 0.05, **settings})
+            splits = {"train": english["train"], "dev": english["dev"], "subset": str(subset)}
+            written = FinetuneJob.of(settings=options, **splits, **common)
+        write_json(folder.with_suffix(".json"), {"threads": 1, **written.plain()})
         return folder.with_suffix(".json")
 
     return write
@@ -83,7 +85,7 @@ def _launch(stage: str, job: Path, processes: int, environment: dict[str, str], 
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
-        launch(stage, read_json(job), processes, str(job.with_suffix(".log")))
+        launch(*read_job(stage, job), processes, str(job.with_suffix(".log")))
     except Exception:
         sys.excepthook(*sys.exc_info())  # which a process that is not forked would call
         sys.exit(1)
@@ -202,7 +204,7 @@ def test_another_checkpoint_in_the_same_place_is_another_start(job, english, tmp
     checkpoint = first.with_suffix("")
     (checkpoint / "recipe.json").unlink()  # as of somebody else's
     tuned = job("finetune", "tuned", updates=20)
-    write_json(tuned, {**read_json(tuned), "start": str(checkpoint), "model": None})
+    write_json(tuned, {**read_json(tuned), "parent": str(checkpoint), "model": None})
     finished(started("finetune", tuned, **SOON), tuned, status=walltime.EXIT_CODE)
     weights = load_file(checkpoint / "model.safetensors")
     save_file({name: 1.01 * weight for name, weight in weights.items()}, checkpoint / "model.safetensors")

@@ -10,10 +10,11 @@ from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 from headstart import training
 from headstart.checkpoints import ctc_model, encoder_model
 from headstart.finetune import DataError
+from headstart.jobs import SemisupJob
 from headstart.mixed import SemisupObjective
 from headstart.parallel import Ranks
 from headstart.pseudo import PseudoLabel, greedy_labels
-from headstart.semisup import chosen_clips, encoder, kept, new_layers, save, semisup_start
+from headstart.semisup import chosen_clips, encoder, kept, new_layers, refine_start, save
 from headstart.settings import Loss, Pretrain, Semisup, Text
 from headstart.subsets import BudgetError
 from headstart.units import Inventory
@@ -151,7 +152,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_model, noise_clips, tmp_path
     settings = {"cache_updates": 4, "save_minutes": 1e-9, "min_confidence": 0.0, "guard_every": 3}
     if ssl:
         settings["ssl"] = Loss(weight=0.5)
-    pretrain = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10).model_dump() if ssl else None
+    pretrain = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10) if ssl else None
 
     def make():
         return objective_of(tiny_model, noise_clips, pretrain=pretrain, **settings)
@@ -334,34 +335,35 @@ def test_without_unlabelled_audio_the_self_supervised_loss_is_of_the_batchs_own_
     texts = ["ab", "ba" * 100, "aa", "bb", "ab ba", "b"]  # a second holds no 200 letters
     make_clips(tmp_path, [rng.standard_normal(16000) for _ in texts], texts)
     files = {"features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
-    corpus = {"name": "noise", **files, "hours": 6 / 3600, **{f"dev_{key}": path for key, path in files.items()}}
+    corpus = {"name": "noise", "train": files, "hours": 6 / 3600, "dev": files}
     stages = []
     monkeypatch.setattr(training, "run", lambda objective, *_: stages.append(objective))
     losses = {"pseudo": Loss(weight=0.0), "ssl": Loss()}
     arguments = {
-        "settings": Semisup(**{**LOOP, **losses}).model_dump(),
-        "ssl": Pretrain(crop_seconds=1.0, objective="best-rq").model_dump(),
-        "text": Text().model_dump(),
-        "model": tiny_model.model_dump(),
+        "labelled": [corpus],
+        "unlabelled": [],
+        "settings": Semisup(**{**LOOP, **losses}),
+        "ssl": Pretrain(crop_seconds=1.0, objective="best-rq"),
+        "text": Text(),
+        "model": tiny_model,
         "parent": None,
         "seed": 1,
         "output": str(tmp_path / "out"),
         "state": str(tmp_path / "state"),
-        "threads": 1,
     }
-    semisup_start([corpus], [], **arguments)
+    refine_start(SemisupJob.of(**arguments))
     (stage,) = stages
     batch, shared, _ = prepared(stage, 1)
     assert len(stage.labelled) == 5 and shared.ssl_batch.clips
     assert stage.ssl.names(shared.ssl_batch) == stage.names(batch)
 
-    arguments["settings"]["freeze_layers"] = 3
+    arguments["settings"] = Semisup(**{**LOOP, **losses, "freeze_layers": 3})
     with pytest.raises(DataError, match="freeze_layers is 3, but the encoder has 2 layers"):
-        semisup_start([corpus], [], **arguments)
+        refine_start(SemisupJob.of(**arguments))
 
 
 def test_what_pre_training_has_warmed_up_stays_so(tiny_model, noise_clips):
-    pretrain = Pretrain(objective="data2vec", freeze_quantiser=0.4, crop_seconds=1.0).model_dump()
+    pretrain = Pretrain(objective="data2vec", freeze_quantiser=0.4, crop_seconds=1.0)
     own = objective_of(tiny_model, noise_clips, pretrain=pretrain, ssl=Loss()).ssl.settings
     assert own.data2vec.ema_start == own.data2vec.ema_end == Pretrain().data2vec.ema_end
     assert own.gumbel_start == own.gumbel_end and own.freeze_quantiser == 0.0
@@ -370,7 +372,7 @@ def test_what_pre_training_has_warmed_up_stays_so(tiny_model, noise_clips):
 def test_operations_are_those_of_what_an_update_does(tiny_model, noise_clips, tmp_path):
     """Batches of one shape have more to do once there are pseudo-labels, and less when a cache holds them."""
     settings = {"supervised": Loss(weight=0.0), "ssl": Loss(), "log_every": 1, "min_confidence": 0.0, "dropout": 0.0}
-    pretrain = Pretrain(objective="best-rq", crop_seconds=1.0).model_dump()
+    pretrain = Pretrain(objective="best-rq", crop_seconds=1.0)
 
     def flops(**more) -> list[float]:
         objective = objective_of(tiny_model, noise_clips, pretrain=pretrain, **{**settings, **more})

@@ -24,14 +24,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from headstart.checkpoint_files import checkpoint_content
 from headstart.checkpoints import encoder_model
 from headstart.ctc import batches_by_length
 from headstart.features import SAMPLE_RATE, Clips
 from headstart.finetune import DataError
 from headstart.frontend import frame_counts, front_end, prepared_audio
+from headstart.jobs import AnalyseJob
 from headstart.manifests import write_table
 from headstart.model import layer_outputs
-from headstart.settings import Analyse
 from headstart.similarity import BlockSums, similarities
 from headstart.statistics import RNG_SEED, draw_counts
 
@@ -99,38 +100,37 @@ def layer_sums(before: Any, after: list[Any], clips: Clips, blocks: list[int], l
     return sums
 
 
-def analyse_start(
-    start: str,
-    runs: dict[int, str],
-    features: str,
-    audio: str,
-    settings: dict[str, Any],
-    output: str,
-    threads: int,
-) -> None:
-    """Compare a start with what fine-tuning on one target and budget made of it, and write `output`.
+def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
+    """What the similarities of a start and its runs follow from."""
+    return {
+        "stage": job.stage,
+        "version": job.version,
+        "settings": job.settings.model_dump(mode="json"),
+        "start": checkpoint_content(job.start),
+        "runs": {str(seed): checkpoint_content(run) for seed, run in job.runs.items()},
+        "content": Clips.open(job.test.features, job.test.audio).first(job.settings.minutes).content,
+    }
 
-    Args:
-        start: checkpoint folder of the start.
-        runs: seed -> folder of the fine-tuned model.
-        features, audio: the target's test split.
-        settings: `settings.Analyse` as a dict.
-        output: parquet file with a row for each layer, seed and measure: the similarity and its bootstrap replicates.
+
+def analyse_start(job: AnalyseJob) -> None:
+    """Compare a start with what fine-tuning on one target and budget made of it.
+
+    It writes a row for each layer, seed and measure: the similarity and its bootstrap replicates.
 
     Raises:
         DataError: no utterance has a frame.
     """
-    torch.set_num_threads(threads)
-    options = Analyse(**settings)
-    before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (start, *runs.values()))
-    config, clips = before.config, Clips.open(features, audio).first(options.minutes)
+    options = job.settings
+    before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (job.start, *job.runs.values()))
+    config = before.config
+    clips = Clips.open(job.test.features, job.test.audio).first(options.minutes)
     frames = frame_counts(config, torch.from_numpy(clips.lengths)).numpy()
     if not frames.any():
-        raise DataError(f"{features}: no utterance is long enough for a frame of {start}")
+        raise DataError(f"{job.test.features}: no utterance is long enough for a frame of {job.start}")
     if frames.sum() < FRAMES_A_CHANNEL * config.hidden_size:
         log.warning(
             "%s: %d frames are few for %d channels; PWCCA and SVCCA come out too high",
-            output,
+            job.output,
             frames.sum(),
             config.hidden_size,
         )
@@ -143,10 +143,10 @@ def analyse_start(
     for first in range(0, len(layers), at_once):
         turn = layers[first : first + at_once]
         for layer, sums in zip(turn, layer_sums(before, after, clips, blocks, turn), strict=True):
-            for seed, (xy, yy) in zip(runs, sums.after, strict=True):
+            for seed, (xy, yy) in zip(job.runs, sums.after, strict=True):
                 for measure, values in similarities(sums.xx, xy, yy, draws_RG, options.variance).items():
                     estimate, *replicates = values.round(decimals=6).tolist()  # beyond is rounding of activations
                     row = {"layer": layer, "seed": seed, "measure": measure}
                     rows.append({**row, "similarity": estimate, "replicates": replicates})
             log.info("layer %d of %d", layer, layers[-1])
-    write_table(output, rows, SIMILARITIES)
+    write_table(job.output, rows, SIMILARITIES, recipe=analyse_recipe(job))

@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2Fe
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
 
+from headstart.checkpoint_files import CheckpointError, check_checkpoint, file_hash, own_recipe
 from headstart.features import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
 from headstart.frontend import MEL_CHANNELS, log_mel_extractor, takes_log_mel
-from headstart.logs import HeadstartError
 from headstart.model import WithHeads, dropouts, initialise, new_config
 from headstart.settings import Model
 from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY
@@ -30,21 +30,6 @@ log = logging.getLogger(__name__)
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-FAMILIES = (  # transformers' names
-    "wav2vec2",
-    "wav2vec2-conformer",
-    "wav2vec2-bert",
-    "hubert",
-    "wavlm",
-    "unispeech",
-    "unispeech-sat",
-    "data2vec-audio",
-)
-
-
-class CheckpointError(HeadstartError):
-    """A checkpoint folder that cannot be a start."""
-
 
 # ---------------------------------------------------------------------------------------------------- loading
 
@@ -54,22 +39,14 @@ def load_config(folder: str | Path) -> Any:
 
     Raises:
         CheckpointError: it is missing or broken, or asks for what we do not have: another family, adapter layers,
-            another sampling rate or filterbank. The message names the file.
+            another sampling rate or filterbank, quantised weights. The message names the file.
     """
+    check_checkpoint(folder)
     path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: the configuration cannot be read: {error}") from None
-    if config.model_type not in FAMILIES:
-        raise CheckpointError(f"{path}: model_type is {config.model_type!r}; a start is one of {', '.join(FAMILIES)}")
-    if getattr(config, "add_adapter", False):
-        raise CheckpointError(
-            f"{path}: add_adapter is true; convolutional adapters shorten the output below what CTC needs. "
-            "Start from the checkpoint without them"
-        )
     if takes_log_mel(config) and config.feature_projection_input_dim != MEL_CHANNELS:
         raise CheckpointError(
             f"{path}: feature_projection_input_dim is {config.feature_projection_input_dim}; "
@@ -241,9 +218,11 @@ def ship(start: Path, output: Path) -> None:
     if not (start / "model.safetensors").is_file():
         raise CheckpointError(f"{start}: no model.safetensors; the start has not been trained to its end")
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "preprocessor_config.json", "recipe.json", "curve.parquet"):
+    for name in ("config.json", "preprocessor_config.json", "curve.parquet"):
         if (start / name).is_file():
             shutil.copyfile(start / name, output / name)
     weights = {name: weight.half() for name, weight in load_file(start / "model.safetensors").items()}
     with written_whole(output / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
+    if recipe := own_recipe(start):
+        write_json(output / "recipe.json", {**recipe, "weights": file_hash(output / "model.safetensors")})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,15 @@ def fingerprint_rows(rows: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def checkpoint_files(folder: str | Path) -> list[Path]:
-    """What there is of a checkpoint in a folder: configuration, weights, whole or in shards, and recipe."""
-    return sorted(path for path in Path(folder).glob("*") if path.suffix in (".json", ".safetensors", ".bin"))
+def set_aside(path: str | Path) -> Path:
+    """Rename a damaged file or folder to `NAME.broken`, so that it is made again and can still be looked at.
+
+    An older one of that name is replaced. Nothing happens when another job has been quicker.
+    """
+    path = Path(path)
+    broken = path.with_name(f"{path.name}.broken")
+    if broken.is_dir():
+        shutil.rmtree(broken, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        os.replace(path, broken)
+    return broken

@@ -11,10 +11,9 @@ from typing import Any
 import jiwer
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from headstart import training
+from headstart import finished, training
 from headstart.batching import endless_batches
 from headstart.checkpoints import ctc_model, save_ctc
 from headstart.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features
@@ -28,14 +27,17 @@ from headstart.frontend import (
     prepared_audio,
     takes_log_mel,
 )
+from headstart.jobs import FinetuneJob
 from headstart.logs import HeadstartError
+from headstart.manifests import read_columns
 from headstart.model import encode, front_end_stays, span_mask
 from headstart.parallel import Ranks
-from headstart.settings import Finetune, Model, Text
+from headstart.recipes import recipe_of
+from headstart.settings import Finetune, Text
+from headstart.subsets import SUBSET
 from headstart.text import BLANK, build_vocabulary, normalise, references
 from headstart.text import encode as encode_text
 from headstart.training import Batch
-from headstart.versions import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -197,73 +199,52 @@ def usable(clips: Clips, labels: Iterable[Sequence[Any]], config: Any) -> tuple[
     return clips.take(np.flatnonzero(keep)), rejected
 
 
-def finetune_run(
-    train: dict[str, str],
-    dev: dict[str, str],
-    subset: str,
-    settings: dict[str, Any],
-    text: dict[str, Any],
-    model: dict[str, Any] | None,
-    start: str | None,
-    seed: int,
-    output: str,
-    state: str,
-    threads: int,
-) -> None:
+def chosen_clips(job: FinetuneJob) -> tuple[Clips, Clips]:
+    """The training utterances of the label budget, and the dev utterances of the learning curve."""
+    indices = read_columns(job.subset, SUBSET, ["index"])["index"].to_numpy()
+    train = Clips.open(job.train.features, job.train.audio).take(indices)
+    return train, Clips.open(job.dev.features, job.dev.audio).first(job.settings.dev_minutes)
+
+
+def finetune_recipe(job: FinetuneJob, train: Clips, dev: Clips) -> dict[str, Any]:
+    """The recipe of a run that is fine-tuned on these utterances."""
+    return recipe_of(job, {"content": [train.content, dev.content]})
+
+
+def finetune_run(job: FinetuneJob) -> None:
     """Fine-tune a start on a label budget and write a model folder that `transformers.pipeline` loads.
 
-    Args:
-        train, dev: `features` and `audio` paths of the splits.
-        subset: parquet file with the `index` of each training utterance of the budget.
-        settings, text, model: `config.Finetune`, `config.Text` and `config.Model` as dicts; no model with a `start`.
-        start: checkpoint folder of the start, or None for random weights of shape `model`.
-        output: folder for the model, curve.parquet and recipe.json.
-        state: folder for the state from which a killed job resumes.
-
     Raises:
+        CheckpointError: the start cannot be loaded.
         DataError: no training or dev utterance can be used.
     """
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    options, normalisation = Finetune(**settings), Text(**text)
-    indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
-    training_clips = Clips.open(**train).take(indices)
-    dev_clips = Clips.open(**dev).first(options.dev_minutes)
-
-    vocabulary = build_vocabulary(references(training_clips, normalisation))
-    network = ctc_model(start, Model(**model) if model else None, vocabulary, options.dropout)
-    training_clips, rejected = usable(training_clips, references(training_clips, normalisation), network.config)
-    dev_clips, dev_rejected = usable(dev_clips, references(dev_clips, normalisation), network.config)
-    for name, clips in (("training", training_clips), ("dev", dev_clips)):
+    torch.manual_seed(job.seed)
+    train, dev = chosen_clips(job)
+    recipe = finetune_recipe(job, train, dev)
+    if finished.reuse(job, recipe):
+        return
+    vocabulary = build_vocabulary(references(train, job.text))
+    network = ctc_model(job.parent, job.model, vocabulary, job.settings.dropout)
+    train, rejected = usable(train, references(train, job.text), network.config)
+    dev, dev_rejected = usable(dev, references(dev, job.text), network.config)
+    for name, clips in (("training", train), ("dev", dev)):
         if not len(clips):
-            raise DataError(f"{subset}: no {name} utterance can be used; see the reasons above, if there were any")
-    unseen = sorted(set("".join(references(dev_clips, normalisation))) - set(vocabulary) - {" "})
+            raise DataError(f"{job.subset}: no {name} utterance can be used; see the reasons above, if there were any")
+    unseen = sorted(set("".join(references(dev, job.text))) - set(vocabulary) - {" "})
     if unseen:
         log.warning("dev has %d characters that the training transcripts lack: %s", len(unseen), " ".join(unseen))
 
-    frozen = front_end_stays(network, start, options.freeze_front_end)
-    objective = CtcObjective(network, vocabulary, training_clips, dev_clips, normalisation, options, frozen, seed)
-    recipe = {
-        "stage": "finetune",
-        "version": VERSIONS["finetune"],
-        "settings": settings,
-        "text": text,
-        "model": None if start else model,
-        "start": training.parent_recipe(start),
-        "start_content": training.parent_content(start),
-        "seed": seed,
-        "data": {
-            "train_utterances": len(training_clips),
-            "train_seconds": round(training_clips.seconds, 1),
-            "dev_utterances": len(dev_clips),
-            "rejected": rejected + dev_rejected,
-            "unseen_characters": "".join(unseen),
-            "content": [training_clips.content, dev_clips.content],
-        },
-        "parameters": sum(p.numel() for p in network.parameters()),
+    frozen = front_end_stays(network, job.parent, job.settings.freeze_front_end)
+    objective = CtcObjective(network, vocabulary, train, dev, job.text, job.settings, frozen, job.seed)
+    recipe["data"] |= {
+        "train_utterances": len(train),
+        "train_seconds": round(train.seconds, 1),
+        "dev_utterances": len(dev),
+        "rejected": rejected + dev_rejected,
+        "unseen_characters": "".join(unseen),
     }
 
     def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
         save_ctc(network, weights, vocabulary, folder)
 
-    training.run(objective, options, recipe, save, output, state)
+    training.run(objective, job, recipe, save)

@@ -13,25 +13,23 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from headstart.files import read_json, write_json
-from headstart.logs import log_to
+from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
+from headstart.logs import HeadstartError, log_to
 from headstart.parallel import claim_devices, visible_devices
 from headstart.walltime import MINUTES
 
 log = logging.getLogger(__name__)
 
-STAGES = ("pretrain", "semisup", "finetune")
 
-
-def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str) -> None:
-    """Run a training stage in this process, or in several that share its batches.
+def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> None:
+    """Run a training job in this process, or in several that share its batches.
 
     Args:
-        stage: `pretrain`, `semisup` or `finetune`.
-        arguments: those of `pretrain_start`, `semisup_start` or `finetune_run`, as JSON values; `threads` of all
-            processes together.
+        threads: of all processes together.
         processes: how many, each with a GPU of its own where there are GPUs.
         log_file: where they log.
 
@@ -40,19 +38,19 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
     """
     log_to(log_file)
     # Snakemake gives no more threads than it has cores, which may be fewer than processes.
-    arguments = {**arguments, "threads": max(1, arguments["threads"] // processes)}
-    job = Path(arguments["state"]) / "job.json"
-    write_json(job, arguments)
+    threads = max(1, threads // processes)
+    file = Path(job.state) / "job.json"
+    write_json(file, {"threads": threads, **job.plain()})
     claim(processes)
     if processes == 1:
-        run(stage, arguments)
+        run(job, threads)
         return
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
     command = ["--standalone", f"--nproc-per-node={processes}", "--module", "headstart.launch"]
     try:
-        torchrun([*command, stage, str(job), "--append-to", str(log_file)])
+        torchrun([*command, job.stage, str(file), "--append-to", str(log_file)])
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
 
@@ -64,25 +62,41 @@ def claim(processes: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim_devices(processes, devices))
 
 
-def run(stage: str, arguments: dict[str, Any]) -> None:
-    """One stage with its arguments."""
-    if stage == "pretrain":
+def run(job: TrainingJob, threads: int) -> None:
+    """Run a training job in this process."""
+    torch.set_num_threads(threads)
+    if isinstance(job, PretrainJob):
         from headstart.pretrain import pretrain_start
 
-        pretrain_start(**arguments)
-    elif stage == "semisup":
-        from headstart.semisup import semisup_start
+        pretrain_start(job)
+    elif isinstance(job, SemisupJob):
+        from headstart.semisup import refine_start
 
-        semisup_start(**arguments)
+        refine_start(job)
     else:
         from headstart.finetune import finetune_run
 
-        finetune_run(**arguments)
+        finetune_run(job)
+
+
+def read_job(stage: str, path: Path) -> tuple[TrainingJob, int]:
+    """A job and its number of threads, from the file that `launch` has written.
+
+    Raises:
+        HeadstartError: it is no job of this stage, or one of another version of Headstart.
+    """
+    try:
+        values = read_json(path)
+        threads = values.pop("threads")
+        job = TRAINING[stage](**values)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise HeadstartError(f"{path}: not a job of the stage {stage}: {error}") from None
+    return job, threads
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m headstart.launch", description="Run one training job by hand.")
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=TRAINING)
     parser.add_argument("job", type=Path, metavar="JOB.json", help="the job's arguments, results/.state/.../job.json")
     parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
     parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")
@@ -97,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     if "RANK" not in os.environ:
         claim(1)
-    run(options.stage, read_json(options.job))
+    run(*read_job(options.stage, options.job))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from headstart.files import written_whole
 from headstart.logs import HeadstartError
 
+RECIPE = b"headstart.recipe"  # key of a table's metadata
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
@@ -54,8 +56,13 @@ REJECTS = pa.schema(
 )
 
 
-def write_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null."""
+def write_table(
+    path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, recipe: dict[str, Any] | None = None
+) -> None:
+    """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null.
+
+    `recipe` is what the rows were made from, for `table_recipe` to tell.
+    """
     columns = {field.name: [] for field in schema}
     for row in rows:
         if unknown := row.keys() - columns.keys():
@@ -66,8 +73,18 @@ def write_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Sch
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{path}: column {field.name!r} has rows without a value")
+    if recipe is not None:
+        table = table.replace_schema_metadata({RECIPE: json.dumps(recipe)})
     with written_whole(path) as temporary:
         pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP)
+
+
+def table_recipe(path: str | Path) -> dict[str, Any] | None:
+    """What a table was made from, as `write_table` was given it; None where it does not say, or is no such file."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {})[RECIPE])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
 
 
 def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 
-from headstart import training
+from headstart import finished, training
 from headstart.best_rq import BestRqObjective, RandomQuantiser
 from headstart.checkpoints import (
     CheckpointError,
@@ -23,11 +23,12 @@ from headstart.checkpoints import (
 from headstart.contrastive import ContrastiveObjective, initialise_quantiser, sample_features
 from headstart.data2vec import Data2vecObjective
 from headstart.features import Clips
+from headstart.jobs import PretrainJob
 from headstart.masked import MaskedAudio
 from headstart.model import front_end_stays, initialise, new_config
+from headstart.recipes import recipe_of
 from headstart.settings import Model, Pretrain
 from headstart.subsets import draw
-from headstart.versions import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -95,56 +96,50 @@ def make_objective(network: Any, clips: Clips, settings: Pretrain, frozen: bool,
     return OBJECTIVES[settings.objective](network, clips, settings, frozen, seed)
 
 
-def pretrain_start(
-    corpora: list[dict[str, Any]],
-    settings: dict[str, Any],
-    model: dict[str, Any] | None,
-    parent: str | None,
-    seed: int,
-    output: str,
-    state: str,
-    threads: int,
-) -> None:
-    """Pre-train a start and write it as a Hugging Face checkpoint folder.
+def chosen_clips(job: PretrainJob) -> Clips:
+    """The utterances that a start is pre-trained on.
 
-    Args:
-        corpora: for each, `name`, `features`, `audio` (paths) and `hours` to take of it.
-        settings: `config.Pretrain` as a dict.
-        model: `config.Model` as a dict; None with a parent.
-        parent: checkpoint folder to continue from, or None for random weights.
-        output: folder for model.safetensors, config.json, curve.parquet and recipe.json.
-        state: folder for the state from which a killed job resumes.
+    Raises:
+        BudgetError: a corpus holds less audio than the start asks for.
     """
-    torch.set_num_threads(threads)
-    options, chosen = Pretrain(**settings), []
-    for number, corpus in enumerate(corpora):
-        split = Clips.open(corpus["features"], corpus["audio"])
-        what = f"corpus {corpus['name']!r} of a start"
-        chosen.append(split.take(draw(split.lengths, corpus["hours"] * 3600, seed + number, what)))
-        log.info("%s: %d utterances, %.2f h", corpus["name"], len(chosen[-1]), chosen[-1].seconds / 3600)
-    clips = Clips.concatenate(chosen)
+    chosen = []
+    for number, corpus in enumerate(job.corpora):
+        split = Clips.open(corpus.train.features, corpus.train.audio)
+        what = f"corpus {corpus.name!r} of a start"
+        chosen.append(split.take(draw(split.lengths, corpus.hours * 3600, job.seed + number, what)))
+        log.info("%s: %d utterances, %.2f h", corpus.name, len(chosen[-1]), chosen[-1].seconds / 3600)
+    return Clips.concatenate(chosen)
 
-    network = ssl_network(parent, Model(**model) if model else None, options, clips, seed)
-    frozen = front_end_stays(network, parent, options.freeze_front_end)
-    objective = make_objective(network, clips, options, frozen, seed)
-    recipe = {
-        "stage": "pretrain",
-        "version": VERSIONS["pretrain"],
-        "settings": settings,
-        "model": None if parent else model,
-        "parent": training.parent_recipe(parent),
-        "parent_content": training.parent_content(parent),
-        "seed": seed,
-        "data": {
-            "corpora": {corpus["name"]: corpus["hours"] for corpus in corpora},
+
+def pretrain_recipe(job: PretrainJob, clips: Clips) -> dict[str, Any]:
+    """The recipe of a start that is pre-trained on these utterances."""
+    return recipe_of(
+        job,
+        {
+            "corpora": {corpus.name: corpus.hours for corpus in job.corpora},
             "utterances": len(clips),
             "seconds": round(clips.seconds, 1),
             "content": clips.content,
         },
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
+    )
+
+
+def pretrain_start(job: PretrainJob) -> None:
+    """Pre-train a start and write it as a Hugging Face checkpoint folder.
+
+    Raises:
+        BudgetError: a corpus holds less audio than the start asks for.
+        CheckpointError: the parent cannot be loaded.
+    """
+    clips = chosen_clips(job)
+    recipe = pretrain_recipe(job, clips)
+    if finished.reuse(job, recipe):
+        return
+    network = ssl_network(job.parent, job.model, job.settings, clips, job.seed)
+    frozen = front_end_stays(network, job.parent, job.settings.freeze_front_end)
+    objective = make_objective(network, clips, job.settings, frozen, job.seed)
 
     def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
         save_encoder(network, weights, folder)
 
-    training.run(objective, options, recipe, save, output, state)
+    training.run(objective, job, recipe, save)

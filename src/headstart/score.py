@@ -12,12 +12,13 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCTC
 
+from headstart.checkpoint_files import checkpoint_content
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
 from headstart.finetune import DataError
+from headstart.jobs import ScoreJob
 from headstart.manifests import write_table
-from headstart.settings import Text
 from headstart.text import normalise, references
 
 log = logging.getLogger(__name__)
@@ -43,31 +44,41 @@ def error_counts(reference: str, hypothesis: str) -> dict[str, int]:
     return {f"{unit}_{c}": getattr(found, c) for unit, found in (("word", words), ("char", chars)) for c in COUNTS}
 
 
-def score_run(run: str, features: str, audio: str, text: dict[str, Any], output: str, threads: int) -> None:
-    """Transcribe a test split with a fine-tuned run and write `output`, one row an utterance.
+def score_recipe(job: ScoreJob) -> dict[str, Any]:
+    """What the scores of a run follow from."""
+    return {
+        "stage": job.stage,
+        "version": job.version,
+        "text": job.text.model_dump(mode="json"),
+        "run": checkpoint_content(job.run),
+        "content": Clips.open(job.test.features, job.test.audio).content,
+    }
+
+
+def score_run(job: ScoreJob) -> None:
+    """Transcribe a test split with a fine-tuned run and write a row of error counts for each utterance.
 
     References that are empty after normalisation cannot be scored: they are left out and counted in the log.
 
     Raises:
         DataError: no utterance can be scored.
     """
-    torch.set_num_threads(threads)
-    settings, clips = Text(**text), Clips.open(features, audio)
-    scored = [i for i, reference in enumerate(references(clips, settings)) if reference]
+    clips = Clips.open(job.test.features, job.test.audio)
+    scored = [i for i, reference in enumerate(references(clips, job.text)) if reference]
     if len(scored) < len(clips):
         log.warning("%d utterances have no reference after normalisation and are left out", len(clips) - len(scored))
     if not scored:
-        raise DataError(f"{features}: no utterance can be scored, none has a reference after normalisation")
+        raise DataError(f"{job.test.features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
-    network = AutoModelForCTC.from_pretrained(run, local_files_only=True, dtype=torch.float32).eval()
-    vocabulary = read_json(Path(run) / "vocab.json")
+    network = AutoModelForCTC.from_pretrained(job.run, local_files_only=True, dtype=torch.float32).eval()
+    vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []
     keys = ("utterance_id", "speaker", "language", "duration_s")
     transcripts = transcribe(network, clips, vocabulary)
-    for values, reference, transcript in zip(clips.rows(*keys), references(clips, settings), transcripts, strict=True):
+    for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
-        hypothesis = normalise(transcript, settings, facts["language"])
+        hypothesis = normalise(transcript, job.text, facts["language"])
         rows.append({**facts, "reference": reference, "hypothesis": hypothesis, **error_counts(reference, hypothesis)})
-    write_table(output, rows, SCORES)
+    write_table(job.output, rows, SCORES, recipe=score_recipe(job))
     totals = {key: sum(row[key] for row in rows) for key in rows[0] if "_" in key and isinstance(rows[0][key], int)}
-    log.info("%s: %d utterances, %s", run, len(rows), json.dumps(totals))
+    log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
@@ -29,18 +28,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from headstart import finished
 from headstart.cpu import keep_freed_memory, quicken
-from headstart.files import checkpoint_files, fingerprint, read_json, write_json, written_whole
+from headstart.files import fingerprint, set_aside, written_whole
+from headstart.jobs import TrainingJob
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.progress import Meter
+from headstart.recipes import identity
 from headstart.settings import Optimisation
 from headstart.walltime import Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
 OWN = "objective."  # prefix, in a saved state, of what the objective keeps
+STATE = "state.safetensors"
 MOST_SKIPPED = 10  # batches in a row whose loss or gradient is not finite
 
 
@@ -145,6 +148,20 @@ def bfloat16_is_fast() -> bool:
     return 1.3 * product_seconds(torch.bfloat16) < product_seconds(torch.float32)
 
 
+def _precision(settings: Optimisation, state: State | None, ranks: Ranks, stage: str) -> str:
+    """The type that a job computes in: as it was set, else as it began, else what is faster on this machine.
+
+    A job that began in bfloat16 and goes on in float32, on another kind of machine, would have weights of neither.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    measured = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
+    if state is None or state.precision == measured:
+        return measured
+    log.info("%s: goes on in %s, in which it began; on this machine it would be %s", stage, state.precision, measured)
+    return state.precision
+
+
 def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
     """What a recipe says about where it ran."""
     cpu = platform.processor() or platform.machine()
@@ -186,9 +203,11 @@ def train(
         OutOfTime: the time limit is near; the state is saved.
     """
     ranks = Ranks()
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
+    recipe_hash, state_file = fingerprint(recipe), state_dir / STATE
+    state = read_state(state_file, recipe_hash, ranks.first)
+    if len(set(ranks.gather(state.progress["update"] if state else 0))) > 1:
+        raise TrainingError(f"{stage}: not every process could read {state_file}; run again")
+    precision = _precision(settings, state, ranks, stage)
     dtype = getattr(torch, precision)
     network = objective.network.to(ranks.device).train()
     if ranks.device.type == "cpu":
@@ -199,11 +218,10 @@ def train(
             network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype, objective.rates)
     objective.begin(weights)
-    recipe_hash = fingerprint(recipe)
-    state_file = state_dir / "state.safetensors"
-    progress = _restore(state_file, recipe_hash, weights, objective) or {
+    progress = state.restore(weights, objective) if state else {
         "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
+    del state  # as large as the weights and the optimiser's moments together
     if progress["update"]:
         log.info("%s: resumed at update %d of %d", stage, progress["update"], settings.updates)
     machine = describe_machine(dtype, ranks)
@@ -292,7 +310,7 @@ def train(
             saved = now
             progress["seconds"] = before + now - started
             try:
-                _save(state_file, recipe_hash, weights, objective, progress)
+                _save(state_file, recipe_hash, precision, weights, objective, progress)
             except (OSError, SafetensorError) as error:
                 failed = f"{stage}: the state of update {update} could not be saved: {error}; free some space"
                 if stop:
@@ -335,26 +353,69 @@ def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, A
         )
 
 
-def _save(path: Path, recipe_hash: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]) -> None:
+def _save(
+    path: Path, recipe_hash: str, precision: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]
+) -> None:
     """Write the state, whole or not at all: when the disk is full, the older state stays."""
-    metadata = {"recipe": recipe_hash, "progress": json.dumps(progress)}
     tensors = {**weights.state(), **{OWN + name: tensor for name, tensor in objective.state().items()}}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"recipe": recipe_hash, "precision": precision, "progress": json.dumps(progress)}
+    metadata["digest"] = _digest(metadata, tensors)
     with written_whole(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata=metadata)
 
 
-def _restore(path: Path, recipe_hash: str, weights: MasterWeights, objective: Objective) -> dict[str, Any] | None:
+def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a saved state, by which a damaged one is known."""
+    digest = hashlib.sha256(json.dumps([metadata[key] for key in ("recipe", "precision", "progress")]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@dataclass
+class State:
+    """What a job that was stopped goes on from."""
+
+    precision: str
+    progress: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    def restore(self, weights: MasterWeights, objective: Objective) -> dict[str, Any]:
+        """Give the weights, the optimiser and the objective what they had; returns how far the job had got."""
+        weights.restore({name: tensor for name, tensor in self.tensors.items() if not name.startswith(OWN)})
+        own = {name.removeprefix(OWN): tensor for name, tensor in self.tensors.items() if name.startswith(OWN)}
+        objective.restore(own)
+        return self.progress
+
+
+def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None:
+    """The state that a job of this recipe has saved; None where there is none.
+
+    A damaged file is no reason to fail, for it would be found again at every try, nor is it ever trained on: it is set
+    aside, by the first process, and the job begins anew.
+    """
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt") as state:
-        metadata = state.metadata()
-        if metadata["recipe"] != recipe_hash:
-            log.info("%s: a state of another recipe, ignored", path)
-            return None
-        weights.restore({key: state.get_tensor(key) for key in state.keys() if not key.startswith(OWN)})
-        own = {key.removeprefix(OWN): state.get_tensor(key) for key in state.keys() if key.startswith(OWN)}
-        objective.restore(own)
-        return json.loads(metadata["progress"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("recipe") != recipe_hash or "digest" not in metadata:
+                log.info("%s: a state of another recipe, ignored", path)
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        damage = None if _digest(metadata, tensors) == metadata["digest"] else "its hash is not the one in it"
+    except (SafetensorError, ValueError, KeyError) as error:
+        damage = str(error)
+    except OSError as error:
+        raise TrainingError(f"{path}: the saved state cannot be read: {error}") from None
+    if damage:
+        log.warning("%s is damaged: %s. It is set aside as %s.broken; training begins anew", path, damage, path.name)
+        if first:
+            set_aside(path)
+        return None
+    return State(metadata["precision"], json.loads(metadata["progress"]), tensors)
 
 
 def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
@@ -365,55 +426,41 @@ def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
         pq.write_table(pa.table(columns), temporary)
 
 
-def parent_recipe(folder: str | None) -> dict[str, Any] | str | None:
-    """What a recipe says of the start that it goes on from: its recipe, or its folder where it has none."""
-    path = Path(folder or "") / "recipe.json"
-    return read_json(path) if folder and path.is_file() else folder
-
-
-def parent_content(folder: str | None) -> str | None:
-    """Short hash of a checkpoint that has no recipe, so that another one in its place is another start."""
-    if folder is None or (Path(folder) / "recipe.json").is_file():
-        return None
-    hashes = {}
-    for path in checkpoint_files(folder):
-        with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return fingerprint(hashes)
-
-
 def run(
     objective: Any,
-    settings: Optimisation,
+    job: TrainingJob,
     recipe: dict[str, Any],
     save: Callable[[dict[str, torch.Tensor], Path], None],
-    output: str,
-    state: str,
 ) -> None:
     """A training stage from its objective, which has `batches`, to the folder that it writes.
 
     Args:
-        recipe: with `stage` and `seed`; see `train`.
+        recipe: from `recipes.recipe_of`.
         save: writes the model from fp32 weights into a folder; the first process calls it.
     """
+    state = Path(job.state)
     result = train(
         objective,
         objective.batches,
-        settings,
-        stage=f"{recipe['stage']} {output}",
-        recipe=recipe,
-        seed=recipe["seed"],
-        state_dir=Path(state),
+        job.settings,
+        stage=f"{job.stage} {job.output}",
+        recipe=identity(recipe),
+        seed=job.seed,
+        state_dir=state,
     )
-    if Ranks().first:
-        save(result.weights, Path(output))
-        finish(recipe, result, Path(output), Path(state))
+    if not Ranks().first:
+        return
+    facts = {
+        "parameters": sum(p.numel() for p in objective.network.parameters()),
+        "skipped_batches": result.skipped,
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "machine": result.machine,
+        "wall_s": round(result.seconds, 1),
+    }
 
+    def write(folder: Path) -> None:
+        save(result.weights, folder)
+        write_curve(folder / "curve.parquet", result.curve)
 
-def finish(recipe: dict[str, Any], result: Result, output: Path, state_dir: Path) -> None:
-    """What ends a training stage once its model is written: the learning curve, the recipe, and no more state."""
-    versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
-    write_curve(output / "curve.parquet", result.curve)
-    facts = {"versions": versions, "machine": result.machine, "wall_s": round(result.seconds, 1)}
-    write_json(output / "recipe.json", {**recipe, "skipped_batches": result.skipped, **facts})
-    shutil.rmtree(state_dir, ignore_errors=True)
+    finished.finish(job, {**recipe, **facts}, write)
+    (state / STATE).unlink(missing_ok=True)

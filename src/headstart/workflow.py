@@ -1,0 +1,302 @@
+"""What the workflow is made of: the jobs of a study, the files that they read and write, and what must be there first.
+
+Rule files say how jobs are run, and ask here what they are. Nothing here imports Snakemake, torch or transformers, so
+that planning is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headstart.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
+from headstart.config import HubStart, SemisupStart, SslStart, Study, StudyError, is_folder
+from headstart.corpora import CorpusError, check_folder
+from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
+from headstart.settings import Analyse, SyntheticCorpus
+from headstart.versions import VERSIONS
+
+Files = dict[str, str | list[str]]
+CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
+
+
+class Workflow:
+    """The jobs of one study. Paths are relative to where Snakemake runs."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.results = f"results/{study.study}"
+
+    # ---------------------------------------------------------------------------------------------- on disk
+
+    def problems(self) -> list[str]:
+        """What keeps the study from running with the files that are there now, a line each."""
+        found = []
+        for name, corpus in self.study.corpora.items():
+            if not isinstance(corpus, SyntheticCorpus):
+                try:
+                    check_folder(corpus)
+                except CorpusError as error:
+                    found.append(f"corpora.{name}: {error}")
+        for name in self.study.starts:
+            folder = self.outside(name)
+            if folder is not None:
+                try:
+                    check_checkpoint(folder)
+                except CheckpointError as error:
+                    found.append(f"starts.{name}: {error}")
+        return found
+
+    def check(self, source: str) -> None:
+        """Raise `StudyError` with every line of `problems`, where there is one."""
+        if found := self.problems():
+            count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+            raise StudyError("\n".join([f"{source}: {count}", *(f"  {line}" for line in found)]))
+
+    # ---------------------------------------------------------------------------------------------- corpora
+
+    def synthetic(self) -> list[str]:
+        """Corpora that the workflow makes itself."""
+        return [name for name, corpus in self.study.corpora.items() if isinstance(corpus, SyntheticCorpus)]
+
+    def corpus_settings(self, corpus: str) -> dict[str, Any]:
+        """What reading a corpus depends on, beside its table."""
+        return {"version": VERSIONS["corpora"], "corpus": _plain(self.study.corpora[corpus])}
+
+    def synthesis_settings(self, corpus: str) -> dict[str, Any]:
+        """What making a synthetic corpus depends on."""
+        return {"version": VERSIONS["synthesis"], "corpus": _plain(self.study.corpora[corpus])}
+
+    def table(self, corpus: str) -> str:
+        """The table of a corpus."""
+        settings = self.study.corpora[corpus]
+        if isinstance(settings, SyntheticCorpus):
+            return f"data/raw/{corpus}/metadata.tsv"
+        return f"{settings.path}/{settings.table}"
+
+    def split(self, corpus: str, split: str) -> SplitFiles:
+        """What the feature stage makes of a split."""
+        folder = f"data/features/{corpus}"
+        return SplitFiles(features=f"{folder}/{split}.parquet", audio=f"{folder}/{split}.arrow")
+
+    def subset(self, corpus: str, budget: str, seed: int) -> str:
+        """The utterances of a label budget."""
+        return f"data/subsets/{corpus}/{budget}/seed{seed}.parquet"
+
+    def features_settings(self) -> dict[str, Any]:
+        """What the feature stage depends on, beside its manifest."""
+        return {"version": VERSIONS["features"]}
+
+    def subset_settings(self, budget: str, seed: int) -> dict[str, Any]:
+        """What a label budget's utterances depend on, beside the features."""
+        return {"version": VERSIONS["subsets"], "budget": budget, "seed": seed}
+
+    def splits(self) -> list[tuple[str, str]]:
+        """(corpus, split) of every split that the study uses."""
+        used = {(target.corpus, split) for target in self.study.targets.values() for split in ("train", "dev", "test")}
+        for start in self.study.starts.values():
+            used |= {(corpus, "train") for corpus in getattr(start, "corpora", {})}
+            used |= {(corpus, "dev") for corpus in getattr(start, "labelled", {})}
+        return sorted(used)
+
+    # ---------------------------------------------------------------------------------------------- starts
+
+    def pretrained(self) -> list[str]:
+        """Starts that the study pre-trains."""
+        return [name for name, start in self.study.starts.items() if isinstance(start, SslStart)]
+
+    def refined(self) -> list[str]:
+        """Starts that the study refines."""
+        return [name for name, start in self.study.starts.items() if isinstance(start, SemisupStart)]
+
+    def outside(self, name: str) -> str | None:
+        """The checkpoint folder that a start names, its own or its parent's; None where it names none."""
+        start = self.study.starts[name]
+        folder = start.path if isinstance(start, HubStart) else getattr(start, "from_", None)
+        return folder if isinstance(start, HubStart) or (folder is not None and is_folder(folder)) else None
+
+    def start_folder(self, start: str | None) -> str | None:
+        """Checkpoint folder of a start, which is a name or itself a folder; None for random weights."""
+        if start is None or is_folder(start):
+            return start
+        if isinstance(self.study.starts[start], SslStart | SemisupStart):
+            return f"{self.results}/starts/{start}"
+        return getattr(self.study.starts[start], "path", None)
+
+    def start_files(self, start: str | None) -> list[str]:
+        """The files that a job opens of the start that it begins with."""
+        folder = self.start_folder(start)
+        if folder is None:
+            return []
+        if not is_folder(start) and isinstance(self.study.starts[start], SslStart | SemisupStart):
+            return [f"{folder}/{name}" for name in CHECKPOINT]
+        recipe = Path(folder) / "recipe.json"
+        return [str(path) for path in (*checkpoint_files(folder), *([recipe] if recipe.is_file() else []))]
+
+    def ancestors_first(self) -> list[str]:
+        """The starts that the study trains, each after the one that it goes on from."""
+        order: list[str] = []
+
+        def add(name: str) -> None:
+            parent = getattr(self.study.starts[name], "from_", None)
+            if parent in self.study.starts:
+                add(parent)
+            if name not in order and isinstance(self.study.starts[name], SslStart | SemisupStart):
+                order.append(name)
+
+        for name in self.study.starts:
+            add(name)
+        return order
+
+    # ---------------------------------------------------------------------------------------------- jobs
+
+    def start_job(self, name: str) -> PretrainJob | SemisupJob:
+        """The job that pre-trains or refines a start."""
+        start, settings = self.study.starts[name], self.study.settings_of(name)
+        parent = self.start_folder(start.from_)
+        common = {
+            "settings": settings,
+            "parent": parent,
+            # A checkpoint brings its own shape.
+            "model": None if parent else self.study.model,
+            "seed": start.seed,
+            "output": f"{self.results}/starts/{name}",
+            "state": f"{self.results}/.state/starts/{name}",
+        }
+        if isinstance(start, SslStart):
+            return PretrainJob.of(corpora=[self._hours(*corpus) for corpus in start.corpora.items()], **common)
+        return SemisupJob.of(
+            labelled=[self._hours(*corpus, dev=True) for corpus in start.labelled.items()],
+            unlabelled=[self._hours(*corpus) for corpus in start.unlabelled.items()],
+            ssl=self.study.pretrain_of(name) if settings.ssl.weight else None,
+            text=self.study.text,
+            **common,
+        )
+
+    def _hours(self, corpus: str, hours: float, dev: bool = False) -> CorpusHours:
+        dev_files = self.split(corpus, "dev") if dev else None
+        return CorpusHours(name=corpus, hours=hours, train=self.split(corpus, "train"), dev=dev_files)
+
+    def start_input(self, name: str) -> Files:
+        """The files that the job of a start opens."""
+        job = self.start_job(name)
+        corpora = job.corpora if isinstance(job, PretrainJob) else [*job.labelled, *job.unlabelled]
+        splits = [split for corpus in corpora for split in (corpus.train, corpus.dev) if split]
+        return {
+            "features": list(dict.fromkeys(split.features for split in splits)),
+            "audio": list(dict.fromkeys(split.audio for split in splits)),
+            "parent": self.start_files(self.study.starts[name].from_),
+        }
+
+    def finetune_job(self, start: str, target: str, budget: str, seed: int) -> FinetuneJob:
+        """The job that fine-tunes a run."""
+        corpus, parent = self.study.targets[target].corpus, self.start_folder(start)
+        run = f"{start}/{target}/{budget}/seed{seed}"
+        return FinetuneJob.of(
+            train=self.split(corpus, "train"),
+            dev=self.split(corpus, "dev"),
+            subset=self.subset(corpus, budget, seed),
+            settings=self.study.finetune,
+            text=self.study.text,
+            parent=parent,
+            model=None if parent else self.study.model,
+            seed=seed,
+            output=f"{self.results}/runs/{run}",
+            state=f"{self.results}/.state/runs/{run}",
+        )
+
+    def finetune_input(self, start: str, target: str, budget: str, seed: int) -> Files:
+        """The files that fine-tuning a run opens."""
+        job = self.finetune_job(start, target, budget, seed)
+        return {
+            "features": [job.train.features, job.dev.features],
+            "audio": [job.train.audio, job.dev.audio],
+            "subset": job.subset,
+            "parent": self.start_files(start),
+        }
+
+    def score_job(self, start: str, target: str, budget: str, seed: int) -> ScoreJob:
+        """The job that scores a run."""
+        run = f"{start}/{target}/{budget}/seed{seed}"
+        return ScoreJob.of(
+            run=f"{self.results}/runs/{run}",
+            test=self.split(self.study.targets[target].corpus, "test"),
+            text=self.study.text,
+            output=f"{self.results}/scores/{run}.parquet",
+        )
+
+    def score_input(self, start: str, target: str, budget: str, seed: int) -> Files:
+        """The files that scoring a run opens."""
+        job = self.score_job(start, target, budget, seed)
+        names = (*CHECKPOINT, "vocab.json")
+        return {"model": [f"{job.run}/{name}" for name in names], **job.test.model_dump()}
+
+    def analyse_job(self, start: str, target: str, budget: str) -> AnalyseJob:
+        """The job that compares a start with what fine-tuning made of it."""
+        # The measure of the gap is for the summary to choose; all are computed.
+        settings = Analyse(**self.study.analyse.model_dump(exclude={"measure"}))
+        runs = {seed: f"{self.results}/runs/{start}/{target}/{budget}/seed{seed}" for seed in self.study.seeds}
+        return AnalyseJob.of(
+            start=self.start_folder(start),
+            runs=runs,
+            test=self.split(self.study.targets[target].corpus, "test"),
+            settings=settings,
+            output=f"{self.results}/representation/{start}/{target}/{budget}.parquet",
+        )
+
+    def analyse_input(self, start: str, target: str, budget: str) -> Files:
+        """The files that the comparison opens."""
+        job = self.analyse_job(start, target, budget)
+        models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
+        return {"start": self.start_files(start), "models": models, **job.test.model_dump()}
+
+    # ---------------------------------------------------------------------------------------------- summary
+
+    def analysed(self) -> Iterator[tuple[str, str, str]]:
+        """(start, target, budget) of every comparison of representations."""
+        return (
+            (start, target, budget)
+            for start in self.study.analysed()
+            for target in self.study.targets
+            for budget in self.study.budgets
+        )
+
+    def study_settings(self) -> dict[str, Any]:
+        """What the summary and the report depend on, beside their files."""
+        return {"version": VERSIONS["report"], "study": _plain(self.study)}
+
+    def summary_input(self) -> Files:
+        """The files that the summary is made from."""
+        runs = [f"{self.results}/runs/{s}/{t}/{b}/seed{n}" for s, t, b, n in self.study.runs()]
+        starts = [f"{self.results}/starts/{name}" for name in self.ancestors_first()]
+        return {
+            "scores": [self.score_job(*run).output for run in self.study.runs()],
+            "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
+            "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
+            "recipes": [f"{folder}/recipe.json" for folder in starts],
+        }
+
+    def report_input(self) -> Files:
+        """The files that the report is made from."""
+        files = self.summary_input()
+        runs = [f"{self.results}/runs/{s}/{t}/{b}/seed{n}/recipe.json" for s, t, b, n in self.study.runs()]
+        outside = [start.path for start in self.study.starts.values() if isinstance(start, HubStart)]
+        parents = [recipe for folder in outside if (recipe := Path(folder) / "recipe.json").is_file()]
+        splits = self.splits()
+        return {
+            "summary": f"{self.results}/summary.json",
+            "scores": files["scores"],
+            "curves": files["curves"],
+            "recipes": [*files["recipes"], *runs, *map(str, parents)],
+            "manifests": [self.split(corpus, split).features for corpus, split in splits],
+            "rejects": [
+                f"data/{stage}/{corpus}/{split}.rejects.parquet"
+                for corpus, split in splits
+                for stage in ("manifests", "features")
+            ],
+        }
+
+
+def _plain(section: Any) -> dict[str, Any]:
+    return section.model_dump(mode="json", by_alias=True)

@@ -212,6 +212,49 @@ def test_another_checkpoint_in_the_same_place_is_another_start(job, english, tmp
     assert "a state of another recipe, ignored" in output and "resumed" not in output
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "semisup", "finetune"])
+def test_a_job_that_fails_after_its_last_update_has_nothing_to_train_again(stage, job):
+    """Snakemake deletes the outputs of a job that has failed, whatever failed, and before it runs it again."""
+    run = job(stage, "run", updates=10)
+    finished(started(stage, run), run)
+    output = run.with_suffix("")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    for path in output.iterdir():
+        path.unlink()
+    log = finished(started(stage, run), run)
+    assert "trained before from the same data and settings" in log and "update" not in log
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    # With other settings, it trains.
+    changed = job(stage, "run", updates=11)
+    log = finished(started(stage, changed), changed)
+    assert "update 11 of 11" in log and "trained before" not in log
+
+
+def test_a_damaged_result_is_not_used_again(job):
+    run = job("finetune", "run", updates=10)
+    finished(started("finetune", run), run)
+    good = (run.with_suffix("") / "model.safetensors").read_bytes()
+    kept = run.with_suffix(".state") / "finished" / "model.safetensors"
+    kept.unlink()
+    kept.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    log = finished(started("finetune", run), run)
+    assert f"{kept}: the file is damaged" in log and "update 10 of 10" in log
+    assert (run.with_suffix("") / "model.safetensors").read_bytes() == good
+
+
+def test_a_damaged_start_is_not_trained_on(job):
+    first = job("pretrain", "first", updates=2)
+    finished(started("pretrain", first), first)
+    weights = first.with_suffix("") / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    tuned = job("finetune", "tuned", updates=20)
+    write_json(tuned, {**read_json(tuned), "parent": str(first.with_suffix("")), "model": None})
+    log = finished(started("finetune", tuned), tuned, status=1)
+    assert f"{weights}: the file is damaged or was replaced" in log and "Traceback" not in log
+
+
 def test_a_full_disk_leaves_the_last_good_state(job):
     quiet, full = job("pretrain", "quiet", updates=20), job("pretrain", "full", updates=20)
     finished(started("pretrain", quiet), quiet)

@@ -414,12 +414,25 @@ def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
     study = study_of(starts=starts, contrasts=[], analyse=None)
     fabricate(tmp_path, study)
     recipe = {"stage": "semisup", "settings": {"updates": 9}, "data": {**amounts, "utterances": [3, 4]}}
+    recipe |= {"version": 2, "seed": 0}
     write_json(tmp_path / "shipped" / "recipe.json", recipe)
     _, text = written(study, tmp_path)
     assert "<td>sw (0.4 h with transcripts), sw (0.2 h without)</td>" in text
     assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, not" in text
     assert "transcripts of the target&#39;s own corpus: refined (0.4 h), more (0.4 h)." in text
     assert f"up to {false_alarm(2, 0.95):.0%} would look clear" in text
+
+
+@pytest.mark.parametrize("recipe", ['{"data": ["wikipedia"], "settings": 3}', "[1]", "{", '{"stage": "finetune"}'])
+def test_a_recipe_of_another_tool_is_not_believed(recipe, tmp_path):
+    """The report would fail on it, after hours of training."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "recipe.json").write_text(recipe)
+    starts = {"scratch": {"kind": "scratch"}, "shipped": {"kind": "hub", "path": str(folder)}}
+    study = study_of(starts=starts, contrasts=[], analyse=None)
+    fabricate(tmp_path, study)
+    assert written(study, tmp_path)
 
 
 def test_a_study_of_one_start_and_one_seed(tmp_path):

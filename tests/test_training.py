@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -151,6 +152,71 @@ def test_another_recipe_starts_afresh_and_the_same_one_does_not(tiny_model, nois
         updates = counted(objective)
         run(objective, tmp_path, recipe=recipe)
         assert updates[0] == start
+
+
+def saved_state(tiny_model, clips, folder, precision="float32", objective=contrastive) -> Path:
+    """The state of a job that was killed after some updates."""
+    first = objective(tiny_model, clips, save_minutes=1e-9)
+    killed_at(first, KILLED_AT)
+    with pytest.raises(Killed):
+        run(first, folder, precision)
+    return folder / "state.safetensors"
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def headless(content: bytes) -> bytes:
+    return content[:4]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+def flipped_weight(content: bytes) -> bytes:
+    """One bit of the last tensor is another: the file still reads as it should."""
+    return content[:-3] + bytes([content[-3] ^ 0x40]) + content[-2:]
+
+
+def flipped_progress(content: bytes) -> bytes:
+    """The update of the state is another one."""
+    changed = content.replace(rb"\"update\": 4", rb"\"update\": 5")
+    assert changed != content
+    return changed
+
+
+@pytest.mark.parametrize("damage", [cut, headless, empty, flipped_weight, flipped_progress])
+def test_a_damaged_state_is_set_aside_and_never_trained_on(damage, tiny_model, noise_clips, tmp_path, caplog):
+    assert KILLED_AT == 5
+    whole = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a")
+    state = saved_state(tiny_model, noise_clips, tmp_path / "b")
+    state.write_bytes(broken := damage(state.read_bytes()))
+    second = contrastive(tiny_model, noise_clips, save_minutes=1e9)
+    updates = counted(second)
+    with caplog.at_level("WARNING"):
+        resumed = run(second, tmp_path / "b")
+    assert updates[0] == 1 and f"{state} is damaged" in caplog.text
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
+    assert state.with_name("state.safetensors.broken").read_bytes() == broken and not state.exists()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_resumed_run_goes_on_in_the_precision_in_which_it_began(
+    fast, tiny_model, noise_clips, tmp_path, monkeypatch, caplog
+):
+    """Mixed nodes: `auto` is another type on the machine where the run goes on (huggingface/transformers#24718)."""
+    began = "float32" if fast else "bfloat16"
+    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: not fast)
+    whole = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", "auto")
+    assert whole.machine["precision"] == began
+    saved_state(tiny_model, noise_clips, tmp_path / "b", "auto")
+    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: fast)
+    with caplog.at_level("INFO"):
+        resumed = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "b", "auto")
+    assert f"goes on in {began}, in which it began" in caplog.text and resumed.machine["precision"] == began
+    assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
 
 
 def test_a_kill_while_saving_leaves_the_older_state(tiny_model, noise_clips, tmp_path, monkeypatch):

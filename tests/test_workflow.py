@@ -122,6 +122,68 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         (finished / "study.yaml").write_text(before)
 
 
+def clone_of(finished: Path, folder: Path) -> Path:
+    """A clone of the repository into which the results were pulled: no records, no data, times of now."""
+    for name in ("Snakefile", "rules", "workflow", "src", "profiles"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copy(finished / "study.yaml", folder)
+    ignored = shutil.ignore_patterns(".state")
+    shutil.copytree(finished / "results", folder / "results", ignore=ignored, copy_function=shutil.copyfile)
+    return folder
+
+
+def restore(folder: Path) -> str:
+    command = [sys.executable, "-m", "headstart.cli", "restore", "study.yaml", "--cores", "2"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
+    clone = clone_of(finished, tmp_path)
+    said = restore(clone)
+    assert "42 results agree" in said and "again" not in said  # 6 starts, 14 runs and their scores, 6 comparisons, 2
+    assert planned(clone) == {}
+    # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.
+    scores = clone / "results/smoke/scores/mono/en-es/1min/seed1.parquet"
+    scores.write_bytes(scores.read_bytes()[:-100])
+    edited(clone, seeds=[1], contrasts=[{"treatment": "mono+S", "baseline": "data2vec+S"}])
+    study = yaml.safe_load((clone / "study.yaml").read_text())
+    study["starts"]["best-rq"]["settings"]["learning_rate"] = 0.001
+    (clone / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    shutil.rmtree(clone / ".snakemake")
+    said = restore(clone)
+    best_rq = "results/smoke/starts/best-rq"
+    assert f"again: {best_rq}/model.safetensors: settings.learning_rate: 0.001, was 0.003\n" in said
+    assert f"again: {best_rq}+S/model.safetensors: follows from {best_rq}, which is out of date or missing\n" in said
+    assert f"again: {scores.relative_to(clone)}: does not say what it was made from\n" in said
+    assert scores.is_file() and (clone / best_rq / "model.safetensors").is_file()
+    assert planned(clone) == {
+        "pretrain_start": 1,
+        "refine_start": 1,
+        "finetune_run": 2,
+        "score_run": 3,
+        "analyse_start": 6,  # which are of fewer seeds
+        "summarise_study": 1,
+        "write_report": 1,
+    }
+
+
+def test_data_made_again_with_equal_content_retrains_nothing(finished):
+    """All that follows runs, for Snakemake cannot know, but training jobs take what they had trained."""
+    weights = [*finished.glob("results/smoke/*/**/model.safetensors")]
+    before = {path: path.stat().st_ino for path in weights}
+    assert len(before) == 6 + 14
+    (finished / "data/features/smoke_en/train.arrow").unlink()
+    run = snakemake(finished)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    assert {path: path.stat().st_ino for path in weights} == before
+    log = (finished / "logs/pretrain_start/smoke/mono.log").read_text()
+    assert "trained before from the same data and settings" in log and "update" not in log
+
+
 def test_the_exported_model_transcribes_like_the_score_file(finished):
     """`transformers.pipeline` on a run's folder and a clip's audio gives the hypothesis that was scored."""
     import transformers

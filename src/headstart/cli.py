@@ -1,8 +1,9 @@
-"""The `headstart` command: check a study file, regenerate the documents that describe one, share a start."""
+"""The `headstart` command: check a study, restore its results after a clone, regenerate documents, share a start."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("study", type=Path, metavar="STUDY.yaml")
     check.set_defaults(run=_check)
 
+    restore = commands.add_parser(
+        "restore",
+        help="after a clone, mark the results that the study would make again just so",
+        description="Compare each result with what the study asks for now. Those that agree are marked as good, so "
+        "that Snakemake does not make them again; the others stay where they are until Snakemake runs and makes them "
+        "again. Missing manifests, features and label budgets are made first, from the corpora.",
+    )
+    restore.add_argument("study", type=Path, metavar="STUDY.yaml")
+    restore.add_argument("--cores", type=int, default=os.cpu_count(), help="for making data (default: %(default)s)")
+    restore.set_defaults(run=_restore)
+
     docs = commands.add_parser(
         "docs",
         help="write the key reference and the JSON Schema of the study file",
@@ -54,9 +66,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     from headstart.config import SemisupStart, SslStart, StudyError, load_study
+    from headstart.workflow import Workflow
 
     try:
         study = load_study(options.study)
+        Workflow(study).check(str(options.study))
     except StudyError as error:
         print(error, file=sys.stderr)
         return 2
@@ -67,6 +81,23 @@ def _check(options: argparse.Namespace) -> int:
     product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)
     runs = _count(len(study.runs()), "run")
     print(f"{options.study}: " + ", ".join(trained) + ", then " * bool(trained) + f"{product} = {runs}")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from headstart.logs import HeadstartError
+    from headstart.restore import restore
+
+    try:
+        outcome = restore(options.study, options.cores)
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{_count(len(outcome.good), 'result')} agree with the study and are marked as good")
+    for path, reason in outcome.stale.items():
+        print(f"will be made again: {path}: {reason}")
+    if outcome.missing:
+        print(f"{_count(len(outcome.missing), 'result')} are not there yet, such as {outcome.missing[0]}")
     return 0
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headstart.checkpoint_files import checkpoint_content, own_recipe
+from headstart.checkpoint_files import checkpoint_content, file_hash, own_recipe
+from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
 
 DECIDING = ("stage", "version", "settings", "ssl", "text", "model", "parent_content", "seed")
@@ -41,6 +42,12 @@ def identity(recipe: dict[str, Any]) -> dict[str, Any]:
     return {key: recipe[key] for key in DECIDING if key in recipe} | {
         f"data.{key}": data[key] for key in DECIDING_DATA if key in data
     }
+
+
+def files_recipe(settings: dict[str, Any], files: dict[str, str | list[str]]) -> str:
+    """Short hash of settings and of the content of files: what a summary or a report follows from."""
+    paths = [path for group in files.values() for path in ([group] if isinstance(group, str) else group)]
+    return fingerprint([settings, {path: file_hash(path) for path in paths}])
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

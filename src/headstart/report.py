@@ -41,6 +41,7 @@ from headstart.answer import (
     verdict,
 )
 from headstart.charts import Gallery
+from headstart.checkpoint_files import own_recipe
 from headstart.config import Start, Study
 from headstart.files import read_json, written_whole
 from headstart.settings import budget_seconds
@@ -53,12 +54,13 @@ Row = dict[str, Any]
 STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
 
 
-def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path) -> None:
+def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path, recipe: str = "") -> None:
     """Write the page of a study to `output`, whole or not at all.
 
     `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and
     `/starts`, and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and
-    recipes may be missing: what they would have shown is then left out, or said to be missing.
+    recipes may be missing: what they would have shown is then left out, or said to be missing. `recipe` is the hash of
+    what the page follows from, by which it is known after a clone.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headstart"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -66,7 +68,9 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
     environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent}
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
-    page = environment.get_template("report.html.j2").render(page_of(study, summary, Path(results), corpora))
+    page = environment.get_template("report.html.j2").render(
+        page_of(study, summary, Path(results), corpora), recipe=recipe
+    )
     with written_whole(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -339,8 +343,8 @@ def histories(study: Study, trained: list[Row]) -> Row:
     """What each start's checkpoint had gone through before this study, as far as its recipe tells."""
     before = {row["start"]: row["recipe"].get("parent") for row in trained}
     for name, start in study.starts.items():
-        if (recipe := Path(getattr(start, "path", None) or "") / "recipe.json").is_file():
-            before[name] = read_json(recipe)
+        if (folder := getattr(start, "path", None)) and (recipe := own_recipe(folder)):
+            before[name] = recipe
     # A parent by name is a start of this study and has a line of its own.
     by_name = {name for name in before if getattr(study.starts[name], "from_", None) in study.starts}
     return {

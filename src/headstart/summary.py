@@ -145,17 +145,19 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     }
 
 
-def write_summary(study: Study, results: Path) -> Path:
+def write_summary(study: Study, results: Path, recipe: str = "") -> Path:
     """Write `<results>/<study>/summary.json`, and what DVC compares beside it, each whole or not at all.
 
     `metrics.json` and `curves.csv` repeat what is elsewhere in the forms that DVC reads: it takes metrics from
     nested keys and not from rows, and plots from text files. Returns the path of the summary.
+
+    `recipe` is the hash of what the summary follows from, by which it is known after a clone.
     """
     path = Path(results) / study.study / "summary.json"
     summary = summarise(study, results)
     _write_curves(study, results, path.with_name("curves.csv"))
     write_json(path.with_name("metrics.json"), nested_metrics(summary))
-    write_json(path, summary)
+    write_json(path, {**summary, "recipe": recipe})
     return path
 
 

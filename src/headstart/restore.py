@@ -1,0 +1,208 @@
+"""Restoring results after a clone: those that the study would make again just so are marked as good, and no others.
+
+Snakemake decides by times and by what it has recorded in `.snakemake`. Neither comes with a clone, and
+`snakemake --touch` would accept whatever lies there. Here each result is compared with the recipe that the study now
+asks for, by the settings, the versions of the stages, and hashes of data and weights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.checkpoint_files import checkpoint_content, own_recipe
+from headstart.config import load_study
+from headstart.files import read_json
+from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
+from headstart.logs import HeadstartError
+from headstart.manifests import table_recipe
+from headstart.recipes import differences, files_recipe, identity
+from headstart.workflow import Workflow
+
+LONG_AGO = 1  # seconds since 1970: older than any input
+
+
+class RestoreError(HeadstartError):
+    """Snakemake could not make or mark what restoring needs."""
+
+
+@dataclass
+class Outcome:
+    """What restoring a study came to: outputs that are good, and results that are not, each with the reason."""
+
+    good: list[str] = field(default_factory=list)
+    stale: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def restore(file: Path, cores: int) -> Outcome:
+    """Compare each result of a study with what the study asks for now, and mark it for Snakemake.
+
+    Manifests, features and label budgets are made first where they are missing or of unknown origin.
+
+    Raises:
+        StudyError: the study cannot be run.
+        RestoreError: Snakemake failed.
+    """
+    workflow = Workflow(load_study(file))
+    workflow.check(str(file))
+    call = [sys.executable, "-m", "snakemake", "--configfile", str(file), "--cores"]
+    _make_data(workflow, [*call, str(cores)])
+    outcome = judge(workflow)
+    if outcome.stale:
+        # Without a record, and older than its inputs, a result runs again; until then it stays where it is.
+        for path in outcome.stale:
+            os.utime(path, (LONG_AGO, LONG_AGO))
+        # It complains where there is no record, which is as it should be.
+        _snakemake([*call, "1", "--cleanup-metadata", *outcome.stale], check=False)
+    if outcome.good:
+        _snakemake([*call, "1", "--quiet", "all", "--touch", "--force", *outcome.good])
+    return outcome
+
+
+def _make_data(workflow: Workflow, call: list[str]) -> None:
+    """Make the data that the study's results are compared with."""
+    files = [path for split in workflow.splits() for path in workflow.split(*split).model_dump().values()]
+    subsets = {
+        workflow.subset(workflow.study.targets[target].corpus, budget, seed)
+        for _, target, budget, seed in workflow.study.runs()
+    }
+    targets = [*files, *sorted(subsets)]
+    summary = _snakemake([*call, "--summary", *targets], capture=True)
+    rows = [line.split("\t") for line in summary.splitlines()[1:]]
+    # Data of which nothing is recorded may have been made under other settings.
+    unknown = [row[0] for row in rows if len(row) == 6 and row[3] == "-" and row[4] != "missing"]
+    _snakemake([*call, "--quiet", "rules", *(["--forcerun", *unknown] if unknown else []), "--", *targets])
+
+
+def judge(workflow: Workflow) -> Outcome:
+    """Which results are what the study would make again, given the data that are there."""
+    outcome = Outcome()
+    study = workflow.study
+    good: set[str] = set()  # folders and files
+
+    def accept(outputs: Iterable[str], wanted: Callable[[], Any], found: Any, needs: Iterable[str]) -> bool:
+        marker, *rest = outputs
+        if not all(os.path.exists(path) for path in (marker, *rest)):
+            outcome.missing.append(marker)
+            return False
+        if worse := [need for need in needs if need not in good]:
+            outcome.stale[marker] = f"follows from {worse[0]}, which is out of date or missing"
+            return False
+        try:
+            asked = wanted()
+        except HeadstartError as error:
+            outcome.stale[marker] = str(error)
+            return False
+        if found is None:
+            outcome.stale[marker] = "does not say what it was made from"
+        elif isinstance(asked, dict) and (lines := differences(asked, found)):
+            outcome.stale[marker] = "; ".join(lines)
+        elif asked != found:
+            outcome.stale[marker] = "its settings or its inputs have changed"
+        else:
+            outcome.good.append(marker)
+            return True
+        return False
+
+    def accept_training(job: TrainingJob, parent: str | None, *more: str) -> None:
+        names = ("model.safetensors", "config.json", "preprocessor_config.json", "curve.parquet", "recipe.json", *more)
+        recipe = own_recipe(job.output)
+        found = identity(recipe) if recipe else None
+        wanted = lambda: _whole(job, wanted_recipe(job))  # noqa: E731
+        if accept([f"{job.output}/{name}" for name in names], wanted, found, [parent] if parent else []):
+            good.add(job.output)
+
+    trained = set(workflow.ancestors_first())
+    for name in workflow.ancestors_first():
+        parent = study.starts[name].from_
+        accept_training(workflow.start_job(name), workflow.start_folder(parent) if parent in trained else None)
+    for run in study.runs():
+        job = workflow.finetune_job(*run)
+        accept_training(job, job.parent if run[0] in trained else None, "vocab.json")
+        scores = workflow.score_job(*run)
+        if accept([scores.output], lambda s=scores: _score_recipe(s), table_recipe(scores.output), [job.output]):
+            good.add(scores.output)
+    for cell in workflow.analysed():
+        job = workflow.analyse_job(*cell)
+        needs = [*job.runs.values(), *([job.start] if cell[0] in trained else [])]
+        if accept([job.output], lambda j=job: _analyse_recipe(j), table_recipe(job.output), needs):
+            good.add(job.output)
+
+    inputs = workflow.summary_input()
+    needs = [*inputs["scores"], *inputs["representations"]]
+    summary = f"{workflow.results}/summary.json"
+    outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
+    settings = workflow.study_settings()
+    if accept(outputs, lambda: files_recipe(settings, inputs), _recorded_summary(summary), needs):
+        good.add(summary)
+    report = f"{workflow.results}/report.html"
+    accept([report], lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
+    return outcome
+
+
+def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
+    """The recipe that a job would begin with now."""
+    if isinstance(job, PretrainJob):
+        from headstart import pretrain
+
+        return pretrain.pretrain_recipe(job, pretrain.chosen_clips(job))
+    if isinstance(job, FinetuneJob):
+        from headstart import finetune
+
+        return finetune.finetune_recipe(job, *finetune.chosen_clips(job))
+    from headstart import semisup
+    from headstart.units import Inventory
+
+    sources, others = semisup.chosen_clips(job)
+    inventory = Inventory.build(job.settings, job.text, sources)
+    return semisup.semisup_recipe(job, sources, others, semisup.dev_clips(job), inventory)
+
+
+def _whole(job: TrainingJob, recipe: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a recipe, once the checkpoint beside it is seen to be undamaged."""
+    checkpoint_content(job.output)
+    return identity(recipe)
+
+
+def _score_recipe(job: Any) -> dict[str, Any]:
+    from headstart.score import score_recipe
+
+    return score_recipe(job)
+
+
+def _analyse_recipe(job: Any) -> dict[str, Any]:
+    from headstart.analyse import analyse_recipe
+
+    return analyse_recipe(job)
+
+
+def _recorded_summary(path: str) -> str | None:
+    try:
+        return read_json(path).get("recipe")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _recorded_report(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            head = file.read(4096)
+    except (OSError, ValueError):
+        return None
+    found = re.search(r'<meta name="headstart-recipe" content="(\w+)">', head)
+    return found[1] if found else None
+
+
+def _snakemake(command: list[str], capture: bool = False, check: bool = True) -> str:
+    quiet = subprocess.PIPE if capture or not check else None
+    run = subprocess.run(command, stdout=quiet, stderr=quiet, text=True)
+    if check and run.returncode:
+        raise RestoreError(f"Snakemake failed, see its messages above{': ' + run.stderr if run.stderr else ''}")
+    return run.stdout or ""

@@ -1,0 +1,91 @@
+"""What is seen of a checkpoint folder without loading it."""
+
+import json
+
+import pytest
+
+from headstart.checkpoint_files import (
+    CheckpointError,
+    check_checkpoint,
+    checkpoint_content,
+    checkpoint_files,
+    own_recipe,
+)
+from headstart.config import StudyError, parse_study
+from headstart.files import write_json
+from headstart.workflow import Workflow
+
+RECIPE = {"stage": "pretrain", "version": 3, "settings": {}, "seed": 0, "data": {}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_json(tmp_path / "config.json", {"model_type": "wav2vec2"})
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def test_only_what_is_loaded_counts(folder):
+    """A folder like MMS has 2,200 files of adapters; other tools leave files of their own."""
+    content = checkpoint_content(folder)
+    for name in ("adapter.abc.safetensors", "pytorch_model.bin", "trainer_state.json", "recipe.json"):
+        (folder / name).write_bytes(b"{}")
+    assert [path.name for path in checkpoint_files(folder)] == ["config.json", "model.safetensors"]
+    assert checkpoint_content(folder) == content
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert checkpoint_content(folder) != content
+
+
+def test_shards_are_loaded_and_must_be_there(folder):
+    (folder / "model.safetensors").unlink()
+    shards = {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}
+    write_json(folder / "model.safetensors.index.json", {"weight_map": shards})
+    (folder / "model-1.safetensors").write_bytes(b"1")
+    with pytest.raises(CheckpointError, match=r"model-2\.safetensors: no such file, though model.*index.* names it"):
+        check_checkpoint(folder)
+    (folder / "model-2.safetensors").write_bytes(b"2")
+    check_checkpoint(folder)
+    names = ["config.json", "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"]
+    assert [path.name for path in checkpoint_files(folder)] == names
+
+
+@pytest.mark.parametrize(
+    ("recipe", "believed"),
+    [
+        (RECIPE, True),
+        ({**RECIPE, "stage": "bake"}, False),
+        ({**RECIPE, "settings": 3}, False),
+        ({"steps": ["flour"]}, False),
+        (["flour"], False),
+    ],
+)
+def test_only_a_recipe_of_our_own_form_is_believed(folder, recipe, believed):
+    write_json(folder / "recipe.json", recipe)
+    assert (own_recipe(folder) == recipe) is believed
+
+
+def test_weights_that_are_not_those_of_the_recipe_are_an_error(folder):
+    write_json(folder / "recipe.json", {**RECIPE, "weights": "0" * 64})
+    with pytest.raises(CheckpointError, match="model.safetensors: the file is damaged or was replaced"):
+        checkpoint_content(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert'; a start is one of wav2vec2, "),
+        ({"add_adapter": True}, "add_adapter is true"),
+        ({"quantization_config": {"load_in_8bit": True}}, "the weights are quantised"),
+        (None, "the configuration cannot be read"),
+    ],
+)
+def test_what_cannot_be_a_start_is_refused_when_the_workflow_is_planned(folder, change, message):
+    """And not by the first job, or the last."""
+    content = "{" if change is None else json.dumps({"model_type": "wav2vec2", **change})
+    (folder / "config.json").write_text(content)
+    starts = {"scratch": {"kind": "scratch"}, "there": {"kind": "hub", "path": str(folder)}}
+    corpora = {"en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.1, "dev": 0.1, "test": 0.1}}}
+    target = {"corpus": "en", "kind": "in-domain"}
+    study = {"study": "a", "corpora": corpora, "starts": starts, "targets": {"en": target}, "budgets": ["1min"]}
+    with pytest.raises(StudyError, match=f"study.yaml: 1 problem\n  starts.there: .*{message}"):
+        Workflow(parse_study(study)).check("study.yaml")

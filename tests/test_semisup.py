@@ -9,6 +9,7 @@ from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 
 from headstart import training
 from headstart.checkpoints import ctc_model, encoder_model
+from headstart.features import Clips
 from headstart.finetune import DataError
 from headstart.jobs import SemisupJob
 from headstart.mixed import SemisupObjective
@@ -397,10 +398,15 @@ def test_a_batch_without_a_label_to_learn_from_is_survived(tiny_model, noise_cli
 def test_labelled_and_unlabelled_hours_may_add_up_to_all_that_a_corpus_holds(make_clips, tmp_path):
     """A labelled draw ends with a whole utterance, so the rest is less than its hours would leave."""
     make_clips(tmp_path, [np.random.default_rng(0).standard_normal(16000) for _ in range(10)], ["ab"] * 10)  # of 1 s
-    corpus = {"name": "noise", "features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
-    hours = [{**corpus, "hours": seconds / 3600} for seconds in (6.4, 3.6, 4.2)]
-    labelled, unlabelled = chosen_clips([hours[0]], [hours[1]], seed=1)
+    files = {"features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
+    common = {"settings": Semisup(**LOOP), "ssl": None, "text": Text(), "model": None, "parent": None, "seed": 1}
+
+    def drawn(labelled_s: float, unlabelled_s: float) -> tuple[Clips, Clips]:
+        corpora = [{"name": "noise", "train": files, "hours": seconds / 3600} for seconds in (labelled_s, unlabelled_s)]
+        return chosen_clips(SemisupJob.of(labelled=corpora[:1], unlabelled=corpora[1:], output="", state="", **common))
+
+    labelled, unlabelled = drawn(6.4, 3.6)
     names = [set(clips.column("utterance_id")) for clips in (labelled, unlabelled)]
     assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
     with pytest.raises(BudgetError, match="unlabelled corpus 'noise' of a start"):
-        chosen_clips([hours[0]], [hours[2]], seed=1)
+        drawn(6.4, 4.2)

@@ -21,14 +21,30 @@ from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_fo
 from headstart.files import checkpoint_files
 from headstart.settings import SyntheticCorpus
 from headstart.corpora import CorpusError, check_folder
+from headstart.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.versions import VERSIONS
 
+# A job on another machine reads the workflow again. It takes the study that was planned, not the study file, which may
+# have been edited since.
 try:
-    for file in workflow.configfiles:
-        read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
-    STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
+    if workflow.is_main_process:
+        for file in workflow.configfiles:
+            read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
+        STUDY = parse_study(config, ", ".join(map(str, workflow.configfiles)))
+        os.environ[VARIABLE] = planned_path(STUDY)
+    else:
+        STUDY = planned_study()
 except StudyError as error:
     raise WorkflowError(str(error))
+
+
+envvars:
+    VARIABLE,
+
+
+onstart:
+    keep_planned(STUDY)
+
 
 SYNTHETIC = [name for name, corpus in STUDY.corpora.items() if isinstance(corpus, SyntheticCorpus)]
 for name, corpus in STUDY.corpora.items():

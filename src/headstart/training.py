@@ -36,7 +36,7 @@ from headstart.optimiser import MasterWeights, learning_rate
 from headstart.parallel import Ranks
 from headstart.progress import Meter
 from headstart.settings import Optimisation
-from headstart.walltime import Limit, OutOfTime
+from headstart.walltime import FIRST_SAVE_MINUTES, Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +213,7 @@ def train(
     limit, before, first = Limit(), progress["seconds"], progress["update"]
     meter = Meter(stage, settings.updates, progress)
     started = saved = time.monotonic()
+    save_after = min(FIRST_SAVE_MINUTES, settings.save_minutes)  # a limit that is not known may be near
     evaluating = 0.0
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
@@ -288,8 +289,8 @@ def train(
                 raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
         if ranks.first:
             meter.show(last)
-        if not last and ranks.first and (stop or (now - saved) / 60 > settings.save_minutes):
-            saved = now
+        if not last and ranks.first and (stop or (now - saved) / 60 > save_after):
+            saved, save_after = now, settings.save_minutes
             progress["seconds"] = before + now - started
             try:
                 _save(state_file, recipe_hash, weights, objective, progress)

@@ -7,6 +7,7 @@ import time
 
 EXIT_CODE = 75  # EX_TEMPFAIL: try again
 MINUTES = "HEADSTART_MAX_MINUTES"
+FIRST_SAVE_MINUTES = 1.0
 _started = time.time()
 
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
 import time
+from datetime import datetime
+
+log = logging.getLogger(__name__)
 
 EXIT_CODE = 75  # EX_TEMPFAIL: try again
 MINUTES = "HEADSTART_MAX_MINUTES"
 FIRST_SAVE_MINUTES = 1.0
+SQUEUE_S = 30.0  # how long Slurm may take to answer
 _started = time.time()
 
 
 class OutOfTime(SystemExit):
-    """The time limit is near and the state is saved. The process ends with `EXIT_CODE`, and Snakemake's `retries` let
-    the job go on."""
+    """The time limit is near and the state is saved. The process ends with `EXIT_CODE`, and Snakemake's
+    `retries` let the job go on."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 class Limit:
-    """When this job has to stop, by Slurm's end time in the environment or by `HEADSTART_MAX_MINUTES`, the sooner.
+    """When a training loop has to stop: at Slurm's end time or after `HEADSTART_MAX_MINUTES`, whichever is sooner.
 
     `near` is true when what is left is less than twice the longest step so far and a margin of a twentieth of the whole
     time, at most a minute.
     """
 
     def __init__(self) -> None:
-        slurm, minutes = os.environ.get("SLURM_JOB_END_TIME"), os.environ.get(MINUTES)
-        ends = [float(slurm)] if slurm else []
-        ends += [_started + 60 * float(minutes)] if minutes else []
+        minutes = os.environ.get(MINUTES)
+        ends = [_started + 60 * float(minutes)] if minutes else []
+        if (slurm := slurm_end()) is not None:
+            ends.append(slurm)
         self.end = min(ends, default=None)
         self.margin = min(60.0, (self.end - _started) / 20) if ends else 0.0
         self.longest, self.last = 0.0, time.time()
@@ -39,3 +46,36 @@ class Limit:
         now = time.time()
         self.longest, self.last = max(self.longest, now - self.last), now
         return self.end is not None and now + self.margin + 2 * self.longest > self.end
+
+
+def slurm_end() -> float | None:
+    """When Slurm ends this job, in seconds since the epoch; None outside Slurm, and where it does not say.
+
+    Newer versions of Slurm put it into the environment; others, 22.05 among them, are asked by `squeue`.
+    """
+    if end := os.environ.get("SLURM_JOB_END_TIME"):
+        return float(end)
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return None
+    # An array's number stands for all its jobs, so lines have the number of the job that they are of.
+    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%A %e"]
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
+    try:
+        run = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SQUEUE_S
+        )
+        if run.returncode:
+            raise ValueError(run.stderr.strip() or f"squeue ended with status {run.returncode}")
+        ends = {number: end.strip() for number, _, end in (line.partition(" ") for line in run.stdout.splitlines())}
+        if job not in ends:
+            raise ValueError("squeue does not list it")
+        # Local time. In the hour that a change of clocks repeats, it is taken for the earlier of two: a save too many.
+        return datetime.fromisoformat(ends[job]).timestamp()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.info(
+            "the time limit of Slurm's job %s could not be found: %s. The job only saves its state from time to time",
+            job,
+            error,
+        )
+        return None

@@ -1,5 +1,7 @@
-"""When a job has to stop: what Slurm says, in its environment or by `squeue`, and what the user says."""
+"""When a job has to stop: what Slurm says, in its environment or by `squeue`, what the user says, and SIGTERM."""
 
+import subprocess
+import sys
 import time
 from datetime import datetime
 
@@ -80,3 +82,9 @@ def test_the_sooner_of_two_limits_holds(squeue, monkeypatch):
     monkeypatch.setattr(walltime, "_started", time.time())
     squeue(f"echo 17 {datetime.fromtimestamp(int(time.time()) + 300).isoformat()}")
     assert Limit().end == pytest.approx(time.time() + 300, abs=3)
+
+
+def test_before_a_job_has_anything_to_save_sigterm_ends_it_at_once():
+    script = "import os, signal, time\nfrom headstart.walltime import save_on_sigterm\nsave_on_sigterm()\n"
+    script += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
+    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == walltime.EXIT_CODE

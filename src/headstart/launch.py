@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from headstart.files import read_json, write_json
 from headstart.logs import log_to
 from headstart.parallel import claim_devices, visible_devices
-from headstart.walltime import MINUTES
+from headstart.walltime import MINUTES, OutOfTime, save_on_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
 
     Raises:
         SystemExit: with the exit status of the first process that failed.
+        OutOfTime: this process was sent SIGTERM, and its own have ended.
     """
     log_to(log_file)
     # Snakemake gives no more threads than it has cores, which may be fewer than processes.
@@ -47,6 +49,7 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
     if processes == 1:
         run(stage, arguments)
         return
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -55,6 +58,11 @@ def launch(stage: str, arguments: dict[str, Any], processes: int, log_file: str)
         torchrun([*command, stage, str(job), "--append-to", str(log_file)])
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        # torchrun has passed the signal on to its processes and has waited for them to save.
+        if error.sigval != signal.SIGTERM:
+            raise
+        raise OutOfTime from None
 
 
 def claim(processes: int) -> None:
@@ -66,6 +74,7 @@ def claim(processes: int) -> None:
 
 def run(stage: str, arguments: dict[str, Any]) -> None:
     """One stage with its arguments."""
+    save_on_sigterm()
     if stage == "pretrain":
         from headstart.pretrain import pretrain_start
 

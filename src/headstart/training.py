@@ -183,7 +183,7 @@ def train(
 
     Raises:
         TrainingError: the loss or its gradient was not finite too many times in a row, or nothing is being learnt.
-        OutOfTime: the time limit is near; the state is saved.
+        OutOfTime: the time limit is near, or the process was sent SIGTERM; the state is saved.
     """
     ranks = Ranks()
     precision = settings.precision
@@ -302,7 +302,7 @@ def train(
         if last:
             break
         if stop:
-            log.info("%s: the time limit is near; saved at update %d of %d, to go on", stage, update, settings.updates)
+            log.info("%s: %s; saved at update %d of %d, to go on", stage, limit.reason, update, settings.updates)
             ranks.wait()  # the first process that ends takes the others with it, and one of them is saving
             raise OutOfTime
     seconds = before + time.monotonic() - started
@@ -313,9 +313,9 @@ def train(
 def _over_ranks(
     totals: dict[str, float], names: tuple[str, ...], stop: bool, ranks: Ranks
 ) -> tuple[dict[str, float], bool]:
-    """Sums over all processes of what some of them told, and whether the first one wants to stop: then all do."""
+    """Sums over all processes of what some of them told, and whether one of them wants to stop: then all do."""
     told = [float(name in totals) for name in names]
-    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop and ranks.first)]
+    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop)]
     *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
     sums, told = sums[: len(names)], sums[len(names) :]
     return {name: value for name, value, by in zip(names, sums, told, strict=True) if by}, bool(stopping)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import time
 from datetime import datetime
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +17,12 @@ MINUTES = "HEADSTART_MAX_MINUTES"
 FIRST_SAVE_MINUTES = 1.0
 SQUEUE_S = 30.0  # how long Slurm may take to answer
 _started = time.time()
+_saves = False  # whether a training loop runs, or has run, that saves
+_terminated = False  # whether this process was sent SIGTERM
 
 
 class OutOfTime(SystemExit):
-    """The time limit is near and the state is saved. The process ends with `EXIT_CODE`, and Snakemake's
+    """The time is up and the state, if there is one, is saved. The process ends with `EXIT_CODE`, and Snakemake's
     `retries` let the job go on."""
 
     def __init__(self) -> None:
@@ -26,13 +30,15 @@ class OutOfTime(SystemExit):
 
 
 class Limit:
-    """When a training loop has to stop: at Slurm's end time or after `HEADSTART_MAX_MINUTES`, whichever is sooner.
+    """When a training loop has to stop: at Slurm's end time or after `HEADSTART_MAX_MINUTES`, whichever is sooner, or
+    at once when this process was sent SIGTERM.
 
     `near` is true when what is left is less than twice the longest step so far and a margin of a twentieth of the whole
     time, at most a minute.
     """
 
     def __init__(self) -> None:
+        global _saves
         minutes = os.environ.get(MINUTES)
         ends = [_started + 60 * float(minutes)] if minutes else []
         if (slurm := slurm_end()) is not None:
@@ -40,12 +46,35 @@ class Limit:
         self.end = min(ends, default=None)
         self.margin = min(60.0, (self.end - _started) / 20) if ends else 0.0
         self.longest, self.last = 0.0, time.time()
+        _saves = True
 
     def near(self) -> bool:
         """Called after every step, whose time it measures."""
         now = time.time()
         self.longest, self.last = max(self.longest, now - self.last), now
-        return self.end is not None and now + self.margin + 2 * self.longest > self.end
+        return _terminated or (self.end is not None and now + self.margin + 2 * self.longest > self.end)
+
+    @property
+    def reason(self) -> str:
+        """Why the loop stops."""
+        return "this job was asked to end (SIGTERM)" if _terminated else "the time limit is near"
+
+
+def save_on_sigterm() -> None:
+    """Let SIGTERM, which ends a process at once, end it with `EXIT_CODE` after the update that it is at is saved.
+
+    Slurm sends SIGTERM when a job's time is up, when another job takes its place, and on `scancel`, and kills the job
+    half a minute later (`KillWait`). Before the first update there is nothing to save, and the process ends at once;
+    after the last one it writes its results as if nothing had happened.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    global _terminated
+    _terminated = True
+    if not _saves:
+        raise OutOfTime
 
 
 def slurm_end() -> float | None:
@@ -74,7 +103,8 @@ def slurm_end() -> float | None:
         return datetime.fromisoformat(ends[job]).timestamp()
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.info(
-            "the time limit of Slurm's job %s could not be found: %s. The job only saves its state from time to time",
+            "the time limit of Slurm's job %s could not be found: %s. The job saves its state from time to time, and "
+            "when it is sent SIGTERM",
             job,
             error,
         )

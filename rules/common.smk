@@ -19,17 +19,33 @@ envvars:
 
 
 from headstart.config import StudyError, parse_study, read_yaml
+from headstart.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.workflow import Workflow
 
+# A job on another machine reads the workflow again. It takes the study that was planned, not the study file, which may
+# have been edited since.
 try:
-    for file in workflow.configfiles:
-        read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
-    SOURCE = ", ".join(map(str, workflow.configfiles))
-    STUDY = parse_study(config, SOURCE)
-    WORKFLOW = Workflow(STUDY)
-    WORKFLOW.check(SOURCE)
+    if workflow.is_main_process:
+        for file in workflow.configfiles:
+            read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
+        SOURCE = ", ".join(map(str, workflow.configfiles))
+        STUDY = parse_study(config, SOURCE)
+        Workflow(STUDY).check(SOURCE)
+        os.environ[VARIABLE] = planned_path(STUDY)
+    else:
+        STUDY = planned_study()
 except StudyError as error:
     raise WorkflowError(str(error))
+
+WORKFLOW = Workflow(STUDY)
+
+
+envvars:
+    VARIABLE,
+
+
+onstart:
+    keep_planned(STUDY)
 
 
 def any_of(names):

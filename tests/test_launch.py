@@ -180,6 +180,31 @@ def test_a_job_that_runs_out_of_time_says_so_and_goes_on_when_started_again(job)
     same(quiet, hurried)
 
 
+def asked_to_end(job: Path, processes: int = 1) -> None:
+    """Send a job SIGTERM at its first saved state, and see that it saves once more and leaves."""
+    process = started("finetune", job, processes)
+    while not saved_update(job):
+        assert process.is_alive(), job.with_suffix(".log").read_text()
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGTERM)
+    output = finished(process, job, status=walltime.EXIT_CODE)
+    last = re.search(rf"asked to end \(SIGTERM\); saved at update (\d+) of {UPDATES}, to go on", output)
+    assert last and saved_update(job) == int(last[1]) < UPDATES
+
+
+def test_a_job_that_is_asked_to_end_saves_and_goes_on_when_started_again(job):
+    quiet, asked = job("finetune", "quiet"), job("finetune", "asked")
+    finished(started("finetune", quiet), quiet)
+    asked_to_end(asked)
+    saved = saved_update(asked)
+    assert f"resumed at update {saved} of {UPDATES}" in finished(started("finetune", asked), asked)
+    same(quiet, asked)
+
+
+def test_so_do_the_processes_of_a_job(job):
+    asked_to_end(job("finetune", "asked"), processes=2)
+
+
 def test_a_job_runs_by_hand(job):
     by_hand = job("finetune", "run", updates=20)
     command = [sys.executable, "-m", "headstart.launch", "finetune", str(by_hand)]

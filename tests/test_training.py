@@ -142,6 +142,17 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precisio
     assert wall == sorted(wall)
 
 
+def test_the_first_state_is_saved_after_a_minute_at_most(tiny_model, noise_clips, tmp_path, monkeypatch):
+    """A job that is killed before `save_minutes` have passed, again and again, would otherwise never end."""
+    saved = []
+    monkeypatch.setattr(training, "_save", lambda *arguments: saved.append(arguments[-1]["update"]))
+    run(ctc(tiny_model, noise_clips, save_minutes=1e9), tmp_path)
+    assert saved == []
+    monkeypatch.setattr(training, "FIRST_SAVE_MINUTES", 1e-9)
+    run(ctc(tiny_model, noise_clips, save_minutes=1e9), tmp_path)
+    assert saved == [1]
+
+
 def test_another_recipe_starts_afresh_and_the_same_one_does_not(tiny_model, noise_clips, tmp_path):
     first = ctc(tiny_model, noise_clips, save_minutes=1e-9)
     killed_at(first, KILLED_AT)

@@ -3,7 +3,7 @@
     python -m headstart.launch pretrain JOB.json [--max-minutes M]
     torchrun --nproc-per-node 4 -m headstart.launch finetune JOB.json
 
-runs by hand the job that a workflow's job has left in its state folder, `results/.state/.../job.json`.
+runs by hand the job that a workflow's job has left in its state folder, `results/STUDY/.state/.../job.json`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from headstart.files import read_json, write_json
 from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
 from headstart.logs import HeadstartError, log_to
 from headstart.parallel import claim_devices, visible_devices
-from headstart.walltime import MINUTES
+from headstart.walltime import MINUTES, OutOfTime, save_on_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
 
     Raises:
         SystemExit: with the exit status of the first process that failed.
+        OutOfTime: this process was sent SIGTERM, and its own have ended.
     """
     log_to(log_file)
     # Snakemake gives no more threads than it has cores, which may be fewer than processes.
@@ -45,6 +47,7 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
     if processes == 1:
         run(job, threads)
         return
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -53,6 +56,11 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
         torchrun([*command, job.stage, str(file), "--append-to", str(log_file)])
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        # torchrun has passed the signal on to its processes and has waited for them to save.
+        if error.sigval != signal.SIGTERM:
+            raise
+        raise OutOfTime from None
 
 
 def claim(processes: int) -> None:
@@ -64,6 +72,7 @@ def claim(processes: int) -> None:
 
 def run(job: TrainingJob, threads: int) -> None:
     """Run a training job in this process."""
+    save_on_sigterm()
     torch.set_num_threads(threads)
     if isinstance(job, PretrainJob):
         from headstart.pretrain import pretrain_start
@@ -97,7 +106,7 @@ def read_job(stage: str, path: Path) -> tuple[TrainingJob, int]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m headstart.launch", description="Run one training job by hand.")
     parser.add_argument("stage", choices=TRAINING)
-    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job's arguments, results/.state/.../job.json")
+    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job's arguments, results/STUDY/.state/.../job.json")
     parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
     parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")
     options = parser.parse_args(argv)

@@ -181,6 +181,12 @@ class Model(Settings):
         return self
 
 
+SAVE_MINUTES = (
+    "Minutes between saved states, from which a killed job resumes. The first is saved after a minute at most: a job "
+    "whose limit is shorter than this, and not known, would otherwise begin anew at every try."
+)
+
+
 class Optimisation(Settings):
     """What every training stage sets: length, batches, optimiser and schedule."""
 
@@ -193,7 +199,7 @@ class Optimisation(Settings):
     weight_decay: float = Field(ge=0.0, description="AdamW weight decay, on matrices only.")
     gradient_clip: Positive = Field(description="Largest gradient norm.")
     log_every: Count = Field(description="Updates between learning curve rows.")
-    save_minutes: Positive = Field(description="Minutes between saved states, from which a killed job resumes.")
+    save_minutes: Positive = Field(description=SAVE_MINUTES)
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
         description="Type that the network computes in, behind float32 weights; `auto` is bfloat16 where it is fast.",
@@ -247,7 +253,7 @@ class Pretrain(Optimisation):
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay (paper: 0.01).")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between learning curve rows.")
-    save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
+    save_minutes: Positive = Field(5.0, description=SAVE_MINUTES)
     crop_seconds: float = Field(8.0, ge=1.0, description="Longer utterances are cropped, at a place drawn per epoch.")
     mask_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.5, description="Share of frames that masked spans cover, before overlap (paper: 0.65)."
@@ -331,7 +337,7 @@ class Semisup(MaskedOptimisation):
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay.")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between learning curve rows, with dev evaluations.")
-    save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
+    save_minutes: Positive = Field(5.0, description=SAVE_MINUTES)
     supervised: Loss = Field(Loss(), description="CTC on transcripts of the labelled audio.")
     pseudo: Loss = Field(
         Loss(begin=0.6, ramp=0.1),
@@ -407,7 +413,7 @@ class Finetune(MaskedOptimisation):
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay.")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between dev evaluations, each a learning curve row.")
-    save_minutes: Positive = Field(5.0, description="Minutes between saved states.")
+    save_minutes: Positive = Field(5.0, description=SAVE_MINUTES)
     freeze_front_end: bool = Field(
         True,
         description="Keep the front-end as it is: the start's, or the mel filters of random weights. Random weights "

@@ -38,7 +38,7 @@ from headstart.parallel import Ranks
 from headstart.progress import Meter
 from headstart.recipes import identity
 from headstart.settings import Optimisation
-from headstart.walltime import Limit, OutOfTime
+from headstart.walltime import FIRST_SAVE_MINUTES, Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def train(
 
     Raises:
         TrainingError: the loss or its gradient was not finite too many times in a row, or nothing is being learnt.
-        OutOfTime: the time limit is near; the state is saved.
+        OutOfTime: the time limit is near, or the process was sent SIGTERM; the state is saved.
     """
     ranks = Ranks()
     recipe_hash, state_file = fingerprint(recipe), state_dir / STATE
@@ -231,6 +231,7 @@ def train(
     limit, before, first = Limit(), progress["seconds"], progress["update"]
     meter = Meter(stage, settings.updates, progress)
     started = saved = time.monotonic()
+    save_after = min(FIRST_SAVE_MINUTES, settings.save_minutes)  # a limit that is not known may be near
     evaluating = 0.0
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
@@ -306,8 +307,8 @@ def train(
                 raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
         if ranks.first:
             meter.show(last)
-        if not last and ranks.first and (stop or (now - saved) / 60 > settings.save_minutes):
-            saved = now
+        if not last and ranks.first and (stop or (now - saved) / 60 > save_after):
+            saved, save_after = now, settings.save_minutes
             progress["seconds"] = before + now - started
             try:
                 _save(state_file, recipe_hash, precision, weights, objective, progress)
@@ -319,7 +320,7 @@ def train(
         if last:
             break
         if stop:
-            log.info("%s: the time limit is near; saved at update %d of %d, to go on", stage, update, settings.updates)
+            log.info("%s: %s; saved at update %d of %d, to go on", stage, limit.reason, update, settings.updates)
             ranks.wait()  # the first process that ends takes the others with it, and one of them is saving
             raise OutOfTime
     seconds = before + time.monotonic() - started
@@ -330,9 +331,9 @@ def train(
 def _over_ranks(
     totals: dict[str, float], names: tuple[str, ...], stop: bool, ranks: Ranks
 ) -> tuple[dict[str, float], bool]:
-    """Sums over all processes of what some of them told, and whether the first one wants to stop: then all do."""
+    """Sums over all processes of what some of them told, and whether one of them wants to stop: then all do."""
     told = [float(name in totals) for name in names]
-    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop and ranks.first)]
+    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop)]
     *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
     sums, told = sums[: len(names)], sums[len(names) :]
     return {name: value for name, value, by in zip(names, sums, told, strict=True) if by}, bool(stopping)

@@ -1,0 +1,90 @@
+"""When a job has to stop: what Slurm says, in its environment or by `squeue`, what the user says, and SIGTERM."""
+
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import pytest
+
+from headstart import walltime
+from headstart.walltime import Limit, slurm_end
+
+END = "2030-01-02T03:04:05"
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """A function that puts a `squeue` of these lines of shell first on PATH, in job 17 of a Slurm like 22.05."""
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.delenv(walltime.MINUTES, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def write(script: str) -> None:
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "squeue").chmod(0o755)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [f"17 {END}", f"18 2031-01-01T00:00:00\n17 {END}\n19 NONE"],
+    ids=["a job", "a job whose number is also that of its array"],
+)
+def test_the_end_of_a_slurm_job_is_asked_for_where_the_environment_does_not_have_it(lines, squeue, tmp_path):
+    squeue(f'echo "$* $SLURM_TIME_FORMAT" > {tmp_path}/asked\ncat <<END\n{lines}\nEND')
+    assert slurm_end() == datetime(2030, 1, 2, 3, 4, 5).timestamp()
+    assert (tmp_path / "asked").read_text() == "--noheader --jobs=17 --format=%A %e standard\n"
+
+
+def test_the_environment_comes_first(squeue, monkeypatch):
+    squeue("exit 1")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1893553445")
+    assert slurm_end() == 1893553445
+
+
+def test_outside_slurm_nothing_is_asked(squeue, monkeypatch, tmp_path):
+    squeue(f"touch {tmp_path}/asked")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert slurm_end() is None and not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 17 NONE", "NONE"),
+        ("echo 17 N/A", "N/A"),
+        ("echo 17 UNLIMITED", "UNLIMITED"),
+        ("true", "squeue does not list it"),
+        ("echo 17", "Invalid isoformat string: ''"),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Invalid job id specified"),
+        ("exec sleep 60", "timed out after 0.2 seconds"),
+        (None, "No such file or directory: 'squeue'"),
+    ],
+    ids=["none", "not applicable", "unlimited", "empty", "no time", "failing", "hanging", "missing"],
+)
+def test_a_limit_that_cannot_be_found_is_none_and_said_once(script, reason, squeue, monkeypatch, caplog):
+    monkeypatch.setattr(walltime, "SQUEUE_S", 0.2 if "sleep" in str(script) else 30.0)
+    monkeypatch.setenv("PATH", "/nowhere") if script is None else squeue(script)
+    with caplog.at_level("INFO"):
+        limit = Limit()
+    assert limit.end is None and not limit.near()
+    (message,) = caplog.messages
+    assert message.startswith("the time limit of Slurm's job 17 could not be found: ") and reason in message
+
+
+def test_the_sooner_of_two_limits_holds(squeue, monkeypatch):
+    squeue(f"echo 17 {END}")
+    monkeypatch.setenv(walltime.MINUTES, "10")
+    assert Limit().end == pytest.approx(walltime._started + 600)
+    monkeypatch.setattr(walltime, "_started", time.time())
+    squeue(f"echo 17 {datetime.fromtimestamp(int(time.time()) + 300).isoformat()}")
+    assert Limit().end == pytest.approx(time.time() + 300, abs=3)
+
+
+def test_before_a_job_has_anything_to_save_sigterm_ends_it_at_once():
+    script = "import os, signal, time\nfrom headstart.walltime import save_on_sigterm\nsave_on_sigterm()\n"
+    script += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
+    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == walltime.EXIT_CODE

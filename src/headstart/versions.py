@@ -6,7 +6,7 @@ not beside the stages, so that planning the workflow does not import torch.
 
 VERSIONS = {
     "synthesis": 1,
-    "corpora": 2,
+    "corpora": 3,
     "features": 2,
     "subsets": 1,
     "pretrain": 3,

@@ -258,6 +258,25 @@ def test_a_quoted_line_break_in_a_csv_is_whitespace_of_the_text(tmp_path):
     assert not any(reading.rejects.values())
 
 
+@pytest.mark.parametrize("outside", ["../b.wav", "clips/../../b.wav", "{}/b.wav"])
+def test_audio_outside_the_corpus_is_refused_unless_the_study_allows_it(tmp_path, outside):
+    corpus = tmp_path / "corpus"
+    write_audio(tmp_path / "b.wav")
+    (corpus / "clips").mkdir(parents=True)
+    lines = [f"1\t{corpus}/a.wav\tx", "2\t../corpus/c.wav\ty", f"3\t{outside.format(tmp_path)}\tz"]
+    write_corpus(corpus, "id\tpath\ttext", *lines[:2])
+    assert len(read_folder(folder_corpus(corpus, dev_share=0.0, test_share=0.0)).rows["train"]) == 2
+    write_corpus(corpus, "id\tpath\ttext", *lines)
+    with pytest.raises(CorpusError, match=r"metadata.tsv, line 4: '.*b.wav' lies outside .*`outside: true`"):
+        read_folder(folder_corpus(corpus))
+    (corpus / "link").symlink_to(tmp_path)  # where a link leads is its owner's choice
+    write_corpus(corpus, "id\tpath\ttext", *lines[:2], "3\tlink/b.wav\tz")
+    assert len(read_folder(folder_corpus(corpus, dev_share=0.0, test_share=0.0)).rows["train"]) == 3
+    write_corpus(corpus, "id\tpath\ttext", *lines)
+    reading = read_folder(folder_corpus(corpus, outside=True, dev_share=0.0, test_share=0.0))
+    assert len(reading.rows["train"]) == 3
+
+
 def test_a_csv_with_an_open_quote_is_refused_with_its_line(tmp_path):
     write_corpus(tmp_path, "id,path,text", '1,a.wav,"x', "2,b.wav,y", table="metadata.csv")
     with pytest.raises(CorpusError, match="quotes"):

@@ -96,6 +96,7 @@ def read_folder(corpus: FolderCorpus) -> Reading:
         if split is None:
             continue
         if reason is None:
+            _check_inside(line, corpus, table, number)
             row, reason = _row_of(line, corpus, folder)
         else:
             row = _named_by(line, corpus, folder)
@@ -207,6 +208,16 @@ def _malformed(header: list[str], lines: list[tuple[int, dict[str, str]]]) -> di
 def _split_name(line: dict[str, str], corpus: FolderCorpus) -> str | None:
     """What the table says of a row's split; None where it has no column of splits."""
     return (line[corpus.columns.split] or "").strip() if corpus.columns.split is not None else None
+
+
+def _check_inside(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> None:
+    """Refuse audio outside the corpus folder, unless the study allows it. Links inside the folder may lead anywhere."""
+    audio, folder = (line[corpus.columns.audio] or "").strip(), os.path.abspath(corpus.path)
+    if not corpus.outside and os.path.commonpath([folder, os.path.abspath(os.path.join(folder, audio))]) != folder:
+        raise CorpusError(
+            f"{table}, line {number}: {audio!r} lies outside the corpus folder. Put the audio into the folder, or set "
+            "`outside: true` of the corpus if it may be read from elsewhere"
+        )
 
 
 def _split_of(

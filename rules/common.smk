@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from functools import cache
 
 from snakemake.exceptions import WorkflowError
 
@@ -20,7 +21,7 @@ envvars:
 from headstart.config import HubStart, SemisupStart, SslStart, StudyError, is_folder, parse_study, read_yaml
 from headstart.files import checkpoint_files
 from headstart.settings import SyntheticCorpus
-from headstart.corpora import CorpusError, check_folder
+from headstart.corpora import CorpusError, audio_state, check_folder
 from headstart.versions import VERSIONS
 
 try:
@@ -63,8 +64,19 @@ def dump(section):
     return section.model_dump(mode="json", by_alias=True)
 
 
+@cache
+def recordings(corpus):
+    """State of a recorded corpus's audio, which its table does not show; nothing of a synthetic one, made from settings."""
+    return {} if corpus in SYNTHETIC else {"audio": audio_state(STUDY.corpora[corpus])}
+
+
 def corpus_settings(wildcards):
-    return settings("corpora", corpus=dump(STUDY.corpora[wildcards.corpus]))
+    return settings("corpora", corpus=dump(STUDY.corpora[wildcards.corpus]), **recordings(wildcards.corpus))
+
+
+def features_settings(wildcards):
+    # The manifest stays as it was where samples changed and lengths did not.
+    return settings("features", **recordings(wildcards.corpus))
 
 
 def synthesis_settings(wildcards):

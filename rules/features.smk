@@ -14,7 +14,7 @@ rule extract_features:
         mem_mb=1000,
         runtime=240,
     params:
-        settings=settings("features"),
+        settings=features_settings,
     script:
         "../workflow/scripts/extract_features.py"
 

@@ -1,6 +1,7 @@
 """Reading corpora: every row is used or rejected with a reason, and a corpus that cannot be read is named."""
 
 import logging
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart.corpora import CorpusError, describe, read_folder, write_manifests
+from headstart.corpora import CorpusError, audio_state, describe, read_folder, write_manifests
 from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.settings import Columns, FolderCorpus, Text
 from headstart.text import normalise
@@ -275,6 +276,31 @@ def test_audio_outside_the_corpus_is_refused_unless_the_study_allows_it(tmp_path
     write_corpus(corpus, "id\tpath\ttext", *lines)
     reading = read_folder(folder_corpus(corpus, outside=True, dev_share=0.0, test_share=0.0))
     assert len(reading.rows["train"]) == 3
+
+
+def test_the_state_of_the_audio_changes_with_every_file_and_with_nothing_else(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav\ty", "3\tnone.wav\tz", f"4\t{'y' * 300}.wav\tz")
+    corpus, states = folder_corpus(tmp_path), []
+
+    def changed() -> bool:
+        states.append(audio_state(corpus))
+        assert re.fullmatch("[0-9a-f]{16}", states[-1])
+        return states[-1] not in states[:-1]
+
+    assert changed() and not changed()
+    write_audio(tmp_path / "z.wav", 1.0)  # the table does not name it
+    assert not changed()
+    os.utime(tmp_path / "b.wav", ns=(0, 1))
+    assert changed()
+    write_audio(tmp_path / "b.wav", 1.0)
+    os.utime(tmp_path / "b.wav", ns=(0, 1))
+    assert changed()
+    write_audio(tmp_path / "none.wav")
+    assert changed()
+    (tmp_path / "a.wav").unlink()
+    assert changed()
+    (tmp_path / "metadata.tsv").write_bytes(b"\xff")  # the job says what is wrong with it
+    assert changed()
 
 
 def test_a_csv_with_an_open_quote_is_refused_with_its_line(tmp_path):

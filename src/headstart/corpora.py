@@ -124,6 +124,31 @@ def read_folder(corpus: FolderCorpus) -> Reading:
     return reading
 
 
+def audio_state(corpus: FolderCorpus) -> str:
+    """Short hash of the path, size and modification time of every audio file that a corpus's table names.
+
+    It changes when audio is replaced, added or removed under the same table, and costs no more than asking the file
+    system. A table that cannot be read names no file: the job that reads it says what is wrong with it.
+    """
+    digest = hashlib.sha256()
+    try:
+        header, lines = _read_lines(check_folder(corpus))
+    except (CorpusError, OSError):
+        header, lines = [], []
+    if corpus.columns.audio in header:
+        for _, line in lines:
+            audio = _cell(line, corpus.columns.audio)
+            if audio is None:
+                continue
+            try:
+                found = os.stat(os.path.join(corpus.path, audio))
+                state = f"{found.st_size} {found.st_mtime_ns}"
+            except (OSError, ValueError):  # ValueError: of a name that no file can have
+                state = "missing"
+            digest.update(f"{audio}\0{state}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -> Reading:
     """Read a corpus and write, for each split, its (manifest, rejects) parquet files."""
     reading = read_folder(corpus)

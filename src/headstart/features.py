@@ -39,8 +39,11 @@ CLIPS_A_BATCH = 64  # rows in an Arrow record batch: the most that is held in me
 SILENCE_DBFS = -65.0  # 16-bit dither and idle converters lie below, the faintest usable speech well above
 
 
-class ScaleError(ValueError):
-    """Floating-point audio on another scale than from -1 to 1."""
+ABSURD = 100.0  # times full scale, 40 dB over it: no recording's peak
+
+
+class SampleError(ValueError):
+    """Audio whose samples are no recording: no numbers, on another scale than from -1 to 1, or all the same."""
 
 
 def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -51,22 +54,59 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
     Raises:
         soundfile.LibsndfileError: the file is missing or cannot be decoded.
-        ScaleError: samples are far beyond full scale, or no numbers.
+        SampleError: samples are no numbers, far beyond full scale, or hold no sound beside a constant offset.
     """
     with soundfile.SoundFile(path) as file:
-        rate = file.samplerate
+        rate, subtype = file.samplerate, file.subtype
         if offset_s:
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
         samples = file.read(frames, dtype="float32", always_2d=True)
-        if file.subtype in ("FLOAT", "DOUBLE") and not (np.abs(samples) <= 1).mean() >= 0.99:
-            raise ScaleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
+    _check_numbers(samples, subtype)
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    _check_offset(samples)  # before resampling, which gives a constant clip flanks
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
     return np.rint(samples, out=samples).astype(np.int16)
+
+
+def _check_numbers(samples: np.ndarray, subtype: str) -> None:
+    """Refuse decoded samples that are not all finite, and on the scale from -1 to 1 except for a few peaks.
+
+    Compressed formats may clip in as many samples as they like: their scale is not the writer's choice.
+    """
+    if not samples.size or (samples.min() >= -1 and samples.max() <= 1):  # NaN is neither
+        return
+    size = np.abs(samples)
+    counts = {"NaN": np.isnan(size).sum(), "infinite": np.isinf(size).sum()}
+    if any(counts.values()):
+        found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        raise SampleError(f"samples that are no numbers: {found}, of {size.size}; write the file anew")
+    if subtype in ("FLOAT", "DOUBLE") and (size <= 1).mean() < 0.99:
+        raise SampleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
+    if absurd := int((size > ABSURD).sum()):
+        facts = f"{absurd} of {size.size} beyond {ABSURD:g} times full scale, up to {size.max():.3g}"
+        raise SampleError(f"absurd samples: {facts}; write the file anew")
+
+
+def _check_offset(samples: np.ndarray) -> None:
+    """Refuse a clip that is nothing but a constant offset. One of zeros is silent, as its loudness tells."""
+    if not len(samples) or np.dot(samples, samples) / len(samples) - samples.mean() ** 2 > 1e-5:  # quick, and -50 dBFS
+        return
+    samples = samples.astype(np.float64)
+    mean, level = samples.mean(), _dbfs(samples.var())
+    if _dbfs(np.square(samples).mean()) < SILENCE_DBFS:
+        return
+    if samples.min() == samples.max():
+        raise SampleError(f"constant: every sample is {mean:.4g} of full scale, and there is no sound")
+    if level < SILENCE_DBFS:
+        raise SampleError(f"constant offset: {mean:.4g} of full scale, and the sound around it has {level:.0f} dBFS")
+
+
+def _dbfs(energy: float) -> float:
+    return float(10 * np.log10(energy + 1e-10))
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:
@@ -142,7 +182,7 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     """Samples of a manifest row, or the reason why there are none."""
     try:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
-    except ScaleError as error:
+    except SampleError as error:
         return None, str(error)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         return None, f"undecodable audio: {error}"

@@ -10,8 +10,8 @@ from typing import Any
 import jiwer
 import pyarrow as pa
 import torch
-from transformers import AutoModelForCTC
 
+from headstart.checkpoints import finetuned_model
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
@@ -59,7 +59,7 @@ def score_run(run: str, features: str, audio: str, text: dict[str, Any], output:
     if not scored:
         raise DataError(f"{features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
-    network = AutoModelForCTC.from_pretrained(run, local_files_only=True, dtype=torch.float32).eval()
+    network = finetuned_model(run).eval()
     vocabulary = read_json(Path(run) / "vocab.json")
     rows = []
     keys = ("utterance_id", "speaker", "language", "duration_s")

@@ -253,6 +253,12 @@ def all_manifests(wildcards):
     return [f"data/features/{corpus}/{split}.parquet" for corpus, split in sorted(used)]
 
 
+def all_rejects(wildcards):
+    """What the report counts of these splits beside their utterances."""
+    paths = [path.replace(".parquet", ".rejects.parquet") for path in all_manifests(wildcards)]
+    return paths + [path.replace("data/features/", "data/manifests/") for path in paths]
+
+
 def hub_recipes(wildcards):
     folders = [start_folder(start) for start, kind in STUDY.starts.items() if isinstance(kind, HubStart)]
     return [file for folder in folders if os.path.exists(file := f"{folder}/recipe.json")]

@@ -24,6 +24,7 @@ rule write_report:
     input:
         summary="results/{study}/summary.json",
         manifests=all_manifests,
+        rejects=all_rejects,
         recipes=hub_recipes,
     output:
         report="results/{study}/report.html",

@@ -26,9 +26,9 @@ def snakemake(folder: Path, *arguments: str, study: str = "study.yaml") -> subpr
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
 
 
-def planned(folder: Path, *targets: str) -> dict[str, int]:
+def planned(folder: Path, *targets: str, **settings: str) -> dict[str, int]:
     """Jobs that Snakemake would run now, by rule."""
-    run = snakemake(folder, "--dry-run", "--", *targets)
+    run = snakemake(folder, "--dry-run", "--", *targets, **settings)
     assert run.returncode == 0, run.stderr
     lines = (run.stdout + run.stderr).split("Job stats:")
     if len(lines) == 1:
@@ -160,6 +160,8 @@ def recorded(tmp_path_factory) -> Path:
     study["corpora"] = {"mine": {"reader": "folder", "path": "mine", "language": "qu", "columns": {"split": "split"}}}
     study["corpora"]["en"] = {"reader": "synthetic", "language": "en", "hours": dict.fromkeys(SPLITS, 0.001)}
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    study["finetune"] |= {"updates": 2, "log_every": 1}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(study | {"budgets": ["1s"], "seeds": [1]}, sort_keys=False))
     (folder / "mine").mkdir()
     lines = ["id\tpath\tsplit\ttext"]
     for number in range(6):

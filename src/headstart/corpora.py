@@ -14,12 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import soundfile
 
 from headstart.explain import nearest
 from headstart.logs import HeadstartError
-from headstart.manifests import MANIFEST, REJECTS, write_table
+from headstart.manifests import MANIFEST, REJECTS, opened, read_columns, write_table
 from headstart.settings import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus
 
 log = logging.getLogger(__name__)
@@ -343,8 +342,13 @@ LEAKS = {"recordings": "content_hash", "sentences": "text", "speakers": "speaker
 
 def _facts(manifest: Path) -> pa.Table:
     """What is counted of a split; only feature manifests know their audio."""
-    columns = {"speaker", "duration_s", "text", "content_hash"} & set(pq.read_schema(manifest).names)
-    return pq.read_table(manifest, columns=sorted(columns))
+    with opened(manifest) as file:
+        return file.read(sorted({"speaker", "duration_s", "text", "content_hash"} & set(file.schema_arrow.names)))
+
+
+def _count(table: Path) -> int:
+    """Rows of a table, from all of its pages: its own count is no proof that they can be read."""
+    return len(read_columns(table, REJECTS))
 
 
 def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
@@ -377,7 +381,7 @@ def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
                 "utterances": len(table),
                 "hours": sum(table["duration_s"].to_pylist()) / 3600,
                 "speakers": len(set(table["speaker"].to_pylist()) - {None}),
-                "rejected": sum(pq.read_metadata(file).num_rows for file in rejects if file.exists()),
+                "rejected": sum(_count(file) for file in rejects if file.exists()),
                 "leaks": _shared(table, _facts(train)) if path != train and train.exists() else {},
             }
         )

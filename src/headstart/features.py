@@ -17,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
-from headstart.files import fingerprint_rows, written_whole
+from headstart.files import BrokenFileError, derived, fingerprint_rows, set_aside, written_whole
 from headstart.logs import HeadstartError
 from headstart.manifests import (
     FEATURES,
@@ -202,18 +202,37 @@ class AudioStore:
     """Random access to a feature stage's memory-mapped audio, without copying it into memory."""
 
     def __init__(self, path: str | Path):
-        with open(path, "rb") as file:
+        """Map a file; raises `BrokenFileError` when it is missing, or broken and therefore set aside."""
+        self.path = path
+        with derived(path, pa.ArrowException, ValueError) as self._found, open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            batches = self._reader.num_record_batches
+            self._count = (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
 
     def __len__(self) -> int:
-        batches = self._reader.num_record_batches
-        return (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
+        return self._count
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file."""
-        batch = self._reader.get_batch(index // CLIPS_A_BATCH)
-        return batch.column(0)[index % CLIPS_A_BATCH].values.to_numpy(zero_copy_only=True)
+        """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file.
+
+        Raises:
+            BrokenFileError: they cannot be found in the file, which was set aside.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path} has no clip {index}")
+        try:
+            batch = self._reader.get_batch(index // CLIPS_A_BATCH)
+            batch.validate()  # that its buffers are as long as it says, so that nothing is read beside them
+            clips, row = batch.column(0), index % CLIPS_A_BATCH
+            begin, end = clips.offsets[row : row + 2].to_pylist()
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise self.broken(f"{self.path}: damaged, its clip {index} cannot be read ({error})") from None
+        return clips.values.to_numpy(zero_copy_only=True)[begin:end]
+
+    def broken(self, problem: str) -> BrokenFileError:
+        """Set the file aside for what its content turned out to be; see `set_aside`."""
+        return set_aside(self.path, self._found, problem)
 
     def let_go(self) -> None:
         """Take what was read out of this process's resident memory. Arrays over it stay valid, and read it again."""

@@ -11,7 +11,6 @@ from typing import Any
 import jiwer
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from headstart import training
@@ -29,9 +28,11 @@ from headstart.frontend import (
     takes_log_mel,
 )
 from headstart.logs import HeadstartError
+from headstart.manifests import read_columns
 from headstart.model import encode, front_end_stays, span_mask
 from headstart.parallel import Ranks
 from headstart.settings import Finetune, Model, Text
+from headstart.subsets import SUBSET
 from headstart.text import BLANK, build_vocabulary, normalise, references
 from headstart.text import encode as encode_text
 from headstart.training import Batch
@@ -226,7 +227,7 @@ def finetune_run(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     options, normalisation = Finetune(**settings), Text(**text)
-    indices = pq.read_table(subset, columns=["index"])["index"].to_numpy()
+    indices = read_columns(subset, SUBSET, ["index"])["index"].to_numpy()
     training_clips = Clips.open(**train).take(indices)
     dev_clips = Clips.open(**dev).first(options.dev_minutes)
 

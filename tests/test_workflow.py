@@ -199,6 +199,22 @@ def test_synthetic_audio_does_not_count_before_or_after_it_is_made(recorded):
     assert planned(recorded, target) == {}
 
 
+def test_a_broken_feature_file_is_named_and_made_again(recorded):
+    store = recorded / "data/features/mine/train.arrow"
+    content = bytearray(store.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    store.write_bytes(content)
+    run = "results/smoke/runs/scratch/mine/1s/seed1/model.safetensors"
+    failed = snakemake(recorded, "--", run, study="quick.yaml")
+    assert failed.returncode != 0
+    log = (recorded / "logs/finetune_run/smoke/scratch/mine/1s/seed1.log").read_text()
+    assert "data/features/mine/train.arrow: damaged, the samples of " in log and "Traceback" not in log
+    assert planned(recorded, run, study="quick.yaml") == {"extract_features": 1, "draw_subset": 1, "finetune_run": 1}
+    assert snakemake(recorded, "--", "data/features/mine/train.arrow").returncode == 0
+    content[len(content) // 2] ^= 0xFF
+    assert store.read_bytes() == bytes(content)
+
+
 @pytest.mark.slow
 def test_retries_turn_time_limits_into_continuations(tmp_path, monkeypatch):
     """Each try of a training job saves one update and ends with status 75; three tries make three updates."""

@@ -7,7 +7,7 @@ import logging
 import mmap
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,13 @@ def measure(samples: np.ndarray) -> dict[str, Any]:
         "loudness_dbfs": float(10 * np.log10(energy.mean() + 1e-10)) if len(energy) else -100.0,
         "snr_db": float(high - low),
         "speech_ratio": float((level_db > high - 20).mean()),
-        "content_hash": hashlib.sha256(samples).hexdigest()[:16],
+        "content_hash": content_hash(samples),
     }
+
+
+def content_hash(samples: np.ndarray) -> str:
+    """Short hash of a clip's int16 samples: 16 hexadecimal digits."""
+    return hashlib.sha256(samples).hexdigest()[:16]
 
 
 def extract_features(manifest: str, audio: str, features: str, rejects: str) -> None:
@@ -246,6 +251,35 @@ class Split:
 
     features: str | Path
     audio: AudioStore
+    _hashes: np.ndarray | None = field(default=None, init=False, repr=False)  # uint64, of each clip
+    _read: np.ndarray | None = field(default=None, init=False, repr=False)  # of each clip, whether its hash agreed
+
+    def clip(self, row: int) -> np.ndarray:
+        """int16 samples of a clip, shape (num_samples,), read-only. At the first reading they are compared to its hash.
+
+        Raises:
+            BrokenFileError: they are not those that were extracted, and the file was set aside.
+        """
+        samples = self.audio[row]
+        if self._hashes is None:
+            self._hashes = _content_hashes(self.features)
+            self._read = np.zeros(len(self._hashes), bool)
+        if not self._read[row]:
+            if int(content_hash(samples), 16) != self._hashes[row]:
+                name = read_rows(self.features, FEATURES, ["utterance_id"], np.array([row]))["utterance_id"][0]
+                raise self.audio.broken(
+                    f"{self.audio.path}: damaged, the samples of {name} are not those that {self.features} describes"
+                )
+            self._read[row] = True
+        return samples
+
+
+def _content_hashes(features: str | Path) -> np.ndarray:
+    """The content hash of each clip of a feature manifest as a number, shape (N,) uint64: 8 bytes a clip."""
+    column = read_columns(features, FEATURES, ["content_hash"])["content_hash"]
+    parts = (column.slice(i, ROWS_A_GROUP).to_pylist() for i in range(0, len(column), ROWS_A_GROUP))
+    parts = [np.array([int(value, 16) for value in part], np.uint64) for part in parts]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 class Clips:
@@ -299,11 +333,12 @@ class Clips:
         return len(self.lengths)
 
     def audio(self, index: int) -> np.ndarray:
-        """int16 samples of an utterance, shape (num_samples,), read-only."""
+        """int16 samples of an utterance, shape (num_samples,), read-only; see `Split.clip`."""
         if self._read is not None:  # or the whole corpus would come to be resident
             self._read.let_go()
-        self._read = self.splits[self.split[index]].audio
-        return self._read[int(self.row[index])]
+        split = self.splits[self.split[index]]
+        self._read = split.audio
+        return split.clip(int(self.row[index]))
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """These columns of the feature manifest, an utterance at a time: read in blocks, to go over all of them."""

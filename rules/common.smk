@@ -61,12 +61,12 @@ def corpus_settings(wildcards):
     return WORKFLOW.corpus_settings(wildcards.corpus)
 
 
+def features_settings(wildcards):
+    return WORKFLOW.features_settings(wildcards.corpus)
+
+
 def synthesis_settings(wildcards):
     return WORKFLOW.synthesis_settings(wildcards.corpus)
-
-
-def features_settings(wildcards):
-    return WORKFLOW.features_settings()
 
 
 def subset_settings(wildcards):

@@ -1,6 +1,7 @@
 """Reading corpora: every row is used or rejected with a reason, and a corpus that cannot be read is named."""
 
 import logging
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart.corpora import CorpusError, describe, read_folder, write_manifests
+from headstart.corpora import CorpusError, audio_state, describe, read_folder, write_manifests
 from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
-from headstart.settings import Columns, FolderCorpus
+from headstart.settings import Columns, FolderCorpus, Text
+from headstart.text import normalise
 
 KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"
 SPLIT = Columns(split="split")
@@ -191,10 +193,114 @@ def test_lines_of_another_length_than_the_header_are_rejected(tmp_path):
     assert [row["utterance_id"] for row in reading.rows["train"]] == ["1"]
     rejects = [reject for rejects in reading.rejects.values() for reject in rejects]
     assert sorted((row["row"], row["reason"].split(":")[0]) for row in rejects) == [
-        (3, "empty transcript"),
-        (4, "no audio file named"),
+        (3, "fewer cells than columns"),
+        (4, "fewer cells than columns"),
         (5, "more cells than columns"),
     ]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
+def test_a_line_break_in_a_sentence_rejects_every_part_of_its_row(tmp_path, line_break):
+    write_corpus(tmp_path, "")
+    first = ["id\tpath\tsplit\ttext", "1\ta.wav\tdev\tx", f"2\tb.wav\ttest\tone{line_break}two{line_break}", "  "]
+    middle = [f"three{line_break}3\tc.wav\ttest\ty", "4\td.wav\ttrain\tz"]
+    (tmp_path / "metadata.tsv").write_bytes("\n".join([*first, *middle]).encode())
+    reading = read_folder(folder_corpus(tmp_path, columns=SPLIT))
+    kept = {split: [row["utterance_id"] for row in rows] for split, rows in reading.rows.items()}
+    # The row of `2` goes on in two more lines, each with a single cell; a blank line and one of spaces lie between.
+    assert kept == {"train": ["4"], "dev": ["1"], "test": ["3"]}
+    rejects = reading.rejects["test"]
+    assert [(row["row"], row["utterance_id"]) for row in rejects] == [(3, "2"), (4, None), (rejects[2]["row"], None)]
+    assert not reading.rejects["train"] and not reading.rejects["dev"]
+    assert all(row["reason"].startswith("fewer cells than columns: ") for row in rejects)
+    assert "goes on in line" not in rejects[1]["reason"] and "seems to go on in line 4" in rejects[0]["reason"]
+    assert "1 of 4, probably a line break inside a cell" in rejects[1]["reason"]
+
+
+def test_a_line_break_in_a_middle_column_rejects_both_parts_and_takes_no_split_from_them(tmp_path):
+    write_corpus(
+        tmp_path,
+        "id\tpath\ttext\tspeaker\tsplit",
+        "1\ta.wav\tx\tanna\ttrain",
+        "2\tb.wav\tone",  # the rest of it has neither its text where texts are nor a split
+        "two\tanna\tdev",
+        "1\tc.wav\tthree\tanna\tdev\tone cell more",
+        "5\te.wav\ty\tben\ttr",
+        "ain",
+        "5\tf.wav\tz\tben\ttest",  # a rejected row takes no id from another
+    )
+    reading = read_folder(folder_corpus(tmp_path, columns=Columns(split="split", speaker="speaker"), dev_share=0.0))
+    assert [row["audio_path"][-5:] for rows in reading.rows.values() for row in rows] == ["a.wav", "f.wav"]
+    rejects = {row["row"]: row["reason"].split(",")[0] for rows in reading.rejects.values() for row in rows}
+    assert rejects == {
+        3: "fewer cells than columns: 3 of 5",
+        4: "fewer cells than columns: 3 of 5",
+        5: "more cells than columns: ['one cell more']; quote a text that holds the separator",
+        6: "fewer cells than columns: the row seems to go on in line 7",
+        7: "fewer cells than columns: 1 of 5",
+    }
+
+
+def test_what_is_left_out_is_left_out_with_the_rest_of_its_row(tmp_path):
+    lines = ["1\ta.wav\ttrain\tx", "2\tb.wav\tbad\tone", "two", "3\tc.wav\ttrain\ty"]
+    write_corpus(tmp_path, "id\tpath\tsplit\ttext", *lines)
+    splits = {"train": "train", "bad": None}
+    reading = read_folder(folder_corpus(tmp_path, columns=SPLIT, splits=splits, dev_share=0.0, test_share=0.0))
+    assert [row["utterance_id"] for row in reading.rows["train"]] == ["1", "3"]
+    assert not any(reading.rejects.values())
+
+
+def test_a_quoted_line_break_in_a_csv_is_whitespace_of_the_text(tmp_path):
+    lines = ['1,a.wav,"one', 'two"', "2,b.wav,x"]
+    write_corpus(tmp_path, "id,path,text", *lines, table="metadata.csv")
+    reading = read_folder(folder_corpus(tmp_path, table="metadata.csv", dev_share=0.0, test_share=0.0))
+    assert [row["text"].split() for row in reading.rows["train"]] == [["one", "two"], ["x"]]
+    assert normalise(reading.rows["train"][0]["text"], Text(), "qu") == "one two"
+    assert not any(reading.rejects.values())
+
+
+@pytest.mark.parametrize("outside", ["../b.wav", "clips/../../b.wav", "{}/b.wav"])
+def test_audio_outside_the_corpus_is_refused_unless_the_study_allows_it(tmp_path, outside):
+    corpus = tmp_path / "corpus"
+    write_audio(tmp_path / "b.wav")
+    (corpus / "clips").mkdir(parents=True)
+    lines = [f"1\t{corpus}/a.wav\tx", "2\t../corpus/c.wav\ty", f"3\t{outside.format(tmp_path)}\tz"]
+    write_corpus(corpus, "id\tpath\ttext", *lines[:2])
+    assert len(read_folder(folder_corpus(corpus, dev_share=0.0, test_share=0.0)).rows["train"]) == 2
+    write_corpus(corpus, "id\tpath\ttext", *lines)
+    with pytest.raises(CorpusError, match=r"metadata.tsv, line 4: '.*b.wav' lies outside .*`outside: true`"):
+        read_folder(folder_corpus(corpus))
+    (corpus / "link").symlink_to(tmp_path)  # where a link leads is its owner's choice
+    write_corpus(corpus, "id\tpath\ttext", *lines[:2], "3\tlink/b.wav\tz")
+    assert len(read_folder(folder_corpus(corpus, dev_share=0.0, test_share=0.0)).rows["train"]) == 3
+    write_corpus(corpus, "id\tpath\ttext", *lines)
+    reading = read_folder(folder_corpus(corpus, outside=True, dev_share=0.0, test_share=0.0))
+    assert len(reading.rows["train"]) == 3
+
+
+def test_the_state_of_the_audio_changes_with_every_file_and_with_nothing_else(tmp_path):
+    write_corpus(tmp_path, "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav\ty", "3\tnone.wav\tz", f"4\t{'y' * 300}.wav\tz")
+    corpus, states = folder_corpus(tmp_path), []
+
+    def changed() -> bool:
+        states.append(audio_state(corpus))
+        assert re.fullmatch("[0-9a-f]{16}", states[-1])
+        return states[-1] not in states[:-1]
+
+    assert changed() and not changed()
+    write_audio(tmp_path / "z.wav", 1.0)  # the table does not name it
+    assert not changed()
+    os.utime(tmp_path / "b.wav", ns=(0, 1))
+    assert changed()
+    write_audio(tmp_path / "b.wav", 1.0)
+    os.utime(tmp_path / "b.wav", ns=(0, 1))
+    assert changed()
+    write_audio(tmp_path / "none.wav")
+    assert changed()
+    (tmp_path / "a.wav").unlink()
+    assert changed()
+    (tmp_path / "metadata.tsv").write_bytes(b"\xff")  # the job says what is wrong with it
+    assert changed()
 
 
 def test_a_csv_with_an_open_quote_is_refused_with_its_line(tmp_path):

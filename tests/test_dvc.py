@@ -41,6 +41,11 @@ def commit(folder: Path) -> None:
     call(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "test")
 
 
+def changed(folder: Path) -> set[str]:
+    """The corpora whose folder is not the recorded one, as plain `dvc status` finds them."""
+    return {name for name in json.loads(dvc(folder, "status", "--json")) if name.endswith(".dvc")}
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """What a clone of the repository holds: nothing that git or DVC ignores, no corpora, no results."""
@@ -79,8 +84,12 @@ def test_the_example_corpus_comes_with_the_clone(clone):
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 12
     assert all((folder / row["path"]).is_file() for row in rows)
-    assert "data/raw/example.dvc" not in json.loads(dvc(clone, "status", "--json"))
+    assert changed(clone) == set()
     assert call(clone, "git", "status", "--porcelain") == ""
+    (folder / "metadata.tsv").write_text("not the table\n")
+    assert changed(clone) == {"data/raw/example.dvc"}
+    dvc(clone, "checkout", "--force", "data/raw/example.dvc")
+    assert changed(clone) == set()
 
 
 def test_a_corpus_of_the_users_own_is_restored_and_stays_writable(clone, tmp_path):
@@ -98,6 +107,66 @@ def test_a_corpus_of_the_users_own_is_restored_and_stays_writable(clone, tmp_pat
     table = corpus / "metadata.tsv"
     assert table.read_text().endswith("eins\n")
     assert not table.is_symlink() and table.stat().st_nlink == 1 and table.stat().st_mode & stat.S_IWUSR
+
+
+@pytest.fixture
+def with_corpus(clone, tmp_path) -> Path:
+    """A repository with a corpus under DVC, a store for it, and a study that takes no time to run."""
+    folder = tmp_path / "repository"
+    call(tmp_path, "git", "clone", "--quiet", str(clone), str(folder))
+    study = yaml.safe_load((folder / "dvc.yaml").read_text())
+    study["stages"]["study"]["cmd"] = "mkdir -p results/${study} && cp data/raw/mine/metadata.tsv results/${study}/seen"
+    study["stages"]["study"]["deps"].remove("starts")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    (folder / "data/raw/mine/clips").mkdir(parents=True)
+    (folder / "data/raw/mine/metadata.tsv").write_text("id\tpath\ttext\n1\tclips/one.wav\teins\n")
+    (folder / "data/raw/mine/clips/one.wav").write_bytes(b"one")
+    (tmp_path / "store").mkdir()
+    dvc(folder, "remote", "add", "--default", "storage", str(tmp_path / "store"))
+    dvc(folder, "add", "data/raw/mine")
+    dvc(folder, "pull", "data/raw/example.dvc")
+    commit(folder)
+    return folder
+
+
+def corpus_of(folder: Path) -> dict[str, bytes]:
+    corpus = folder / "data/raw/mine"
+    return {str(file.relative_to(corpus)): file.read_bytes() for file in corpus.rglob("*") if file.is_file()}
+
+
+def test_plain_commands_see_push_pull_and_keep_a_corpus(with_corpus, tmp_path):
+    before = corpus_of(with_corpus)
+    assert set(before) == {"metadata.tsv", "clips/one.wav"}
+    assert changed(with_corpus) == set()
+    (with_corpus / "data/raw/mine/clips/one.wav").write_bytes(b"other")
+    assert changed(with_corpus) == {"data/raw/mine.dvc"}
+    dvc(with_corpus, "checkout", "--force", "--allow-missing")  # no results are recorded yet
+    assert corpus_of(with_corpus) == before
+
+    dvc(with_corpus, "repro")
+    commit(with_corpus)
+    dvc(with_corpus, "push")
+    stored = {file.read_bytes() for file in (tmp_path / "store").rglob("*") if file.is_file()}
+    assert stored.issuperset(before.values())
+
+    other = tmp_path / "other"
+    call(tmp_path, "git", "clone", "--quiet", str(with_corpus), str(other))
+    dvc(other, "pull")
+    assert corpus_of(other) == before
+    assert (other / "data/raw/example/metadata.tsv").is_file()
+    dvc(other, "checkout")
+    assert corpus_of(other) == before and changed(other) == set()
+
+
+def test_an_experiment_keeps_the_corpora_and_reads_them(with_corpus):
+    before = corpus_of(with_corpus)
+    dvc(with_corpus, "exp", "run")
+    assert corpus_of(with_corpus) == before
+    (with_corpus / "data/raw/mine/metadata.tsv").write_text("id\tpath\ttext\n1\tclips/one.wav\tzwei\n")
+    dvc(with_corpus, "exp", "run", "--set-param", "config/config.yaml:finetune.updates=300")
+    assert corpus_of(with_corpus)["metadata.tsv"].endswith(b"zwei\n")
+    name = yaml.safe_load((with_corpus / "config/config.yaml").read_text())["study"]
+    assert (with_corpus / f"results/{name}/seen").read_text().endswith("zwei\n")
 
 
 def test_metrics_params_and_plots_are_compared(clone):

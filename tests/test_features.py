@@ -64,14 +64,56 @@ def test_silent_and_broken_clips_are_rejected_and_the_others_keep_their_order(tm
 
 def test_float_audio_on_the_scale_of_integers_is_rejected(tmp_path, write_manifest):
     tone = sine(300, 0.5, 16000)
-    manifest = write_manifest(tmp_path, [0.1 * tone, tone, tone, tone])
+    manifest = write_manifest(tmp_path, [0.1 * tone, tone, tone])
     loud = tone.copy()
     loud[:5] = 1.5  # a few peaks are no scale
-    for name, samples in (("clip001", 8000 * tone), ("clip002", np.nan * tone), ("clip003", loud)):
+    for name, samples in (("clip001", 8000 * tone), ("clip002", loud)):
+        soundfile.write(tmp_path / f"{name}.wav", samples.astype(np.float32), 16000, subtype="FLOAT")
+    # A compressed clip that was too loud decodes to peaks beyond full scale, and is a recording all the same.
+    soundfile.write(tmp_path / "clip000.wav", 2.0 * tone, 16000, format="OGG", subtype="VORBIS")
+    assert (np.abs(soundfile.read(tmp_path / "clip000.wav")[0]) > 1).mean() > 0.01
+    clips, rejects = extract(tmp_path, manifest)
+    assert clips.column("utterance_id") == ["clip000", "clip002"]
+    assert [row["reason"][:31] for row in rejects] == ["samples beyond full scale (1.0)"]
+
+
+def test_samples_that_are_no_numbers_reject_their_clip_with_what_they_are(tmp_path, write_manifest, caplog):
+    tone = sine(300, 0.5, 16000)
+    bad = {
+        "clip001": [np.nan],
+        "clip002": [np.inf, -np.inf, np.nan],
+        "clip003": [1e29, -200.0],
+        "clip004": 8000 * [np.nan],
+    }
+    manifest = write_manifest(tmp_path, [tone] * 6)
+    for name, values in bad.items():
+        samples = np.stack([tone, tone], axis=1) if name == "clip002" else tone[:, None].copy()
+        samples[: len(values), 0] = values
         soundfile.write(tmp_path / f"{name}.wav", samples.astype(np.float32), 16000, subtype="FLOAT")
     clips, rejects = extract(tmp_path, manifest)
-    assert clips.column("utterance_id") == ["clip000", "clip003"]
-    assert all(row["reason"].startswith("samples beyond full scale (1.0)") for row in rejects)
+    assert clips.column("utterance_id") == ["clip000", "clip005"]
+    reasons = {row["utterance_id"]: row["reason"] for row in rejects}
+    assert reasons == {
+        "clip001": "samples that are no numbers: 1 NaN, of 8000; write the file anew",
+        "clip002": "samples that are no numbers: 1 NaN, 2 infinite, of 16000; write the file anew",
+        "clip003": "absurd samples: 2 of 8000 beyond 100 times full scale, up to 1e+29; write the file anew",
+        "clip004": "samples that are no numbers: 8000 NaN, of 8000; write the file anew",
+    }
+    assert any("clip003: absurd samples" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])  # resampling gives a constant flanks
+def test_a_clip_without_sound_around_its_mean_is_rejected(tmp_path, write_manifest, rate):
+    noise = np.random.default_rng(0).standard_normal(rate)
+    quiet, faint = 10 ** (-70 / 20) * noise, 10 ** (-60 / 20) * noise
+    manifest = write_manifest(tmp_path, [np.full(rate, 0.3), 0.3 + quiet, 0.3 + faint, faint, quiet], rate=rate)
+    clips, rejects = extract(tmp_path, manifest)
+    assert clips.column("utterance_id") == ["clip002", "clip003"]
+    assert [row["reason"].split(":")[0] for row in rejects] == ["constant", "constant offset", "silent"]
+    assert rejects[0]["reason"] == "constant: every sample is 0.3 of full scale, and there is no sound"
+    assert "-70 dBFS" in rejects[1]["reason"]
+    # What is measured of a clip that is kept has its offset in it.
+    assert clips.column("loudness_dbfs")[0] == pytest.approx(20 * np.log10(0.3), abs=0.2)
 
 
 def test_a_flac_that_breaks_off_is_rejected(tmp_path, write_manifest):

@@ -1,14 +1,31 @@
 """The encoder: faster or simpler code of ours gives transformers' results."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from headstart import model
-from headstart.checkpoints import CheckpointError, ctc_model, load_config, save_encoder
+from headstart.analyse import analyse_start
+from headstart.checkpoints import (
+    CheckpointError,
+    ctc_model,
+    encoder_model,
+    load_config,
+    load_heads,
+    save_ctc,
+    save_encoder,
+    ship,
+)
 from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.model import initialise_filterbank, new_config, span_mask
+from headstart.score import score_run
+from headstart.settings import Text
+from headstart.text import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -255,3 +272,55 @@ def test_a_checkpoint_without_the_encoders_weights_is_refused(tiny_model, tmp_pa
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         ctc_model(tmp_path, None, {"<pad>": 0, "a": 1}, 0.0)
+
+
+def damaged(folder: Path, name: str, value: float, count: int = 1) -> str:
+    """The checkpoint with `count` weights of one tensor set to `value`; what the error says of it."""
+    weights = load_file(folder / "model.safetensors")
+    weights[name].view(-1)[:count] = value
+    size = weights[name].numel()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return f"{folder}.*not finite: {count} of the {size} of .*{name}, the first of 1 such"
+
+
+def test_a_start_with_weights_that_are_not_finite_is_refused_by_name(tiny_model, tmp_path):
+    network = encoder_model(None, tiny_model, 0.0)
+    network.predictor = torch.nn.Linear(32, 32)
+    save_encoder(network, network.state_dict(), tmp_path)
+    message = damaged(tmp_path, "predictor.weight", math.inf)
+    again = encoder_model(tmp_path, None, 0.0)
+    again.predictor = torch.nn.Linear(32, 32)
+    with pytest.raises(CheckpointError, match=message):
+        load_heads(again, tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        ship(tmp_path, tmp_path / "shipped")
+    damaged(tmp_path, "predictor.weight", 1e6)  # more than float16 holds
+    with pytest.raises(CheckpointError, match="in float16.*predictor.weight"):
+        ship(tmp_path, tmp_path / "shipped")
+    damaged(tmp_path, "predictor.weight", 0.0)
+    message = damaged(tmp_path, "wav2vec2.encoder.layers.1.attention.k_proj.weight", math.nan, 3).replace(
+        "wav2vec2.", ""
+    )
+    with pytest.raises(CheckpointError, match=message):
+        encoder_model(tmp_path, None, 0.0)
+    with pytest.raises(CheckpointError, match=message):
+        ctc_model(tmp_path, None, {"<pad>": 0, "a": 1}, 0.0)
+
+
+def test_a_finished_run_with_weights_that_are_not_finite_is_neither_scored_nor_analysed(
+    tiny_model, noise_clips, tmp_path
+):
+    vocabulary = build_vocabulary(["ab"])
+    network = ctc_model(None, tiny_model, vocabulary, 0.0)
+    save_ctc(network, network.state_dict(), vocabulary, tmp_path / "run")
+    features = str(noise_clips.splits[0].features)
+    audio = features.replace(".parquet", ".arrow")
+    scored = [str(tmp_path / "run"), features, audio, Text().model_dump(), str(tmp_path / "scores.parquet"), 1]
+    score_run(*scored)
+    message = damaged(tmp_path / "run", "lm_head.weight", math.nan)
+    with pytest.raises(CheckpointError, match=message):
+        score_run(*scored)
+    damaged(tmp_path / "run", "lm_head.weight", 0.0)
+    message = damaged(tmp_path / "run", "wav2vec2.feature_projection.projection.bias", math.inf)
+    with pytest.raises(CheckpointError, match=message.replace("wav2vec2.", "")):
+        analyse_start(scored[0], {1: scored[0]}, features, audio, {}, str(tmp_path / "similarities.parquet"), 1)

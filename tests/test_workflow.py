@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 import yaml
+
+from headstart.settings import SPLITS
 
 ROOT = Path(__file__).parent.parent
 ALL = ("scratch", "mono", "mono+S", "data2vec", "data2vec+S", "best-rq", "best-rq+S")
@@ -22,11 +26,10 @@ def snakemake(folder: Path, *arguments: str, study: str = "study.yaml") -> subpr
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
 
 
-def planned(folder: Path) -> dict[str, int]:
+def planned(folder: Path, *targets: str, **settings: str) -> dict[str, int]:
     """Jobs that Snakemake would run now, by rule."""
-    run = snakemake(folder, "--dry-run", "--quiet", "all")
+    run = snakemake(folder, "--dry-run", "--", *targets, **settings)
     assert run.returncode == 0, run.stderr
-    run = snakemake(folder, "--dry-run")
     lines = (run.stdout + run.stderr).split("Job stats:")
     if len(lines) == 1:
         assert "Nothing to be done" in run.stdout + run.stderr
@@ -200,6 +203,78 @@ def test_the_exported_model_transcribes_like_the_score_file(finished):
     for i, language in enumerate(clips.column("language")[:3]):
         text = recogniser(clips.audio(i).astype("float32") / 32768)["text"]
         assert normalise(text, Text(), language) == scores[i]["hypothesis"]
+
+
+FEATURES = [f"data/features/mine/{split}.parquet" for split in ("train", "dev", "test")]
+
+
+def write_noise(path: Path, seed: int) -> None:
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(8000)
+    soundfile.write(path, samples, 16000, subtype="PCM_16")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """A folder with a recorded corpus, of two clips a split, that has been through the feature stage."""
+    folder = tmp_path_factory.mktemp("recorded")
+    study = yaml.safe_load((ROOT / "config/studies/smoke.yaml").read_text())
+    study |= {"starts": {"scratch": {"kind": "scratch"}}, "targets": {"mine": {"corpus": "mine", "kind": "in-domain"}}}
+    study["corpora"] = {"mine": {"reader": "folder", "path": "mine", "language": "qu", "columns": {"split": "split"}}}
+    study["corpora"]["en"] = {"reader": "synthetic", "language": "en", "hours": dict.fromkeys(SPLITS, 0.001)}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    study["finetune"] |= {"updates": 2, "log_every": 1}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(study | {"budgets": ["1s"], "seeds": [1]}, sort_keys=False))
+    (folder / "mine").mkdir()
+    lines = ["id\tpath\tsplit\ttext"]
+    for number in range(6):
+        write_noise(folder / f"mine/{number}.wav", number)
+        lines.append(f"{number}\t{number}.wav\t{SPLITS[number // 2]}\tword{number}")
+    (folder / "mine/metadata.tsv").write_text("\n".join(lines))
+    run = snakemake(folder, "--", *FEATURES)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    return folder
+
+
+def test_audio_that_changes_under_the_same_table_is_read_again(recorded):
+    def hashes() -> list[str]:
+        return pq.read_table(recorded / FEATURES[0])["content_hash"].to_pylist()
+
+    assert planned(recorded, *FEATURES) == {}
+    before, clip = hashes(), recorded / "mine/1.wav"
+    size = clip.stat().st_size
+    write_noise(clip, 100)
+    assert clip.stat().st_size == size
+    assert planned(recorded, *FEATURES) == {"read_corpus": 1, "extract_features": 3}
+    # The manifests come out as they were. What remains after an interruption here must not be forgotten.
+    manifests = [path.replace("features", "manifests") for path in FEATURES]
+    assert snakemake(recorded, "--", *manifests).returncode == 0
+    assert planned(recorded, *FEATURES) == {"extract_features": 3}
+    assert snakemake(recorded, "--", *FEATURES).returncode == 0
+    assert [a == b for a, b in zip(before, hashes(), strict=True)] == [True, False]
+    assert planned(recorded, *FEATURES) == {}
+
+
+def test_synthetic_audio_does_not_count_before_or_after_it_is_made(recorded):
+    target = "data/features/en/dev.parquet"
+    assert planned(recorded, target) == {"synthesise_corpus": 1, "read_corpus": 1, "extract_features": 1}
+    assert snakemake(recorded, "--", target).returncode == 0
+    assert planned(recorded, target) == {}
+
+
+def test_a_broken_feature_file_is_named_and_made_again(recorded):
+    store = recorded / "data/features/mine/train.arrow"
+    content = bytearray(store.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    store.write_bytes(content)
+    run = "results/smoke/runs/scratch/mine/1s/seed1/model.safetensors"
+    failed = snakemake(recorded, "--", run, study="quick.yaml")
+    assert failed.returncode != 0
+    log = (recorded / "logs/finetune_run/smoke/scratch/mine/1s/seed1.log").read_text()
+    assert "data/features/mine/train.arrow: damaged, the samples of " in log and "Traceback" not in log
+    assert planned(recorded, run, study="quick.yaml") == {"extract_features": 1, "draw_subset": 1, "finetune_run": 1}
+    assert snakemake(recorded, "--", "data/features/mine/train.arrow").returncode == 0
+    content[len(content) // 2] ^= 0xFF
+    assert store.read_bytes() == bytes(content)
 
 
 @pytest.mark.slow

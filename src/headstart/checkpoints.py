@@ -84,7 +84,8 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
     transformers has torch unpickle weights only.
 
     Raises:
-        CheckpointError: it cannot be read, or lacks weights of the encoder, which would silently stay random.
+        CheckpointError: it cannot be read, lacks weights of the encoder, which would silently stay random, or has some
+            that are not finite.
     """
     try:
         network, found = kind.from_pretrained(
@@ -103,7 +104,30 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
         raise CheckpointError(
             f"{folder}: the checkpoint has no weights for {len(lost)} parameters of its encoder, such as {lost[0]}"
         )
+    _check_finite(folder, {name: w for name, w in network.state_dict().items() if name not in missing})
     return network, missing
+
+
+def _check_finite(folder: str | Path, weights: dict[str, torch.Tensor]) -> None:
+    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if bad:
+        count, size = int((~torch.isfinite(weights[bad[0]])).sum()), weights[bad[0]].numel()
+        raise CheckpointError(
+            f"{folder}: the checkpoint has weights that are not finite: {count} of the {size} of {bad[0]}, the first "
+            f"of {len(bad)} such tensors. Its training diverged or the file is damaged; take another copy or checkpoint"
+        )
+
+
+def finetuned_model(folder: str | Path) -> Any:
+    """A fine-tuned run with its CTC output layer, from the folder that `save_ctc` wrote.
+
+    Raises:
+        CheckpointError: it cannot be read, or lacks weights or has some that are not finite.
+    """
+    network, missing = load_weights(AutoModelForCTC, folder, load_config(folder))
+    if lost := sorted(name for name in missing if name.startswith("lm_head")):
+        raise CheckpointError(f"{folder}: the checkpoint has no output layer: no {lost[0]}; fine-tune the run again")
+    return network
 
 
 def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> WithHeads:
@@ -118,7 +142,11 @@ def encoder_model(start: str | Path | None, model: Model | None, dropout: float)
 
 
 def load_heads(network: WithHeads, folder: str | Path) -> None:
-    """Give output layers the weights of a checkpoint of ours; one that it lacks, or has in another shape, stays new."""
+    """Give output layers the weights of a checkpoint of ours; one that it lacks, or has in another shape, stays new.
+
+    Raises:
+        CheckpointError: weights of theirs are not finite.
+    """
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
         return
@@ -132,6 +160,7 @@ def load_heads(network: WithHeads, folder: str | Path) -> None:
                 log.info("%s has no %s, which begins anew", folder, name)
                 continue
             weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
+            _check_finite(folder, {keys[key]: weight for key, weight in weights.items()})
             if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):
                 head.load_state_dict(weights)
 
@@ -221,7 +250,10 @@ def ship(start: Path, output: Path) -> None:
     for name in ("config.json", "preprocessor_config.json", "curve.parquet"):
         if (start / name).is_file():
             shutil.copyfile(start / name, output / name)
-    weights = {name: weight.half() for name, weight in load_file(start / "model.safetensors").items()}
+    weights = load_file(start / "model.safetensors")
+    _check_finite(start, weights)
+    weights = {name: weight.half() for name, weight in weights.items()}
+    _check_finite(f"{start}, in float16", weights)
     with written_whole(output / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     if recipe := own_recipe(start):

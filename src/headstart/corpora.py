@@ -14,12 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import soundfile
 
 from headstart.explain import nearest
 from headstart.logs import HeadstartError
-from headstart.manifests import MANIFEST, REJECTS, write_table
+from headstart.manifests import MANIFEST, REJECTS, opened, read_columns, write_table
 from headstart.settings import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus
 
 log = logging.getLogger(__name__)
@@ -81,15 +80,25 @@ def read_folder(corpus: FolderCorpus) -> Reading:
     header, lines = _read_lines(table)
     _check_columns(table, corpus.columns, header)
     drawn = _drawn_splits(corpus, [line for _, line in lines])
+    malformed = _malformed(header, lines)
 
     reading = Reading()
     seen: dict[str, int] = {}
     folder = Path(corpus.path)  # audio paths are relative to it, also when the table lies in a subfolder
+    split: Split | None = "train"
     for number, line in lines:
-        split = _split_of(line, corpus, drawn, table, number)
+        reason = malformed.get(number)
+        # The cells of a malformed row may stand in other columns: only a split that exists is taken from them, and
+        # otherwise the row belongs to the one before it.
+        if reason is None or _split_name(line, corpus) in corpus.splits:
+            split = _split_of(line, corpus, drawn, table, number)
         if split is None:
             continue
-        row, reason = _row_of(line, corpus, folder)
+        if reason is None:
+            _check_inside(line, corpus, table, number)
+            row, reason = _row_of(line, corpus, folder)
+        else:
+            row = _named_by(line, corpus, folder)
         if reason is None and row["utterance_id"] in seen:
             reason = f"duplicate id: already used in line {seen[row['utterance_id']]}"
         if reason is None:
@@ -112,6 +121,31 @@ def read_folder(corpus: FolderCorpus) -> Reading:
             )
     reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]] + _leaks(reading)
     return reading
+
+
+def audio_state(corpus: FolderCorpus) -> str:
+    """Short hash of the path, size and modification time of every audio file that a corpus's table names.
+
+    It changes when audio is replaced, added or removed under the same table, and costs no more than asking the file
+    system. A table that cannot be read names no file: the job that reads it says what is wrong with it.
+    """
+    digest = hashlib.sha256()
+    try:
+        header, lines = _read_lines(check_folder(corpus))
+    except (CorpusError, OSError):
+        header, lines = [], []
+    if corpus.columns.audio in header:
+        for _, line in lines:
+            audio = _cell(line, corpus.columns.audio)
+            if audio is None:
+                continue
+            try:
+                found = os.stat(os.path.join(corpus.path, audio))
+                state = f"{found.st_size} {found.st_mtime_ns}"
+            except (OSError, ValueError):  # ValueError: of a name that no file can have
+                state = "missing"
+            digest.update(f"{audio}\0{state}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -> Reading:
@@ -138,14 +172,21 @@ def _read_lines(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=separator, quoting=quoting, strict=True)
-            # The number of the line on which a row ends, as an editor shows it.
-            return list(reader.fieldnames or []), [(reader.line_num, line) for line in reader]
+            # The number of the line on which a row ends, as an editor shows it. A line of spaces is a blank one.
+            lines = [(reader.line_num, line) for line in reader if (only := _only_cell(line)) is None or only.strip()]
+            return list(reader.fieldnames or []), lines
     except csv.Error as error:
         raise CorpusError(
             f"{table}: not a valid table after line {reader.line_num} ({error}); check its quotes"
         ) from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{table}: not UTF-8 text ({error}); convert it, for example with iconv") from None
+
+
+def _only_cell(line: dict[str, str]) -> str | None:
+    """What stands in a row that has a single cell where the table has more columns."""
+    cells = [cell for cell in line.values() if cell is not None]
+    return cells[0] if len(cells) == 1 < len(line) else None
 
 
 def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
@@ -161,16 +202,53 @@ def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
 def _drawn_splits(corpus: FolderCorpus, lines: list[dict[str, str]]) -> dict[Split, float]:
     """The splits that the table does not have, each with the share of its training rows that becomes it."""
     column = corpus.columns.split
-    present = {corpus.splits.get((line[column] or "").strip()) for line in lines} if column else set()
+    present = {corpus.splits.get(_split_name(line, corpus)) for line in lines} if column else set()
     shares: dict[Split, float] = {"dev": corpus.dev_share, "test": corpus.test_share}
     return {split: share for split, share in shares.items() if split not in present}
+
+
+def _malformed(header: list[str], lines: list[tuple[int, dict[str, str]]]) -> dict[int, str]:
+    """Line number -> reason, for the rows that have not one cell a column, and those whose last cell is cut short.
+
+    A line break inside a cell makes several rows of one. Where the cell is in the last column, the first of them has
+    all its cells, and each of the others a single one.
+    """
+    reasons, before = {}, None
+    width = max((place for place, name in enumerate(header, start=1) if name), default=0)  # less a nameless end
+    for number, line in lines:
+        if any(line.get(None) or []):
+            reasons[number] = f"more cells than columns: {line[None]}; quote a text that holds the separator"
+        cells = sum(line[name] is not None for name in header)
+        if cells < width:
+            reasons[number] = f"fewer cells than columns: {cells} of {width}, probably a line break inside a cell"
+            if cells == 1 and before is not None:
+                rest = f"the row seems to go on in line {number}, which has a single cell"
+                reasons.setdefault(before, f"fewer cells than columns: {rest}, probably a line break inside a cell")
+        if cells > 1:
+            before = number
+    return reasons
+
+
+def _split_name(line: dict[str, str], corpus: FolderCorpus) -> str | None:
+    """What the table says of a row's split; None where it has no column of splits."""
+    return (line[corpus.columns.split] or "").strip() if corpus.columns.split is not None else None
+
+
+def _check_inside(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> None:
+    """Refuse audio outside the corpus folder, unless the study allows it. Links inside the folder may lead anywhere."""
+    audio, folder = (line[corpus.columns.audio] or "").strip(), os.path.abspath(corpus.path)
+    if not corpus.outside and os.path.commonpath([folder, os.path.abspath(os.path.join(folder, audio))]) != folder:
+        raise CorpusError(
+            f"{table}, line {number}: {audio!r} lies outside the corpus folder. Put the audio into the folder, or set "
+            "`outside: true` of the corpus if it may be read from elsewhere"
+        )
 
 
 def _split_of(
     line: dict[str, str], corpus: FolderCorpus, drawn: dict[Split, float], table: Path, number: int
 ) -> Split | None:
-    if corpus.columns.split is not None:
-        name = (line[corpus.columns.split] or "").strip()
+    name = _split_name(line, corpus)
+    if name is not None:
         if name not in corpus.splits:
             raise CorpusError(
                 f"{table}, line {number}: split {name!r} is not in the corpus's `splits` mapping"
@@ -191,17 +269,31 @@ def _split_of(
     return "train"
 
 
+def _cell(line: dict[str, str], name: str | None) -> str | None:
+    return ((line[name] or "").strip() or None) if name else None
+
+
+def _named_by(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> dict[str, str | None]:
+    """What a table line says of the utterance's id and audio. A single cell is the rest of a text, and says nothing."""
+    columns = corpus.columns
+    if _only_cell(line) is not None:
+        return {"utterance_id": None, "audio_path": None}
+    audio = _cell(line, columns.audio)
+    return {
+        "utterance_id": _cell(line, columns.utterance_id) if columns.utterance_id else Path(audio or "").stem,
+        "audio_path": str(folder / audio) if audio else None,
+    }
+
+
 def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[dict[str, Any], str | None]:
     """Manifest row of a table line, and the reason to reject it (or None)."""
     columns = corpus.columns
 
     def cell(name: str | None) -> str | None:
-        return ((line[name] or "").strip() or None) if name else None
+        return _cell(line, name)
 
-    audio = cell(columns.audio)
     row = {
-        "utterance_id": cell(columns.utterance_id) if columns.utterance_id else Path(audio or "").stem,
-        "audio_path": str(folder / audio) if audio else None,
+        **_named_by(line, corpus, folder),
         "offset_s": 0.0,
         "duration_s": 0.0,
         "speaker": cell(columns.speaker),
@@ -211,11 +303,9 @@ def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[d
         "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()] or None,
         "phonemes": cell(columns.phonemes),
     }
-    if any(line.get(None) or []):
-        return row, f"more cells than columns: {line[None]}; quote a text that holds the separator"
     if not row["utterance_id"]:
         return row, "empty id"
-    if audio is None:
+    if row["audio_path"] is None:
         return row, "no audio file named"
     if columns.text and row["text"] is None:
         return row, "empty transcript"
@@ -252,8 +342,13 @@ LEAKS = {"recordings": "content_hash", "sentences": "text", "speakers": "speaker
 
 def _facts(manifest: Path) -> pa.Table:
     """What is counted of a split; only feature manifests know their audio."""
-    columns = {"speaker", "duration_s", "text", "content_hash"} & set(pq.read_schema(manifest).names)
-    return pq.read_table(manifest, columns=sorted(columns))
+    with opened(manifest) as file:
+        return file.read(sorted({"speaker", "duration_s", "text", "content_hash"} & set(file.schema_arrow.names)))
+
+
+def _count(table: Path) -> int:
+    """Rows of a table, from all of its pages: its own count is no proof that they can be read."""
+    return len(read_columns(table, REJECTS))
 
 
 def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
@@ -286,7 +381,7 @@ def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
                 "utterances": len(table),
                 "hours": sum(table["duration_s"].to_pylist()) / 3600,
                 "speakers": len(set(table["speaker"].to_pylist()) - {None}),
-                "rejected": sum(pq.read_metadata(file).num_rows for file in rejects if file.exists()),
+                "rejected": sum(_count(file) for file in rejects if file.exists()),
                 "leaks": _shared(table, _facts(train)) if path != train and train.exists() else {},
             }
         )

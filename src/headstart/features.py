@@ -7,7 +7,7 @@ import logging
 import mmap
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
-from headstart.files import fingerprint_rows, written_whole
+from headstart.files import BrokenFileError, derived, fingerprint_rows, set_aside, written_whole
 from headstart.logs import HeadstartError
 from headstart.manifests import (
     FEATURES,
@@ -39,8 +39,11 @@ CLIPS_A_BATCH = 64  # rows in an Arrow record batch: the most that is held in me
 SILENCE_DBFS = -65.0  # 16-bit dither and idle converters lie below, the faintest usable speech well above
 
 
-class ScaleError(ValueError):
-    """Floating-point audio on another scale than from -1 to 1."""
+ABSURD = 100.0  # times full scale, 40 dB over it: no recording's peak
+
+
+class SampleError(ValueError):
+    """Audio whose samples are no recording: no numbers, on another scale than from -1 to 1, or all the same."""
 
 
 def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -51,22 +54,59 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
     Raises:
         soundfile.LibsndfileError: the file is missing or cannot be decoded.
-        ScaleError: samples are far beyond full scale, or no numbers.
+        SampleError: samples are no numbers, far beyond full scale, or hold no sound beside a constant offset.
     """
     with soundfile.SoundFile(path) as file:
-        rate = file.samplerate
+        rate, subtype = file.samplerate, file.subtype
         if offset_s:
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
         samples = file.read(frames, dtype="float32", always_2d=True)
-        if file.subtype in ("FLOAT", "DOUBLE") and not (np.abs(samples) <= 1).mean() >= 0.99:
-            raise ScaleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
+    _check_numbers(samples, subtype)
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    _check_offset(samples)  # before resampling, which gives a constant clip flanks
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
     return np.rint(samples, out=samples).astype(np.int16)
+
+
+def _check_numbers(samples: np.ndarray, subtype: str) -> None:
+    """Refuse decoded samples that are not all finite, and on the scale from -1 to 1 except for a few peaks.
+
+    Compressed formats may clip in as many samples as they like: their scale is not the writer's choice.
+    """
+    if not samples.size or (samples.min() >= -1 and samples.max() <= 1):  # NaN is neither
+        return
+    size = np.abs(samples)
+    counts = {"NaN": np.isnan(size).sum(), "infinite": np.isinf(size).sum()}
+    if any(counts.values()):
+        found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        raise SampleError(f"samples that are no numbers: {found}, of {size.size}; write the file anew")
+    if subtype in ("FLOAT", "DOUBLE") and (size <= 1).mean() < 0.99:
+        raise SampleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
+    if absurd := int((size > ABSURD).sum()):
+        facts = f"{absurd} of {size.size} beyond {ABSURD:g} times full scale, up to {size.max():.3g}"
+        raise SampleError(f"absurd samples: {facts}; write the file anew")
+
+
+def _check_offset(samples: np.ndarray) -> None:
+    """Refuse a clip that is nothing but a constant offset. One of zeros is silent, as its loudness tells."""
+    if not len(samples) or np.dot(samples, samples) / len(samples) - samples.mean() ** 2 > 1e-5:  # quick, and -50 dBFS
+        return
+    samples = samples.astype(np.float64)
+    mean, level = samples.mean(), _dbfs(samples.var())
+    if _dbfs(np.square(samples).mean()) < SILENCE_DBFS:
+        return
+    if samples.min() == samples.max():
+        raise SampleError(f"constant: every sample is {mean:.4g} of full scale, and there is no sound")
+    if level < SILENCE_DBFS:
+        raise SampleError(f"constant offset: {mean:.4g} of full scale, and the sound around it has {level:.0f} dBFS")
+
+
+def _dbfs(energy: float) -> float:
+    return float(10 * np.log10(energy + 1e-10))
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:
@@ -90,8 +130,13 @@ def measure(samples: np.ndarray) -> dict[str, Any]:
         "loudness_dbfs": float(10 * np.log10(energy.mean() + 1e-10)) if len(energy) else -100.0,
         "snr_db": float(high - low),
         "speech_ratio": float((level_db > high - 20).mean()),
-        "content_hash": hashlib.sha256(samples).hexdigest()[:16],
+        "content_hash": content_hash(samples),
     }
+
+
+def content_hash(samples: np.ndarray) -> str:
+    """Short hash of a clip's int16 samples: 16 hexadecimal digits."""
+    return hashlib.sha256(samples).hexdigest()[:16]
 
 
 def extract_features(manifest: str, audio: str, features: str, rejects: str) -> None:
@@ -142,7 +187,7 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     """Samples of a manifest row, or the reason why there are none."""
     try:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
-    except ScaleError as error:
+    except SampleError as error:
         return None, str(error)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         return None, f"undecodable audio: {error}"
@@ -162,18 +207,37 @@ class AudioStore:
     """Random access to a feature stage's memory-mapped audio, without copying it into memory."""
 
     def __init__(self, path: str | Path):
-        with open(path, "rb") as file:
+        """Map a file; raises `BrokenFileError` when it is missing, or broken and therefore set aside."""
+        self.path = path
+        with derived(path, pa.ArrowException, ValueError) as self._found, open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            batches = self._reader.num_record_batches
+            self._count = (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
 
     def __len__(self) -> int:
-        batches = self._reader.num_record_batches
-        return (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
+        return self._count
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file."""
-        batch = self._reader.get_batch(index // CLIPS_A_BATCH)
-        return batch.column(0)[index % CLIPS_A_BATCH].values.to_numpy(zero_copy_only=True)
+        """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file.
+
+        Raises:
+            BrokenFileError: they cannot be found in the file, which was set aside.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path} has no clip {index}")
+        try:
+            batch = self._reader.get_batch(index // CLIPS_A_BATCH)
+            batch.validate()  # that its buffers are as long as it says, so that nothing is read beside them
+            clips, row = batch.column(0), index % CLIPS_A_BATCH
+            begin, end = clips.offsets[row : row + 2].to_pylist()
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise self.broken(f"{self.path}: damaged, its clip {index} cannot be read ({error})") from None
+        return clips.values.to_numpy(zero_copy_only=True)[begin:end]
+
+    def broken(self, problem: str) -> BrokenFileError:
+        """Set the file aside for what its content turned out to be; see `set_aside`."""
+        return set_aside(self.path, self._found, problem)
 
     def let_go(self) -> None:
         """Take what was read out of this process's resident memory. Arrays over it stay valid, and read it again."""
@@ -187,6 +251,35 @@ class Split:
 
     features: str | Path
     audio: AudioStore
+    _hashes: np.ndarray | None = field(default=None, init=False, repr=False)  # uint64, of each clip
+    _read: np.ndarray | None = field(default=None, init=False, repr=False)  # of each clip, whether its hash agreed
+
+    def clip(self, row: int) -> np.ndarray:
+        """int16 samples of a clip, shape (num_samples,), read-only. At the first reading they are compared to its hash.
+
+        Raises:
+            BrokenFileError: they are not those that were extracted, and the file was set aside.
+        """
+        samples = self.audio[row]
+        if self._hashes is None:
+            self._hashes = _content_hashes(self.features)
+            self._read = np.zeros(len(self._hashes), bool)
+        if not self._read[row]:
+            if int(content_hash(samples), 16) != self._hashes[row]:
+                name = read_rows(self.features, FEATURES, ["utterance_id"], np.array([row]))["utterance_id"][0]
+                raise self.audio.broken(
+                    f"{self.audio.path}: damaged, the samples of {name} are not those that {self.features} describes"
+                )
+            self._read[row] = True
+        return samples
+
+
+def _content_hashes(features: str | Path) -> np.ndarray:
+    """The content hash of each clip of a feature manifest as a number, shape (N,) uint64: 8 bytes a clip."""
+    column = read_columns(features, FEATURES, ["content_hash"])["content_hash"]
+    parts = (column.slice(i, ROWS_A_GROUP).to_pylist() for i in range(0, len(column), ROWS_A_GROUP))
+    parts = [np.array([int(value, 16) for value in part], np.uint64) for part in parts]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 class Clips:
@@ -240,11 +333,12 @@ class Clips:
         return len(self.lengths)
 
     def audio(self, index: int) -> np.ndarray:
-        """int16 samples of an utterance, shape (num_samples,), read-only."""
+        """int16 samples of an utterance, shape (num_samples,), read-only; see `Split.clip`."""
         if self._read is not None:  # or the whole corpus would come to be resident
             self._read.let_go()
-        self._read = self.splits[self.split[index]].audio
-        return self._read[int(self.row[index])]
+        split = self.splits[self.split[index]]
+        self._read = split.audio
+        return split.clip(int(self.row[index]))
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """These columns of the feature manifest, an utterance at a time: read in blocks, to go over all of them."""

@@ -6,10 +6,70 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from headstart.logs import HeadstartError
+
+BROKEN = ".broken"  # what is added to the name of a file that was set aside
+
+
+class BrokenFileError(HeadstartError):
+    """A file that the workflow made, and that cannot be read as what it should be."""
+
+
+def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFileError:
+    """Rename a broken file, so that Snakemake finds it missing and makes it again; the error that says so.
+
+    Only for files that the workflow makes. Several jobs may find the same file broken: the first of them renames it.
+
+    Args:
+        found: what `os.stat` says of the file that was read. Another one that came into its place meanwhile stays.
+        problem: what is wrong with it, with its name, as a whole sentence but for the full stop.
+    """
+    aside = f"{path}{BROKEN}"
+    try:
+        if not os.path.samestat(os.stat(path), found):
+            return BrokenFileError(f"{problem}. Another file has come into its place meanwhile; run Snakemake again")
+        os.replace(path, aside)
+    except FileNotFoundError:  # another job was quicker
+        pass
+    except OSError as error:
+        return BrokenFileError(f"{problem}. Delete it and run Snakemake again, which makes it anew ({error})")
+    return BrokenFileError(f"{problem}. It was renamed to {aside}; run Snakemake again, which makes it anew")
+
+
+@contextmanager
+def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_result]:
+    """Read a file that the workflow made: yields what `os.stat` says of it.
+
+    Args:
+        errors: what reading raises where the content is broken, beside `OSError` without a number of the system.
+
+    Raises:
+        BrokenFileError: it is not there; or it is broken, and was set aside; or the system cannot read it.
+    """
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise BrokenFileError(f"{path}: not a file; remove it and run Snakemake again, which makes a file")
+        yield found
+    except HeadstartError:
+        raise
+    except FileNotFoundError:
+        raise BrokenFileError(f"{path}: no such file; run Snakemake again, which makes it") from None
+    except MemoryError:
+        raise
+    except (OSError, *errors) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # rights, or the disk: the content may be good
+            raise BrokenFileError(
+                f"{path}: the file cannot be read ({error}); see to its rights and its disk"
+            ) from None
+        what = " ".join(str(error).split())
+        raise set_aside(path, found, f"{path}: the file is cut short or damaged ({what})") from None
 
 
 @contextmanager
@@ -51,15 +111,13 @@ def fingerprint_rows(rows: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def set_aside(path: str | Path) -> Path:
-    """Rename a damaged file or folder to `NAME.broken`, so that it is made again and can still be looked at.
+def move_aside(path: str | Path) -> None:
+    """Rename a damaged state or folder of results, so that it is made again and can still be looked at.
 
-    An older one of that name is replaced. Nothing happens when another job has been quicker.
+    An older one of that name is replaced. Nothing happens when another process has been quicker.
     """
-    path = Path(path)
-    broken = path.with_name(f"{path.name}.broken")
+    broken = Path(f"{path}{BROKEN}")
     if broken.is_dir():
         shutil.rmtree(broken, ignore_errors=True)
     with suppress(FileNotFoundError):
         os.replace(path, broken)
-    return broken

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.checkpoint_files import CheckpointError, checkpoint_content, file_hash, own_recipe
-from headstart.files import set_aside, write_json
+from headstart.files import move_aside, write_json
 from headstart.jobs import TrainingJob
 from headstart.recipes import identity
 
@@ -45,7 +45,7 @@ def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
     except CheckpointError as error:
         log.warning("%s; the folder is set aside and the job trains again", error)
         if is_first():
-            set_aside(folder)
+            move_aside(folder)
         return False
     log.info("%s %s: trained before from the same data and settings, and taken from %s", job.stage, job.output, folder)
     if is_first():

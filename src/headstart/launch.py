@@ -106,7 +106,7 @@ def read_job(stage: str, path: Path) -> tuple[TrainingJob, int]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m headstart.launch", description="Run one training job by hand.")
     parser.add_argument("stage", choices=TRAINING)
-    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job's arguments, results/STUDY/.state/.../job.json")
+    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job, results/STUDY/.state/.../job.json")
     parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
     parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")
     options = parser.parse_args(argv)

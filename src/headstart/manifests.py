@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headstart.files import written_whole
+from headstart.files import derived, written_whole
 from headstart.logs import HeadstartError
 
 RECIPE = b"headstart.recipe"  # key of a table's metadata
@@ -76,7 +77,22 @@ def write_table(
     if recipe is not None:
         table = table.replace_schema_metadata({RECIPE: json.dumps(recipe)})
     with written_whole(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP)
+        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
+    """A parquet table that the workflow made, with the checksums of its pages compared.
+
+    Raises:
+        BrokenFileError: it is missing or broken; a broken one was set aside, for the workflow to make it again.
+    """
+    with derived(path, pa.ArrowException, ValueError):
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            if sum(counts) != file.metadata.num_rows:  # the only counts, and nothing has a checksum of them
+                raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, {sum(counts)} in its parts")
+            yield file
 
 
 def table_recipe(path: str | Path) -> dict[str, Any] | None:
@@ -88,31 +104,48 @@ def table_recipe(path: str | Path) -> dict[str, Any] | None:
 
 
 def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read a parquet table as rows; raises `HeadstartError` when it does not have `schema`."""
+    """Read a parquet table as rows; see `read_columns`."""
     return read_columns(path, schema).to_pylist()
 
 
-def read_columns(path: str | Path, schema: pa.Schema, names: Sequence[str] | None = None) -> pa.Table:
-    """Read these columns of a parquet table, or all; raises `HeadstartError` when it does not have `schema`."""
-    with pq.ParquetFile(path) as file:
-        _check(path, file, schema)
-        return file.read(names)
+def read_columns(path: str | Path, schema: pa.Schema | None, names: Sequence[str] | None = None) -> pa.Table:
+    """Read these columns of a parquet table, or all.
+
+    Raises:
+        HeadstartError: the table does not have `schema`, where one is given; or see `opened`.
+    """
+    with opened(path) as file:
+        if schema is not None:
+            _check(path, file, schema)
+        return _of_length(file.read(names), file.metadata.num_rows)
 
 
 def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: np.ndarray) -> pa.Table:
     """Read some rows of these columns, in the order of `rows`, with never more than a row group in memory besides.
 
     Raises:
-        HeadstartError: the table does not have `schema`.
+        HeadstartError: the table does not have `schema`; or see `opened`.
     """
-    with pq.ParquetFile(path) as file:
+    with opened(path) as file:
         _check(path, file, schema)
         groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
-        begins = np.cumsum([0, *(group.num_rows for group in groups)])
+        counts = [group.num_rows for group in groups]
+        begins = np.cumsum([0, *counts])
+        if len(rows) and not 0 <= rows.min() <= rows.max() < begins[-1]:
+            raise IndexError(f"{path} has no row {rows.max()}")  # the caller's mistake, not the file's
         return gather(
             np.searchsorted(begins, rows, side="right") - 1,
-            lambda group, places: file.read_row_group(group, names).take(pa.array(rows[places] - begins[group])),
+            lambda group, places: _of_length(file.read_row_group(group, names), counts[group]).take(
+                pa.array(rows[places] - begins[group])
+            ),
         )
+
+
+def _of_length(table: pa.Table, rows: int) -> pa.Table:
+    """The table, if it has so many rows: a column whose own count is damaged comes out shorter."""
+    if len(table) != rows:
+        raise pa.ArrowInvalid(f"{rows} rows, but only {len(table)} of some column")
+    return table
 
 
 def gather(keys: np.ndarray, read: Callable[[int, np.ndarray], pa.Table]) -> pa.Table:

@@ -19,7 +19,6 @@ import altair as alt
 import jinja2
 import jiwer
 import numpy as np
-import pyarrow.parquet as pq
 import vl_convert
 from markupsafe import Markup
 
@@ -44,6 +43,7 @@ from headstart.charts import Gallery
 from headstart.checkpoint_files import own_recipe
 from headstart.config import Start, Study
 from headstart.files import read_json, written_whole
+from headstart.manifests import read_columns
 from headstart.settings import budget_seconds
 from headstart.statistics import false_alarm
 from headstart.summary import read_counts, read_curve, run_folder, score_path
@@ -270,7 +270,7 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
     wanted = min(study.report.samples, len(order))
     chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]
     texts = {
-        start: pq.read_table(score_path(results, study.study, (start, target, budget, study.seeds[0])))
+        start: read_columns(score_path(results, study.study, (start, target, budget, study.seeds[0])), None)
         .sort_by("utterance_id")
         .to_pylist()
         for start in study.starts

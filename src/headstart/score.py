@@ -9,10 +9,9 @@ from typing import Any
 
 import jiwer
 import pyarrow as pa
-import torch
-from transformers import AutoModelForCTC
 
 from headstart.checkpoint_files import checkpoint_content
+from headstart.checkpoints import finetuned_model
 from headstart.ctc import transcribe
 from headstart.features import Clips
 from headstart.files import read_json
@@ -70,7 +69,7 @@ def score_run(job: ScoreJob) -> None:
     if not scored:
         raise DataError(f"{job.test.features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
-    network = AutoModelForCTC.from_pretrained(job.run, local_files_only=True, dtype=torch.float32).eval()
+    network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []
     keys = ("utterance_id", "speaker", "language", "duration_s")

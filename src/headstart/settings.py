@@ -118,6 +118,9 @@ class FolderCorpus(Settings):
     )
     test_share: Share = Field(0.1, description="Share of training speakers (or sentences) drawn for test, likewise.")
     token_tags: dict[str, str] = Field({}, description="The table's token language tags -> BCP 47 tags.")
+    outside: bool = Field(
+        False, description="Whether the table may name audio outside the folder, by `../` or an absolute path."
+    )
     min_seconds: Positive = Field(0.2, description="Shorter clips go to the rejects file.")
     max_seconds: Positive = Field(30.0, description="Longer clips go to the rejects file.")
 

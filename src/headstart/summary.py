@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.config import Study
 from headstart.files import read_json, write_json, written_whole
 from headstart.logs import HeadstartError
+from headstart.manifests import read_columns
 from headstart.statistics import (
     RNG_SEED,
     bootstrap_rates,
@@ -45,7 +47,7 @@ def read_counts(path: Path) -> Counts:
     if not path.is_file():
         raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
     names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
-    table = pq.read_table(path, columns=["utterance_id", *names]).sort_by("utterance_id")
+    table = read_columns(path, None, ["utterance_id", *names]).sort_by("utterance_id")
     ids = table["utterance_id"].to_pylist()
     if not ids:
         raise ValueError(f"{path}: no scored utterances")
@@ -67,7 +69,13 @@ def read_curve(path: Path) -> dict[str, np.ndarray] | None:
     """Columns of a learning curve, null as NaN, rows in order of `step`; None when there is no such file."""
     if not path.is_file():
         return None
-    table = pq.read_table(path).sort_by("step")
+    try:
+        table = pq.read_table(path, page_checksum_verification=True).sort_by("step")
+    except (pa.ArrowException, OSError) as error:  # not set aside, because only training makes it again
+        raise HeadstartError(
+            f"{path}: the learning curve cannot be read ({error}). Restore it from a copy, or delete its folder and "
+            "run Snakemake again, which trains the run anew"
+        ) from None
     return {name: np.array(table[name].to_pylist(), dtype=np.float64) for name in table.column_names}
 
 
@@ -451,7 +459,7 @@ def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarr
     if not path.is_file():
         raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
     found: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
-    for row in pq.read_table(path).to_pylist():
+    for row in read_columns(path, None).to_pylist():
         found.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
     similarity, replicates = {}, {}
     for measure, cells in found.items():

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart import finished
 from headstart.cpu import keep_freed_memory, quicken
-from headstart.files import fingerprint, set_aside, written_whole
+from headstart.files import fingerprint, move_aside, written_whole
 from headstart.jobs import TrainingJob
 from headstart.logs import HeadstartError
 from headstart.optimiser import MasterWeights, learning_rate
@@ -414,7 +414,7 @@ def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None
     if damage:
         log.warning("%s is damaged: %s. It is set aside as %s.broken; training begins anew", path, damage, path.name)
         if first:
-            set_aside(path)
+            move_aside(path)
         return None
     return State(metadata["precision"], json.loads(metadata["progress"]), tensors)
 

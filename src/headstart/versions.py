@@ -6,8 +6,8 @@ not beside the stages, so that planning the workflow does not import torch.
 
 VERSIONS = {
     "synthesis": 1,
-    "corpora": 2,
-    "features": 2,
+    "corpora": 3,
+    "features": 3,
     "subsets": 1,
     "pretrain": 3,
     "semisup": 2,

@@ -7,12 +7,13 @@ that planning is quick.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from headstart.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.config import HubStart, SemisupStart, SslStart, Study, StudyError, is_folder
-from headstart.corpora import CorpusError, check_folder
+from headstart.corpora import CorpusError, audio_state, check_folder
 from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
 from headstart.settings import Analyse, SyntheticCorpus
 from headstart.versions import VERSIONS
@@ -60,9 +61,16 @@ class Workflow:
         """Corpora that the workflow makes itself."""
         return [name for name, corpus in self.study.corpora.items() if isinstance(corpus, SyntheticCorpus)]
 
+    @cache  # noqa: B019 (a workflow lives as long as its process)
+    def audio_state(self, corpus: str) -> dict[str, str]:
+        """State of a recorded corpus's audio, which its table does not show; empty for a synthetic one."""
+        settings = self.study.corpora[corpus]
+        return {} if isinstance(settings, SyntheticCorpus) else {"audio": audio_state(settings)}
+
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """What reading a corpus depends on, beside its table."""
-        return {"version": VERSIONS["corpora"], "corpus": _plain(self.study.corpora[corpus])}
+        settings = _plain(self.study.corpora[corpus])
+        return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
 
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
         """What making a synthetic corpus depends on."""
@@ -84,9 +92,9 @@ class Workflow:
         """The utterances of a label budget."""
         return f"data/subsets/{corpus}/{budget}/seed{seed}.parquet"
 
-    def features_settings(self) -> dict[str, Any]:
-        """What the feature stage depends on, beside its manifest."""
-        return {"version": VERSIONS["features"]}
+    def features_settings(self, corpus: str) -> dict[str, Any]:
+        """What the feature stage depends on, beside its manifest, which stays as it is where only samples change."""
+        return {"version": VERSIONS["features"], **self.audio_state(corpus)}
 
     def subset_settings(self, budget: str, seed: int) -> dict[str, Any]:
         """What a label budget's utterances depend on, beside the features."""

@@ -1,0 +1,197 @@
+"""Files that the workflow made and that are cut short or damaged: named, and set aside to be made again."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.analyse import SIMILARITIES
+from headstart.corpora import describe
+from headstart.ctc import transcribe
+from headstart.features import Clips, extract_features
+from headstart.files import BrokenFileError, derived, set_aside
+from headstart.finetune import finetune_run
+from headstart.logs import HeadstartError
+from headstart.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
+from headstart.score import SCORES
+from headstart.settings import Finetune, Text
+from headstart.subsets import draw_subset
+from headstart.summary import _read_similarities, read_counts, read_curve
+from headstart.training import write_curve
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COUNTS = {
+    f"{unit}_{kind}": 1 for unit in ("word", "char") for kind in ("hits", "substitutions", "deletions", "insertions")
+}
+
+
+@pytest.fixture
+def folder(noise_clips, tmp_path) -> Path:
+    """Every kind of file that a stage reads, as stages lay them out."""
+    source = Path(noise_clips.splits[0].features).parent
+    for name in ("manifest.parquet", "a.parquet", "a.arrow"):
+        shutil.copy(source / name, tmp_path / name)
+    draw_subset(str(tmp_path / "a.parquet"), "5s", 1, str(tmp_path / "subset.parquet"))
+    for stage in ("manifests", "features"):
+        rejects = [{"utterance_id": f"u{i}", "reason": "silent"} for i in range(20)]
+        write_table(tmp_path / stage / "en/train.rejects.parquet", rejects, REJECTS)
+    shutil.copy(source / "a.parquet", tmp_path / "features/en/train.parquet")
+    facts = {"language": "en", "duration_s": 1.0, "reference": "a", "hypothesis": "b", **COUNTS}
+    write_table(tmp_path / "scores.parquet", [{"utterance_id": f"u{i}", **facts} for i in range(20)], SCORES)
+    facts = {"seed": 1, "measure": "cka", "similarity": 0.5, "replicates": [0.5, 0.5]}
+    write_table(tmp_path / "similarities.parquet", [{"layer": i, **facts} for i in range(4)], SIMILARITIES)
+    return tmp_path
+
+
+def finetune(folder: Path, tiny_model) -> None:
+    files = {"features": str(folder / "a.parquet"), "audio": str(folder / "a.arrow")}
+    settings = Finetune(updates=2, batch_seconds=5.0, log_every=2, dev_minutes=1.0).model_dump()
+    options = {"settings": settings, "text": Text().model_dump(), "model": tiny_model.model_dump(), "start": None}
+    places = {"output": str(folder / "run"), "state": str(folder / "state")}
+    finetune_run(files, files, str(folder / "subset.parquet"), **options, seed=1, **places, threads=1)
+
+
+def extract(folder: Path, _) -> None:
+    extract_features(
+        *(str(folder / name) for name in ("manifest.parquet", "b.arrow", "b.parquet", "b.rejects.parquet"))
+    )
+
+
+def draw(folder: Path, _) -> None:
+    draw_subset(str(folder / "a.parquet"), "5s", 2, str(folder / "other.parquet"))
+
+
+def report(folder: Path, _) -> None:
+    assert describe([str(folder / "features/en/train.parquet")])[0]["rejected"] == 40
+
+
+KINDS = {
+    "manifest.parquet": extract,
+    "a.parquet": draw,
+    "a.arrow": finetune,
+    "subset.parquet": finetune,
+    "features/en/train.parquet": report,
+    "features/en/train.rejects.parquet": report,
+    "manifests/en/train.rejects.parquet": report,
+    "scores.parquet": lambda folder, _: read_counts(folder / "scores.parquet"),
+    "similarities.parquet": lambda folder, _: _read_similarities(folder / "similarities.parquet", [1]),
+}
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+def flip_data(path: Path) -> None:
+    """Another byte in what a reader is after, but not in what says where it lies."""
+    if path.suffix == ".arrow":
+        return flip(path, path.stat().st_size // 2)
+    columns = pq.read_metadata(path).row_group(0)
+    for i in range(columns.num_columns):  # the last byte of each column: that of its values
+        column = columns.column(i)
+        begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+        flip(path, begin + column.total_compressed_size - 1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "garbled"])
+def test_a_broken_file_is_named_and_set_aside(name, damage, folder, tiny_model):
+    KINDS[name](folder, tiny_model)
+    path = folder / name
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) * 2 // 3])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "flipped":
+        flip_data(path)
+    else:
+        path.write_bytes(content[:-40] + bytes(40))
+    broken = path.read_bytes()
+    with pytest.raises(HeadstartError, match=f"{path}: .*renamed to {path}.broken; run Snakemake again"):
+        KINDS[name](folder, tiny_model)
+    assert not path.exists()
+    assert Path(f"{path}.broken").read_bytes() == broken  # nothing is lost
+    if name != "features/en/train.parquet" and "rejects" not in name:
+        with pytest.raises(HeadstartError, match="no s"):  # no such file, no score file, no similarities
+            KINDS[name](folder, tiny_model)
+
+
+def test_changed_samples_are_noticed_at_their_first_reading(folder):
+    path = folder / "a.arrow"
+    clips = Clips.open(folder / "a.parquet", path)
+    start = path.read_bytes().index(clips.audio(6).tobytes())
+    flip(path, start + 100)  # clip 6 has been compared, so that it is not looked at again
+    assert clips.audio(6) is not None
+    clips = Clips.concatenate([Clips.open(folder / "a.parquet", path)]).take([2, 6])
+    assert len(clips.audio(0))
+    with pytest.raises(
+        BrokenFileError, match=f"{path}: damaged, the samples of clip006 .*{path}.broken; run Snakemake"
+    ):
+        clips.audio(1)
+    assert not path.exists()
+    assert len(clips.audio(0))  # what is good in it stays readable
+
+
+def test_every_reader_of_audio_compares_it(folder, tiny_model):
+    from headstart.checkpoints import ctc_model
+    from headstart.text import build_vocabulary
+
+    flip_data(folder / "a.arrow")
+    clips = Clips.open(folder / "a.parquet", folder / "a.arrow")
+    vocabulary = build_vocabulary(["ab"])
+    with pytest.raises(BrokenFileError, match="damaged"):
+        list(transcribe(ctc_model(None, tiny_model, vocabulary, 0.0).eval(), clips, vocabulary))
+
+
+def test_the_hashes_of_a_split_take_eight_bytes_a_clip(folder):
+    clips = Clips.open(folder / "a.parquet", folder / "a.arrow")
+    clips.audio(0)
+    expected = [int(value, 16) for value in clips.column("content_hash")]
+    assert clips.splits[0]._hashes.dtype == np.uint64 and clips.splits[0]._hashes.tolist() == expected
+
+
+def test_two_jobs_that_find_the_same_file_broken_both_say_so_and_a_new_file_stays(folder):
+    path = folder / "a.parquet"
+    found = os.stat(path)
+    assert "renamed to" in str(set_aside(path, found, "damaged"))
+    assert "renamed to" in str(set_aside(path, found, "damaged"))  # the other job was quicker
+    (folder / "new").write_text("made again")
+    os.replace(folder / "new", path)
+    assert "Another file" in str(set_aside(path, found, "damaged"))
+    assert path.read_text() == "made again"
+
+
+def test_what_the_system_cannot_read_is_not_taken_for_broken(folder):
+    path = folder / "a.parquet"
+    with pytest.raises(BrokenFileError, match="cannot be read"):
+        with derived(path):
+            raise PermissionError(13, "Permission denied")
+    assert path.exists()
+    with pytest.raises(HeadstartError, match="not the expected columns"):  # another stage's table, given by mistake
+        read_table(path, REJECTS)
+    with pytest.raises(HeadstartError, match="not a file"):
+        read_columns(folder, None)
+    assert path.exists() and folder.exists()
+
+
+def test_a_broken_learning_curve_is_named_and_stays(folder):
+    path = folder / "curve.parquet"
+    write_curve(path, [{"step": 1, "loss": 1.0}])
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(HeadstartError, match=f"{path}: the learning curve cannot be read"):
+        read_curve(path)
+    assert path.exists()
+
+
+def test_tables_are_written_with_checksums_and_read_by_anyone(folder):
+    assert pq.read_table(folder / "a.parquet").schema.remove_metadata() == FEATURES.remove_metadata()
+    flip_data(folder / "a.parquet")
+    with pytest.raises(OSError, match="CRC checksum"):
+        pq.read_table(folder / "a.parquet", page_checksum_verification=True)

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from headstart.files import read_json, write_json
+from headstart.jobs import FinetuneJob
 from headstart.settings import Finetune, Model, Text
 from headstart.subsets import draw_subset
 
@@ -217,10 +218,10 @@ def test_a_job_notices_its_time_limit_and_is_asked_to_end(slurm, english, tmp_pa
     draw_subset(english["train"]["features"], "20s", 1, str(tmp_path / "subset.parquet"))
     settings = Finetune(updates=1_000_000, batch_seconds=4, log_every=1_000_000, save_minutes=1e9)
     job = tmp_path / "job.json"
-    arguments = {"train": english["train"], "dev": english["dev"], "subset": str(tmp_path / "subset.parquet")}
-    arguments |= {"settings": settings.model_dump(), "model": Model(**STUDY["model"]).model_dump(), "start": None}
-    arguments |= {"text": Text().model_dump(), "seed": 1, "threads": 1}
-    write_json(job, {**arguments, "output": str(tmp_path / "run"), "state": str(tmp_path / "state")})
+    splits = {"train": english["train"], "dev": english["dev"], "subset": str(tmp_path / "subset.parquet")}
+    options = {"settings": settings, "text": Text(), "model": Model(**STUDY["model"]), "parent": None, "seed": 1}
+    paths = {"output": str(tmp_path / "run"), "state": str(tmp_path / "state")}
+    write_json(job, {"threads": 1, **FinetuneJob.of(**splits, **options, **paths).plain()})
 
     # Slurm's limits are whole minutes, and it looks for jobs beyond theirs twice a minute: this one leaves before.
     number, log = submit(job, "limited", "--time=1")

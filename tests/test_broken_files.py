@@ -139,6 +139,14 @@ def test_changed_samples_are_noticed_at_their_first_reading(folder):
     assert len(clips.audio(0))  # what is good in it stays readable
 
 
+def test_an_audio_file_with_other_columns_is_set_aside(folder):
+    path = folder / "a.arrow"
+    head, _, tail = path.read_bytes().rpartition(b"audio")  # in the footer, which is what a reader goes by
+    path.write_bytes(head + b"audiO" + tail)
+    with pytest.raises(BrokenFileError, match=f"{path}: .*its columns are audiO.*{path}.broken"):
+        Clips.open(folder / "a.parquet", path)
+
+
 def test_every_reader_of_audio_compares_it(folder, tiny_model):
     from headstart.checkpoints import ctc_model
     from headstart.text import build_vocabulary

@@ -212,6 +212,8 @@ class AudioStore:
         with derived(path, pa.ArrowException, ValueError) as self._found, open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            if not self._reader.schema.equals(AUDIO):
+                raise pa.ArrowInvalid(f"its columns are {self._reader.schema}")
             batches = self._reader.num_record_batches
             self._count = (batches - 1) * CLIPS_A_BATCH + len(self._reader.get_batch(batches - 1)) if batches else 0
 
@@ -231,7 +233,7 @@ class AudioStore:
             batch.validate()  # that its buffers are as long as it says, so that nothing is read beside them
             clips, row = batch.column(0), index % CLIPS_A_BATCH
             begin, end = clips.offsets[row : row + 2].to_pylist()
-        except (pa.ArrowException, ValueError, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError, IndexError) as error:
             raise self.broken(f"{self.path}: damaged, its clip {index} cannot be read ({error})") from None
         return clips.values.to_numpy(zero_copy_only=True)[begin:end]
 

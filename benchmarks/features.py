@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from headstart.features import SAMPLE_RATE, extract_features
-from headstart.manifests import MANIFEST, write_table
-from headstart.synthesis import synthesise_corpus
+from headstart.corpora.manifests import MANIFEST, write_table
+from headstart.corpora.synthetic.synthesis import synthesise_corpus
+from headstart.features.clips import SAMPLE_RATE, extract_features
 
 SYNTHETIC_HOURS = 0.25
 

@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 import torch
 
-from headstart.features import SAMPLE_RATE, extract_features
+from headstart.corpora.manifests import MANIFEST, write_table
+from headstart.features.clips import SAMPLE_RATE, extract_features
 from headstart.jobs import PretrainJob
-from headstart.manifests import MANIFEST, write_table
 from headstart.pretrain import pretrain_start
-from headstart.settings import Model, Pretrain
+from headstart.study.sections import Model, Pretrain
 
 MODEL = Model(
     hidden_size=64,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from child import call
 
-from headstart.grammar import load_grammar
+from headstart.corpora.synthetic.grammar import load_grammar
 
 UTTERANCES = 500
 SENTENCES = (1, 5)  # in an utterance
@@ -54,7 +54,7 @@ def measure(side: str, seconds: float) -> dict[str, Any]:
 
 
 def our_counts() -> Callable[[list[tuple[str, str]]], list[dict[str, int]]]:
-    from headstart.score import error_counts
+    from headstart.score.scoring import error_counts
 
     return lambda pairs: [error_counts(reference, hypothesis) for reference, hypothesis in pairs]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from headstart.features import SAMPLE_RATE, extract_features, load_audio
-from headstart.manifests import MANIFEST, write_table
-from headstart.synthesis import synthesise_corpus
+from headstart.corpora.manifests import MANIFEST, write_table
+from headstart.corpora.synthetic.synthesis import synthesise_corpus
+from headstart.features.clips import SAMPLE_RATE, extract_features, load_audio
 
 LENGTHS = (2.0, 15.0)  # seconds
 

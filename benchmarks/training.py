@@ -1,4 +1,4 @@
-"""Training throughput: `headstart.training.train` and transformers' model in the loop of its example scripts.
+"""Training throughput: `headstart.training.loop.train` and transformers' model in the loop of its example scripts.
 
 Both get the same initial weights, clips, batches, padded lengths, masking, dropout and optimiser. A pass is
 the first few batches of an epoch. The first pass is a warm-up; then whole passes are timed.
@@ -20,7 +20,7 @@ from typing import Any
 from child import call
 from speech import synthesise
 
-from headstart.settings import Finetune, Model, Pretrain, Text
+from headstart.study.sections import Finetune, Model, Pretrain, Text
 
 SHORT = {"bfloat16": "bf16", "float32": "fp32"}
 OPTIMISER = {"learning_rate": 1e-5, "weight_decay": 0.01}
@@ -180,8 +180,8 @@ def build_network(task: Task, vocabulary: dict[str, int]) -> Any:
     import torch
     from transformers import Wav2Vec2ForPreTraining
 
-    from headstart.checkpoints import ctc_model
-    from headstart.model import dropouts, initialise, new_config
+    from headstart.encoder.checkpoints import ctc_model
+    from headstart.encoder.model import dropouts, initialise, new_config
 
     torch.manual_seed(0)
     model = Model(**task.model)
@@ -196,11 +196,11 @@ def build_network(task: Task, vocabulary: dict[str, int]) -> Any:
 
 def measure_ours(task: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Audio seconds a second of the training loop, the batches of a pass, and their losses in the first."""
-    from headstart import training
-    from headstart.contrastive import ContrastiveObjective
-    from headstart.features import Clips
+    from headstart.features.clips import Clips
     from headstart.finetune import CtcObjective, references
-    from headstart.text import build_vocabulary
+    from headstart.objectives.wav2vec2 import ContrastiveObjective
+    from headstart.text.normalisation import build_vocabulary
+    from headstart.training import loop as training
 
     task = Task(**task)
     clips, text = Clips.open(**task.speech), Text()
@@ -252,9 +252,9 @@ def measure_peer(
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
     from transformers import Wav2Vec2FeatureExtractor
 
-    from headstart.features import SAMPLE_RATE, Clips
+    from headstart.features.clips import SAMPLE_RATE, Clips
     from headstart.finetune import references
-    from headstart.text import build_vocabulary, encode
+    from headstart.text.normalisation import build_vocabulary, encode
 
     task = Task(**task)
     settings = task.settings
@@ -360,7 +360,7 @@ def _ctc_inputs(
     """What `Wav2Vec2ForCTC` takes, and labels in all."""
     import torch
 
-    from headstart.frontend import samples_for
+    from headstart.encoder.front_end import samples_for
 
     inputs = _pad(extractor, audio, samples_for(network.config, shape[1]))
     inputs["labels"] = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)

@@ -18,8 +18,8 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.config import StudyError, parse_study, read_yaml
-from headstart.planned import VARIABLE, keep_planned, planned_path, planned_study
+from headstart.study.study import StudyError, parse_study, read_yaml
+from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.workflow import Workflow
 
 # A job on another machine reads the workflow again. It takes the study that was planned, not the study file, which may

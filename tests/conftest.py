@@ -22,7 +22,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def write_manifest() -> Callable[..., str]:
     """A function that writes clips as wav files and their manifest, and returns the manifest's path."""
-    from headstart.manifests import MANIFEST, write_table
+    from headstart.corpora.manifests import MANIFEST, write_table
 
     def write(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> str:
         rows = []
@@ -47,7 +47,7 @@ def write_manifest() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def make_clips(write_manifest) -> Callable[..., object]:
     """A function that takes clips through the feature stage."""
-    from headstart.features import Clips, extract_features
+    from headstart.features.clips import Clips, extract_features
 
     def make(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> Clips:
         manifest = write_manifest(folder, clips, texts, rate)
@@ -70,7 +70,7 @@ def noise_clips(make_clips, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model():
     """An encoder of a few thousand weights with every part of a large one."""
-    from headstart.settings import Model
+    from headstart.study.sections import Model
 
     return Model(
         hidden_size=32,
@@ -88,10 +88,10 @@ def tiny_model():
 
 def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
     """Synthetic English after the feature stage: split -> `features` and `audio` paths."""
-    from headstart.corpora import as_folder, write_manifests
-    from headstart.features import extract_features
-    from headstart.settings import SplitHours, SyntheticCorpus
-    from headstart.synthesis import synthesise_corpus
+    from headstart.corpora.reading import as_folder, write_manifests
+    from headstart.corpora.synthetic.synthesis import synthesise_corpus
+    from headstart.features.clips import extract_features
+    from headstart.study.sections import SplitHours, SyntheticCorpus
 
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
     corpus = as_folder(SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours)), folder / "raw")
@@ -134,17 +134,17 @@ def learner(tmp_path_factory, one_thread):
     import pyarrow.parquet as pq
     import torch
 
-    from headstart import training
-    from headstart.checkpoints import ctc_model
-    from headstart.ctc import ctc_loss
-    from headstart.features import Clips
+    from headstart.encoder.checkpoints import ctc_model
+    from headstart.encoder.model import encode
+    from headstart.features.clips import Clips
     from headstart.finetune import CtcObjective, references
     from headstart.jobs import PretrainJob
-    from headstart.model import encode
+    from headstart.objectives.ctc import ctc_loss
     from headstart.pretrain import pretrain_start
-    from headstart.settings import Finetune, Model, Pretrain, Text
-    from headstart.text import BLANK, build_vocabulary
-    from headstart.text import encode as encode_text
+    from headstart.study.sections import Finetune, Model, Pretrain, Text
+    from headstart.text.normalisation import BLANK, build_vocabulary
+    from headstart.text.normalisation import encode as encode_text
+    from headstart.training import loop as training
 
     paths = speech(tmp_path_factory.mktemp("speech"), train=0.15, dev=0.01, test=0.003)
     shape = {"hidden_size": 128, "layers": 3, "heads": 2, "intermediate_size": 256, "conv_dim": (160, 128)}

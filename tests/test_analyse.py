@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from headstart import analyse
-from headstart.analyse import BLOCKS, SIMILARITIES, analyse_start, blocks_and_draws, layer_sums, layers_of
-from headstart.checkpoints import ctc_model, encoder_model, save_ctc, save_encoder
+from headstart.analyse import analysis as analyse
+from headstart.analyse.analysis import BLOCKS, SIMILARITIES, analyse_start, blocks_and_draws, layer_sums, layers_of
+from headstart.analyse.similarity import MEASURES
+from headstart.corpora.manifests import read_table
+from headstart.encoder.checkpoints import ctc_model, encoder_model, save_ctc, save_encoder
 from headstart.finetune import DataError
 from headstart.jobs import AnalyseJob
-from headstart.manifests import read_table
-from headstart.similarity import MEASURES
-from headstart.text import build_vocabulary
+from headstart.text.normalisation import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY = build_vocabulary(["ab ba"])

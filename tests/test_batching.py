@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from headstart.batching import Paced, endless_batches, epoch_batches
+from headstart.training.batching import Paced, endless_batches, epoch_batches
 
 QUANTUM, LIMIT = 2000, 40_000
 

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from headstart import training
-from headstart.best_rq import nearest_codes, stacked_log_mel
-from headstart.checkpoints import save_encoder
-from headstart.frontend import frame_counts, prepared_audio
-from headstart.model import new_config
-from headstart.parallel import Ranks
+from headstart.encoder.checkpoints import save_encoder
+from headstart.encoder.front_end import frame_counts, prepared_audio
+from headstart.encoder.model import new_config
+from headstart.objectives.best_rq import nearest_codes, stacked_log_mel
 from headstart.pretrain import make_objective, ssl_network
-from headstart.settings import Pretrain
+from headstart.study.sections import Pretrain
+from headstart.training import loop as training
+from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

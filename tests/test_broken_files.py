@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.analyse import SIMILARITIES
-from headstart.corpora import describe
-from headstart.ctc import transcribe
-from headstart.features import Clips, extract_features
+from headstart.analyse.analysis import SIMILARITIES
+from headstart.corpora.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
+from headstart.corpora.reading import describe
+from headstart.features.clips import Clips, extract_features
 from headstart.files import BrokenFileError, derived, set_aside
 from headstart.finetune import finetune_run
 from headstart.logs import HeadstartError
-from headstart.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
-from headstart.score import SCORES
-from headstart.settings import Finetune, Text
+from headstart.objectives.ctc import transcribe
+from headstart.score.scoring import SCORES
+from headstart.study.sections import Finetune, Text
 from headstart.subsets import draw_subset
-from headstart.summary import _read_similarities, read_counts, read_curve
-from headstart.training import write_curve
+from headstart.summarise.summary import _read_similarities, read_counts, read_curve
+from headstart.training.loop import write_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,8 +148,8 @@ def test_an_audio_file_with_other_columns_is_set_aside(folder):
 
 
 def test_every_reader_of_audio_compares_it(folder, tiny_model):
-    from headstart.checkpoints import ctc_model
-    from headstart.text import build_vocabulary
+    from headstart.encoder.checkpoints import ctc_model
+    from headstart.text.normalisation import build_vocabulary
 
     flip_data(folder / "a.arrow")
     clips = Clips.open(folder / "a.parquet", folder / "a.arrow")

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from headstart.checkpoint_files import (
+from headstart.encoder.checkpoint_files import (
     CheckpointError,
     check_checkpoint,
     checkpoint_content,
     checkpoint_files,
     own_recipe,
 )
-from headstart.config import StudyError, parse_study
 from headstart.files import write_json
+from headstart.study.study import StudyError, parse_study
 from headstart.workflow import Workflow
 
 RECIPE = {"stage": "pretrain", "version": 3, "settings": {}, "seed": 0, "data": {}}

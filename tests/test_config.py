@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from headstart.cli import main
-from headstart.config import Study, StudyError, load_study, parse_study
-from headstart.reference import EXAMPLE, outdated
-from headstart.settings import budget_seconds
+from headstart.study.reference import EXAMPLE, outdated
+from headstart.study.sections import budget_seconds
+from headstart.study.study import Study, StudyError, load_study, parse_study
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config" / "studies").rglob("*.yaml")])

@@ -10,16 +10,16 @@ from scipy.stats import chisquare
 from transformers import Wav2Vec2ForPreTraining
 from transformers.models.wav2vec2.modeling_wav2vec2 import _sample_negative_indices
 
-from headstart.contrastive import (
+from headstart.encoder.front_end import frame_counts, front_end, length_mask
+from headstart.encoder.model import encode, initialise, new_config, span_mask
+from headstart.objectives.masking import gather_frames, masked_frames
+from headstart.objectives.wav2vec2 import (
     contrastive_loss,
     diversity_loss,
     initialise_quantiser,
     quantise,
     sample_negatives,
 )
-from headstart.frontend import frame_counts, front_end, length_mask
-from headstart.masked import gather_frames, masked_frames
-from headstart.model import encode, initialise, new_config, span_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart.corpora import CorpusError, audio_state, describe, read_folder, write_manifests
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
-from headstart.settings import Columns, FolderCorpus, Text
-from headstart.text import normalise
+from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart.corpora.reading import CorpusError, audio_state, describe, read_folder, write_manifests
+from headstart.study.sections import Columns, FolderCorpus, Text
+from headstart.text.normalisation import normalise
 
 KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"
 SPLIT = Columns(split="split")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from headstart.convolutions import convolution, grouped_convolution
-from headstart.cpu import dropout, quicken
-from headstart.model import new_config
+from headstart.encoder.convolutions import convolution, grouped_convolution
+from headstart.encoder.model import new_config
+from headstart.training.cpu import dropout, quicken
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

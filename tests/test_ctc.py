@@ -4,11 +4,11 @@ import pytest
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from headstart.checkpoints import ctc_model
-from headstart.ctc import batches_by_length, ctc_loss, required_frames, transcribe
-from headstart.frontend import frame_counts, front_end, length_mask
-from headstart.model import encode
-from headstart.text import build_vocabulary
+from headstart.encoder.checkpoints import ctc_model
+from headstart.encoder.front_end import frame_counts, front_end, length_mask
+from headstart.encoder.model import encode
+from headstart.objectives.ctc import batches_by_length, ctc_loss, required_frames, transcribe
+from headstart.text.normalisation import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

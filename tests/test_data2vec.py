@@ -19,14 +19,14 @@ from transformers import (
     WavLMModel,
 )
 
-from headstart.checkpoints import save_encoder
-from headstart.data2vec import decay_at, layer_targets, regression_loss
-from headstart.frontend import frame_counts, front_end, prepared_audio
-from headstart.model import layer_outputs
-from headstart.optimiser import MasterWeights
-from headstart.parallel import Ranks
+from headstart.encoder.checkpoints import save_encoder
+from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
+from headstart.encoder.model import layer_outputs
+from headstart.objectives.data2vec import decay_at, layer_targets, regression_loss
 from headstart.pretrain import make_objective, ssl_network
-from headstart.settings import Data2vec, Pretrain
+from headstart.study.sections import Data2vec, Pretrain
+from headstart.training.optimiser import MasterWeights
+from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.corpora import check_folder
-from headstart.settings import FolderCorpus
+from headstart.corpora.reading import check_folder
+from headstart.study.sections import FolderCorpus
 
 ROOT = Path(__file__).parent.parent
 DVC = shutil.which("dvc", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))

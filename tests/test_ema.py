@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from headstart.ema import Teacher
-from headstart.optimiser import MasterWeights
-from headstart.settings import Pretrain
+from headstart.study.sections import Pretrain
+from headstart.training.optimiser import MasterWeights
+from headstart.training.teacher import Teacher
 
 
 def student(dtype: torch.dtype = torch.float32) -> MasterWeights:

@@ -25,19 +25,19 @@ from transformers import (
     pipeline,
 )
 
-from headstart.checkpoint_files import FAMILIES, CheckpointError
-from headstart.checkpoints import ctc_model, load_config
-from headstart.ctc import transcribe
-from headstart.features import Clips, extract_features
+from headstart.encoder.checkpoint_files import FAMILIES, CheckpointError
+from headstart.encoder.checkpoints import ctc_model, load_config
+from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
+from headstart.encoder.model import encode, layer_outputs, norm_on_top
+from headstart.features.clips import Clips, extract_features
 from headstart.files import read_json, write_json
 from headstart.finetune import CtcObjective, finetune_run
-from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.jobs import FinetuneJob
-from headstart.model import encode, layer_outputs, norm_on_top
-from headstart.parallel import Ranks
-from headstart.settings import Finetune, Text
-from headstart.text import build_vocabulary
-from headstart.training import Batch
+from headstart.objectives.ctc import transcribe
+from headstart.study.sections import Finetune, Text
+from headstart.text.normalisation import build_vocabulary
+from headstart.training.loop import Batch
+from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

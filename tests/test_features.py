@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from headstart import features
-from headstart.features import CLIPS_A_BATCH, AudioStore, Clips, extract_features, load_audio, measure
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
+from headstart.features import clips as features
+from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips, extract_features, load_audio, measure
 
 
 def sine(hz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:

@@ -21,18 +21,18 @@ from transformers import (
     pipeline,
 )
 
-from headstart.checkpoints import CheckpointError
-from headstart.ctc import transcribe
-from headstart.features import Clips
+from headstart.corpora.manifests import FEATURES, read_table, write_table
+from headstart.encoder.checkpoints import CheckpointError
+from headstart.features.clips import Clips
 from headstart.files import read_json
 from headstart.finetune import DataError, finetune_run
 from headstart.jobs import FinetuneJob, PretrainJob, ScoreJob
-from headstart.manifests import FEATURES, read_table, write_table
+from headstart.objectives.ctc import transcribe
 from headstart.pretrain import pretrain_start
-from headstart.score import COUNTS, SCORES, error_counts, score_run
-from headstart.settings import Finetune, Model, Pretrain, Text
+from headstart.score.scoring import COUNTS, SCORES, error_counts, score_run
+from headstart.study.sections import Finetune, Model, Pretrain, Text
 from headstart.subsets import BudgetError, draw_subset
-from headstart.text import normalise
+from headstart.text.normalisation import normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

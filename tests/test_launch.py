@@ -18,13 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from headstart import walltime
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob, PretrainJob, SemisupJob
-from headstart.launch import claim, launch, read_job
-from headstart.parallel import claim_devices
-from headstart.settings import Finetune, Model, Pretrain, Semisup, Text
+from headstart.study.sections import Finetune, Model, Pretrain, Semisup, Text
 from headstart.subsets import draw_subset
+from headstart.training import time_limit as walltime
+from headstart.training.launch import claim, launch, read_job
+from headstart.training.ranks import claim_devices
 
 UPDATES = 120
 MODEL = Model(
@@ -207,7 +207,7 @@ def test_so_do_the_processes_of_a_job(job):
 
 def test_a_job_runs_by_hand(job):
     by_hand = job("finetune", "run", updates=20)
-    command = [sys.executable, "-m", "headstart.launch", "finetune", str(by_hand)]
+    command = [sys.executable, "-m", "headstart.training.launch", "finetune", str(by_hand)]
     run = subprocess.run([*command, "--max-minutes", "0.0001"], capture_output=True, text=True)
     assert run.returncode == walltime.EXIT_CODE and "saved at update 1 of 20" in run.stderr
     run = subprocess.run([*command, "--max-minutes", "10"], capture_output=True, text=True)
@@ -328,7 +328,9 @@ def test_a_job_takes_one_of_the_devices_of_an_allocation(monkeypatch):
     """A job of Slurm's own has what it needs; several side by side in one allocation share its devices out."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     claimed = []
-    monkeypatch.setattr("headstart.launch.claim_devices", lambda *given: claimed.append(given) or given[1][: given[0]])
+    monkeypatch.setattr(
+        "headstart.training.launch.claim_devices", lambda *given: claimed.append(given) or given[1][: given[0]]
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     claim(2)
     assert not claimed and os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart import manifests
-from headstart.manifests import FEATURES, MANIFEST, REJECTS, read_columns, read_rows, read_table, write_table
+from headstart.corpora import manifests
+from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_columns, read_rows, read_table, write_table
 
 ROW = {
     "utterance_id": "u1",

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from headstart import model
-from headstart.analyse import analyse_start
-from headstart.checkpoints import (
+from headstart.analyse.analysis import analyse_start
+from headstart.encoder import model
+from headstart.encoder.checkpoints import (
     CheckpointError,
     ctc_model,
     encoder_model,
@@ -21,11 +21,11 @@ from headstart.checkpoints import (
     save_encoder,
     ship,
 )
-from headstart.frontend import frame_counts, frame_stride, front_end, prepared_audio, samples_for
-from headstart.model import initialise_filterbank, new_config, span_mask
-from headstart.score import score_run
-from headstart.settings import Text
-from headstart.text import build_vocabulary
+from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
+from headstart.encoder.model import initialise_filterbank, new_config, span_mask
+from headstart.score.scoring import score_run
+from headstart.study.sections import Text
+from headstart.text.normalisation import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

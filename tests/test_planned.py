@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.config import StudyError, load_study, parse_study
 from headstart.files import read_json
-from headstart.planned import VARIABLE, keep_planned, planned_path, planned_study
+from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
+from headstart.study.study import StudyError, load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [ROOT / "config/config.yaml", *sorted(ROOT.glob("config/studies/**/*.yaml"))]

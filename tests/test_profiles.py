@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.config import HubStart, load_study
-from headstart.settings import FolderCorpus
+from headstart.study.sections import FolderCorpus
+from headstart.study.study import HubStart, load_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/studies/*.yaml")) + ["config/config.yaml"]

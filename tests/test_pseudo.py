@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2CTCTokenizer
 
-from headstart.pseudo import Cache, Guard, PseudoLabel, greedy_labels
+from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
 
 BLANK = 0
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.answer import answer, change, decimal, decimals, duration, points, rate, span, verdict
-from headstart.config import Study
 from headstart.files import write_json
-from headstart.report import marked_words, page_of, samples, write_report
-from headstart.statistics import false_alarm
-from headstart.summary import representation_path, run_folder, score_path, summarise
+from headstart.report.page import marked_words, page_of, samples, write_report
+from headstart.report.sentences import answer, change, decimal, decimals, duration, points, rate, span, verdict
+from headstart.study.study import Study
+from headstart.summarise.statistics import false_alarm
+from headstart.summarise.summary import representation_path, run_folder, score_path, summarise
 
 WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa watoto wangu wapendwa".split()
 BETTER = {"scratch": 1.0, "xlsr": 0.55, "ssl-mono": 0.75, "ssl-multi": 0.6}

@@ -7,18 +7,18 @@ import pytest
 import torch
 from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 
-from headstart import training
-from headstart.checkpoints import ctc_model, encoder_model
-from headstart.features import Clips
+from headstart.encoder.checkpoints import ctc_model, encoder_model
+from headstart.features.clips import Clips
 from headstart.finetune import DataError
 from headstart.jobs import SemisupJob
-from headstart.mixed import SemisupObjective
-from headstart.parallel import Ranks
-from headstart.pseudo import PseudoLabel, greedy_labels
+from headstart.objectives.pseudo_labels import PseudoLabel, greedy_labels
+from headstart.objectives.semisup import SemisupObjective
 from headstart.semisup import chosen_clips, encoder, kept, new_layers, refine_start, save
-from headstart.settings import Loss, Pretrain, Semisup, Text
+from headstart.study.sections import Loss, Pretrain, Semisup, Text
 from headstart.subsets import BudgetError
-from headstart.units import Inventory
+from headstart.text.units import Inventory
+from headstart.training import loop as training
+from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -231,7 +231,8 @@ def test_collapsed_pseudo_labels_are_seen_and_survived(tiny_model, noise_clips, 
     """The network is made to say nothing but one label: pseudo-labels pause, training goes on and ends."""
     objective = objective_of(tiny_model, noise_clips, guard_every=2, pause=0.25, min_confidence=0.0, updates=16)
     monkeypatch.setattr(
-        "headstart.mixed.greedy_labels", lambda logits, frames, blank: [PseudoLabel([3, 3, 3], 0.9)] * len(frames)
+        "headstart.objectives.semisup.greedy_labels",
+        lambda logits, frames, blank: [PseudoLabel([3, 3, 3], 0.9)] * len(frames),
     )
     result = run(objective, tmp_path)
     assert "one label is 100% of all pseudo-labels" in caplog.text
@@ -253,7 +254,7 @@ def test_pseudo_labels_of_which_none_is_sure_enough_are_told_of_once(tiny_model,
 def test_empty_pseudo_labels_are_logged_and_cost_nothing(tiny_model, noise_clips, tmp_path, monkeypatch, caplog):
     objective = objective_of(tiny_model, noise_clips, guard_every=2, min_confidence=0.0)
     monkeypatch.setattr(
-        "headstart.mixed.greedy_labels", lambda logits, frames, blank: [PseudoLabel([], 0.0)] * len(frames)
+        "headstart.objectives.semisup.greedy_labels", lambda logits, frames, blank: [PseudoLabel([], 0.0)] * len(frames)
     )
     result = run(objective, tmp_path)
     assert "pseudo-labels are empty" in caplog.text

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from sklearn.cross_decomposition import CCA
 
-from headstart.similarity import BlockSums, Components, Pair, canonical, similarities
+from headstart.analyse.similarity import BlockSums, Components, Pair, canonical, similarities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CCAS = ("pwcca", "svcca")

@@ -20,7 +20,7 @@ import yaml
 
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob
-from headstart.settings import Finetune, Model, Text
+from headstart.study.sections import Finetune, Model, Text
 from headstart.subsets import draw_subset
 
 ROOT = Path(__file__).parent.parent
@@ -206,7 +206,7 @@ def test_a_study_that_is_edited_while_its_jobs_are_queued_runs_as_it_was_planned
 def submit(job: Path, name: str, *options: str) -> tuple[str, Path]:
     """Start a training job; its number, and the file that it logs to."""
     log = job.with_name(f"{name}.log")
-    command = f"srun {sys.executable} -m headstart.launch finetune {job}"
+    command = f"srun {sys.executable} -m headstart.training.launch finetune {job}"
     number = output_of("sbatch", "--parsable", *options, f"--output={log}", f"--wrap={command}")
     assert number
     until(lambda: shown(number, "JobState") == "RUNNING", "a running job")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.statistics import (
+from headstart.summarise.statistics import (
     bootstrap_interval,
     bootstrap_rates,
     check_same_utterances,
@@ -155,7 +155,7 @@ def test_stacked_systems_meet_the_draws_they_meet_alone(monkeypatch):
     second = simulated(np.random.default_rng(9), 3, 80)
     together = bootstrap_rates(np.stack([first[0], second[0]]), np.stack([first[1], second[1]]), replicates=50)
     # Blocks of any size draw the same numbers.
-    monkeypatch.setattr("headstart.statistics.CHUNK_CELLS", 80 * 7)
+    monkeypatch.setattr("headstart.summarise.statistics.CHUNK_CELLS", 80 * 7)
     np.testing.assert_allclose(together[:, 0], bootstrap_rates(*first, replicates=50))
     np.testing.assert_allclose(together[:, 1], bootstrap_rates(*second, replicates=50))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.manifests import FEATURES, read_table, write_table
+from headstart.corpora.manifests import FEATURES, read_table, write_table
 from headstart.subsets import SUBSET, BudgetError, draw, draw_subset
 
 SECOND = 16_000

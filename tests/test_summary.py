@@ -9,13 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.analyse import SIMILARITIES
-from headstart.config import Study, parse_study
+from headstart.analyse.analysis import SIMILARITIES
+from headstart.corpora.manifests import write_table
 from headstart.files import write_json
 from headstart.logs import HeadstartError
-from headstart.manifests import write_table
-from headstart.statistics import bootstrap_interval, paired_difference
-from headstart.summary import read_counts, representation_path, run_folder, score_path, summarise, write_summary
+from headstart.study.study import Study, parse_study
+from headstart.summarise.statistics import bootstrap_interval, paired_difference
+from headstart.summarise.summary import (
+    read_counts,
+    representation_path,
+    run_folder,
+    score_path,
+    summarise,
+    write_summary,
+)
 
 
 def study_of(**changes) -> Study:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart import espeak, synthesis
-from headstart.grammar import Sentence, grammar_names, load_grammar
+from headstart.corpora.synthetic import espeak, synthesis
+from headstart.corpora.synthetic.grammar import Sentence, grammar_names, load_grammar
+from headstart.corpora.synthetic.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
 from headstart.logs import HeadstartError
-from headstart.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
 
 TINY = {"train": 0.012, "dev": 0.004, "test": 0.006}
 
@@ -88,7 +88,7 @@ def test_an_unknown_voice_is_named():
 
 def test_two_processes_write_the_same_bytes(switched, tmp_path):
     program = (
-        "import sys; from headstart.synthesis import synthesise_corpus; "
+        "import sys; from headstart.corpora.synthetic.synthesis import synthesise_corpus; "
         f"synthesise_corpus(sys.argv[1], language='en-es', hours={TINY!r}, seed=1)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "again")], check=True)

@@ -7,8 +7,8 @@ import unicodedata
 import pytest
 
 from headstart.files import write_json
-from headstart.settings import Text
-from headstart.text import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, decode, encode, normalise
+from headstart.study.sections import Text
+from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, decode, encode, normalise
 
 DEFAULT = Text()
 

@@ -11,18 +11,18 @@ import torch
 from safetensors import safe_open
 from transformers import Wav2Vec2ForPreTraining
 
-from headstart import training
-from headstart.checkpoints import ctc_model
-from headstart.contrastive import ContrastiveObjective
+from headstart.encoder.checkpoints import ctc_model
+from headstart.encoder.model import dropouts, initialise, new_config
 from headstart.finetune import CtcObjective
-from headstart.masked import MaskedAudio
-from headstart.model import dropouts, initialise, new_config
-from headstart.optimiser import MasterWeights, learning_rate
-from headstart.parallel import Ranks
+from headstart.objectives.masking import MaskedAudio
+from headstart.objectives.wav2vec2 import ContrastiveObjective
 from headstart.pretrain import make_objective, ssl_network
-from headstart.settings import Finetune, Pretrain, Text
-from headstart.text import build_vocabulary
-from headstart.training import Batch, TrainingError, write_curve
+from headstart.study.sections import Finetune, Pretrain, Text
+from headstart.text.normalisation import build_vocabulary
+from headstart.training import loop as training
+from headstart.training.loop import Batch, TrainingError, write_curve
+from headstart.training.optimiser import MasterWeights, learning_rate
+from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,15 +12,16 @@ import jiwer
 import numpy as np
 import pytest
 
-from headstart import espeak, units
-from headstart.checkpoints import save_ctc
-from headstart.features import Clips, Split
-from headstart.grammar import load_grammar
+from headstart.corpora.manifests import FEATURES, write_table
+from headstart.corpora.synthetic import espeak
+from headstart.corpora.synthetic.grammar import load_grammar
+from headstart.encoder.checkpoints import save_ctc
+from headstart.features.clips import Clips, Split
 from headstart.logs import HeadstartError
-from headstart.manifests import FEATURES, write_table
-from headstart.settings import Semisup, Text
-from headstart.text import BLANK, UNKNOWN, build_vocabulary, encode, references
-from headstart.units import Inventory
+from headstart.study.sections import Semisup, Text
+from headstart.text import units
+from headstart.text.normalisation import BLANK, UNKNOWN, build_vocabulary, encode, references
+from headstart.text.units import Inventory
 
 LANGUAGES = {
     "de": "die alte fischerin verkaufte neun frische fische und schöne bücher",
@@ -125,8 +126,8 @@ def test_spellings_give_unit_error_rates(kind, clips):
 def test_a_checkpoint_keeps_the_vocabulary(kind, clips, tmp_path, one_thread):
     from transformers import Wav2Vec2CTCTokenizer
 
-    from headstart.checkpoints import ctc_model
-    from headstart.settings import Model
+    from headstart.encoder.checkpoints import ctc_model
+    from headstart.study.sections import Model
 
     spoken = clips({"text": "the old fisherman sold nine fresh fish"})
     inventory = Inventory.build(Semisup(units=kind), Text(), spoken)
@@ -164,8 +165,8 @@ def test_subwords_join_to_the_text(clips):
 def test_subwords_are_the_same_in_every_process(clips):
     spoken = clips(*sentences("en-es", 300))
     program = (
-        "import sys, numpy as np; from headstart.features import Clips, Split;"
-        "from headstart.settings import Semisup, Text; from headstart.units import Inventory;"
+        "import sys, numpy as np; from headstart.features.clips import Clips, Split;"
+        "from headstart.study.sections import Semisup, Text; from headstart.text.units import Inventory;"
         "clips = Clips([Split(sys.argv[1], None)], np.zeros(300, int), np.arange(300), np.ones(300));"
         "inventory = Inventory.build(Semisup(units='subwords'), Text(), clips);"
         "print(inventory.vocabulary, list(inventory.labels(clips)))"

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from headstart import walltime
-from headstart.walltime import Limit, slurm_end
+from headstart.training import time_limit as walltime
+from headstart.training.time_limit import Limit, slurm_end
 
 END = "2030-01-02T03:04:05"
 
@@ -85,6 +85,6 @@ def test_the_sooner_of_two_limits_holds(squeue, monkeypatch):
 
 
 def test_before_a_job_has_anything_to_save_sigterm_ends_it_at_once():
-    script = "import os, signal, time\nfrom headstart.walltime import save_on_sigterm\nsave_on_sigterm()\n"
+    script = "import os, signal, time\nfrom headstart.training.time_limit import save_on_sigterm\nsave_on_sigterm()\n"
     script += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
     assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == walltime.EXIT_CODE

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import yaml
 
-from headstart.settings import SPLITS
+from headstart.study.sections import SPLITS
 
 ROOT = Path(__file__).parent.parent
 ALL = ("scratch", "mono", "mono+S", "data2vec", "data2vec+S", "best-rq", "best-rq+S")
@@ -191,9 +191,9 @@ def test_the_exported_model_transcribes_like_the_score_file(finished):
     """`transformers.pipeline` on a run's folder and a clip's audio gives the hypothesis that was scored."""
     import transformers
 
-    from headstart.features import Clips
-    from headstart.settings import Text
-    from headstart.text import normalise
+    from headstart.features.clips import Clips
+    from headstart.study.sections import Text
+    from headstart.text.normalisation import normalise
 
     folder = finished / "results/smoke/runs/mono/en-es/1min/seed1"
     recogniser = transformers.pipeline("automatic-speech-recognition", model=str(folder))

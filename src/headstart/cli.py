@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from headstart.config import SemisupStart, SslStart, StudyError, load_study
+    from headstart.study.study import SemisupStart, SslStart, StudyError, load_study
     from headstart.workflow import Workflow
 
     try:
@@ -102,7 +102,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _docs(options: argparse.Namespace) -> int:
-    from headstart.reference import outdated, write_documents
+    from headstart.study.reference import outdated, write_documents
 
     if not options.folder.is_dir():
         print(f"{options.folder}: no such folder; run this at the top of the repository", file=sys.stderr)
@@ -117,7 +117,7 @@ def _docs(options: argparse.Namespace) -> int:
 
 
 def _ship(options: argparse.Namespace) -> int:
-    from headstart.checkpoints import CheckpointError, ship
+    from headstart.encoder.checkpoints import CheckpointError, ship
 
     try:
         ship(options.start, options.output)

@@ -13,12 +13,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from headstart import finished, training
-from headstart.batching import endless_batches
-from headstart.checkpoints import ctc_model, save_ctc
-from headstart.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features
-from headstart.features import SAMPLE_RATE, Clips
-from headstart.frontend import (
+from headstart.corpora.manifests import read_columns
+from headstart.encoder.checkpoints import ctc_model, save_ctc
+from headstart.encoder.front_end import (
     FRAMES_QUANTUM,
     MEL_CHANNELS,
     frame_counts,
@@ -27,17 +24,21 @@ from headstart.frontend import (
     prepared_audio,
     takes_log_mel,
 )
+from headstart.encoder.model import encode, front_end_stays, span_mask
+from headstart.features.clips import SAMPLE_RATE, Clips
 from headstart.jobs import FinetuneJob
 from headstart.logs import HeadstartError
-from headstart.manifests import read_columns
-from headstart.model import encode, front_end_stays, span_mask
-from headstart.parallel import Ranks
-from headstart.recipes import recipe_of
-from headstart.settings import Finetune, Text
+from headstart.objectives.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features
+from headstart.study.sections import Finetune, Text
 from headstart.subsets import SUBSET
-from headstart.text import BLANK, build_vocabulary, normalise, references
-from headstart.text import encode as encode_text
-from headstart.training import Batch
+from headstart.text.normalisation import BLANK, build_vocabulary, normalise, references
+from headstart.text.normalisation import encode as encode_text
+from headstart.training import finished
+from headstart.training import loop as training
+from headstart.training.batching import endless_batches
+from headstart.training.loop import Batch
+from headstart.training.ranks import Ranks
+from headstart.training.recipes import recipe_of
 
 log = logging.getLogger(__name__)
 

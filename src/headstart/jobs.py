@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from headstart.settings import Analyse, Finetune, Model, Pretrain, Semisup, Settings, Text
+from headstart.study.sections import Analyse, Finetune, Model, Pretrain, Semisup, Settings, Text
 from headstart.versions import VERSIONS
 
 

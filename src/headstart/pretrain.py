@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 
-from headstart import finished, training
-from headstart.best_rq import BestRqObjective, RandomQuantiser
-from headstart.checkpoints import (
+from headstart.encoder.checkpoints import (
     CheckpointError,
     encoder_model,
     load_config,
@@ -20,15 +18,18 @@ from headstart.checkpoints import (
     save_encoder,
     set_dropout,
 )
-from headstart.contrastive import ContrastiveObjective, initialise_quantiser, sample_features
-from headstart.data2vec import Data2vecObjective
-from headstart.features import Clips
+from headstart.encoder.model import front_end_stays, initialise, new_config
+from headstart.features.clips import Clips
 from headstart.jobs import PretrainJob
-from headstart.masked import MaskedAudio
-from headstart.model import front_end_stays, initialise, new_config
-from headstart.recipes import recipe_of
-from headstart.settings import Model, Pretrain
+from headstart.objectives.best_rq import BestRqObjective, RandomQuantiser
+from headstart.objectives.data2vec import Data2vecObjective
+from headstart.objectives.masking import MaskedAudio
+from headstart.objectives.wav2vec2 import ContrastiveObjective, initialise_quantiser, sample_features
+from headstart.study.sections import Model, Pretrain
 from headstart.subsets import draw
+from headstart.training import finished
+from headstart.training import loop as training
+from headstart.training.recipes import recipe_of
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.checkpoint_files import checkpoint_content, own_recipe
-from headstart.config import load_study
+from headstart.corpora.manifests import table_recipe
+from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
 from headstart.logs import HeadstartError
-from headstart.manifests import table_recipe
-from headstart.recipes import differences, files_recipe, identity
+from headstart.study.study import load_study
+from headstart.training.recipes import differences, files_recipe, identity
 from headstart.workflow import Workflow
 
 LONG_AGO = 1  # seconds since 1970: older than any input
@@ -158,7 +158,7 @@ def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
 
         return finetune.finetune_recipe(job, *finetune.chosen_clips(job))
     from headstart import semisup
-    from headstart.units import Inventory
+    from headstart.text.units import Inventory
 
     sources, others = semisup.chosen_clips(job)
     inventory = Inventory.build(job.settings, job.text, sources)
@@ -172,13 +172,13 @@ def _whole(job: TrainingJob, recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _score_recipe(job: Any) -> dict[str, Any]:
-    from headstart.score import score_recipe
+    from headstart.score.scoring import score_recipe
 
     return score_recipe(job)
 
 
 def _analyse_recipe(job: Any) -> dict[str, Any]:
-    from headstart.analyse import analyse_recipe
+    from headstart.analyse.analysis import analyse_recipe
 
     return analyse_recipe(job)
 

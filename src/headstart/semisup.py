@@ -17,19 +17,20 @@ import pyarrow.compute as pc
 import torch
 from transformers import AutoModel, AutoModelForCTC
 
-from headstart import finished, training
-from headstart.checkpoints import encoder_model, save_ctc, save_encoder
-from headstart.features import SAMPLE_RATE, Clips
+from headstart.encoder.checkpoints import encoder_model, save_ctc, save_encoder
+from headstart.encoder.model import WithHeads, front_end_stays
+from headstart.features.clips import SAMPLE_RATE, Clips
 from headstart.finetune import DataError, usable
 from headstart.jobs import SemisupJob
-from headstart.mixed import SemisupObjective
-from headstart.model import WithHeads, front_end_stays
+from headstart.objectives.semisup import SemisupObjective
 from headstart.pretrain import ssl_network
-from headstart.recipes import recipe_of
-from headstart.settings import Model, Pretrain, Semisup
+from headstart.study.sections import Model, Pretrain, Semisup
 from headstart.subsets import draw
-from headstart.text import BLANK
-from headstart.units import Inventory
+from headstart.text.normalisation import BLANK
+from headstart.text.units import Inventory
+from headstart.training import finished
+from headstart.training import loop as training
+from headstart.training.recipes import recipe_of
 
 log = logging.getLogger(__name__)
 

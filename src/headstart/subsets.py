@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
-from headstart.features import SAMPLE_RATE
+from headstart.corpora.manifests import FEATURES, read_columns, write_table
+from headstart.features.clips import SAMPLE_RATE
 from headstart.logs import HeadstartError
-from headstart.manifests import FEATURES, read_columns, write_table
-from headstart.settings import budget_seconds
+from headstart.study.sections import budget_seconds
 
 log = logging.getLogger(__name__)
 

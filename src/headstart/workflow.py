@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from headstart.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
-from headstart.config import HubStart, SemisupStart, SslStart, Study, StudyError, is_folder
-from headstart.corpora import CorpusError, audio_state, check_folder
+from headstart.corpora.reading import CorpusError, audio_state, check_folder
+from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
-from headstart.settings import Analyse, SyntheticCorpus
+from headstart.study.sections import Analyse, SyntheticCorpus
+from headstart.study.study import HubStart, SemisupStart, SslStart, Study, StudyError, is_folder
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]

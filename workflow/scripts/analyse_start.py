@@ -1,6 +1,6 @@
 import torch
 
-from headstart.analyse import analyse_start
+from headstart.analyse.analysis import analyse_start
 from headstart.jobs import AnalyseJob
 from headstart.logs import log_to
 

@@ -1,5 +1,5 @@
 from headstart.jobs import FinetuneJob
-from headstart.launch import launch
+from headstart.training.launch import launch
 
 launch(
     FinetuneJob(**snakemake.params.job),

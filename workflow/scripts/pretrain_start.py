@@ -1,5 +1,5 @@
 from headstart.jobs import PretrainJob
-from headstart.launch import launch
+from headstart.training.launch import launch
 
 launch(
     PretrainJob(**snakemake.params.job),

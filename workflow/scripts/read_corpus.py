@@ -2,9 +2,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headstart.corpora import as_folder, write_manifests
+from headstart.corpora.reading import as_folder, write_manifests
 from headstart.logs import log_to
-from headstart.settings import SPLITS, Corpus
+from headstart.study.sections import SPLITS, Corpus
 
 log_to(snakemake.log[0])
 corpus = TypeAdapter(Corpus).validate_python(snakemake.params.settings["corpus"])

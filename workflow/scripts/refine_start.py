@@ -1,5 +1,5 @@
 from headstart.jobs import SemisupJob
-from headstart.launch import launch
+from headstart.training.launch import launch
 
 launch(
     SemisupJob(**snakemake.params.job),

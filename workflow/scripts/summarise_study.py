@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from headstart.config import parse_study
 from headstart.logs import log_to
-from headstart.recipes import files_recipe
-from headstart.summary import write_summary
+from headstart.study.study import parse_study
+from headstart.summarise.summary import write_summary
+from headstart.training.recipes import files_recipe
 
 log_to(snakemake.log[0])
 settings = snakemake.params.settings

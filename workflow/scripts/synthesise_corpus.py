@@ -1,8 +1,8 @@
 from pathlib import Path
 
+from headstart.corpora.synthetic.synthesis import synthesise_corpus
 from headstart.logs import log_to
-from headstart.settings import SyntheticCorpus
-from headstart.synthesis import synthesise_corpus
+from headstart.study.sections import SyntheticCorpus
 
 log_to(snakemake.log[0])
 corpus = SyntheticCorpus(**snakemake.params.settings["corpus"])

@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from headstart.config import parse_study
-from headstart.corpora import describe
+from headstart.corpora.reading import describe
 from headstart.files import read_json
 from headstart.logs import log_to
-from headstart.recipes import files_recipe
-from headstart.report import write_report
+from headstart.report.page import write_report
+from headstart.study.study import parse_study
+from headstart.training.recipes import files_recipe
 
 log_to(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input

@@ -1,0 +1,1 @@
+"""Analysis: how alike the representations of encoders are."""

@@ -1,0 +1,1 @@
+"""Corpora: readers, and manifests with one row an utterance."""

@@ -1,0 +1,1 @@
+"""Synthetic corpora: sentences of a grammar, spoken by eSpeak NG."""

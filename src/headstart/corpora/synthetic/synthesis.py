@@ -1,0 +1,358 @@
+"""The default study's corpora: sentences of our grammars, spoken by eSpeak NG in noise, in a corpus folder.
+
+A corpus is a pure function of the arguments: the same call writes the same bytes in any process.
+"""
+
+import csv
+import logging
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from headstart.corpora.synthetic import espeak
+from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
+from headstart.logs import HeadstartError
+
+log = logging.getLogger(__name__)
+
+# eSpeak's voice variants, divided once for all corpora: no training split, of any corpus, has a test voice.
+# The other voices are as many, and of unlike timbre: whispered, creaky, breathy, childlike, of a Klatt synthesiser.
+VARIANTS = {
+    "usual": {
+        "train": tuple("m1 m2 m3 m5 m6 m8 f1 f3 f4 Andrea Annie Mario pedro robert".split()),
+        "dev": ("m4", "steph", "Gene"),
+        "test": ("m7", "f2", "f5", "paul", "Diogo"),
+    },
+    "other": {
+        "train": tuple(
+            "Alex Mike Nguyen Reed anika belinda boris croak gustave klatt klatt4 marcelo travis whisper".split()
+        ),
+        "dev": ("victor", "shelby", "robosoft4"),
+        "test": ("adam", "grandma", "grandpa", "sandro", "zac"),
+    },
+}
+SPLITS = tuple(VARIANTS["usual"])
+SPEAKERS_PER_VARIANT = 4  # each with its own base rate, pitch and pitch range
+# Share of all sentences that a split may use. A hash of its text decides which split a sentence belongs to,
+# so splits are disjoint across corpora, seeds and sizes alike.
+_SENTENCE_SHARE = {"train": 0.70, "dev": 0.10, "test": 0.20}
+
+COLUMNS = tuple("id path language speaker split duration_s text tokens token_languages phonemes".split())
+LEVEL_DB = -23.0  # dBFS, RMS of the whole clip, before a random gain
+GAIN_DB = (-6.0, 3.0)
+PAD_S = (0.05, 0.25)  # background alone before and after the speech
+CROSS_FADE_S = 0.010
+_MAX_REDRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """An eSpeak variant with a base rate (words a minute), pitch and pitch range (eSpeak's 0 to 100)."""
+
+    name: str
+    variant: str
+    words_per_minute: float
+    pitch: float
+    pitch_range: float
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What one clip is made from."""
+
+    id: str
+    split: str
+    sentence: Sentence
+    speaker: Speaker
+    seed: tuple[int, ...]
+
+
+def synthesise_corpus(
+    directory: str | Path,
+    *,
+    language: str,
+    hours: dict[str, float],
+    seed: int,
+    snr_db: tuple[float, float] = (5.0, 25.0),
+    words_per_minute: tuple[float, float] = (120, 220),
+    pitch: tuple[float, float] = (20, 80),
+    voices: str = "usual",
+    sample_rate: int = 16000,
+) -> Path:
+    """Write a spoken corpus, `metadata.tsv` and `clips/*.flac` (mono, 16 bits), and return its `directory`.
+
+    language: a grammar of the package, monolingual ("en") or code-switched ("en-es").
+    hours: audio of the splits "train", "dev" and "test"; a split ends with the clip which reaches its hours.
+    snr_db: range in dB from which each clip's signal-to-noise ratio is drawn.
+    words_per_minute, pitch: ranges of eSpeak's rate and pitch (0 to 100) for the speakers.
+    voices: "usual" or "other", the key in VARIANTS of the speakers' voices; all else is drawn alike.
+    sample_rate: in Hz.
+
+    The columns of metadata.tsv are COLUMNS. `language` is the sentence's matrix language; `tokens` and
+    `token_languages` are separated by spaces, one BCP 47 tag a token; `phonemes` is eSpeak's IPA, with spaces
+    between phonemes and " | " between words as spoken (eSpeak joins some short words).
+
+    Sentences are unique in dev and test, and in train as long as the grammar has new ones. The corpus is
+    written beside `directory` and renamed at the end; an older corpus there is replaced.
+    Raises ValueError for an unknown language, split or kind of voices, or a range upside down; HeadstartError when the
+    grammar has no more sentences, or `directory` holds something other than a corpus.
+    """
+    directory = Path(directory)
+    grammar = load_grammar(language)
+    unknown = sorted(set(hours) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"unknown split {unknown[0]!r} in hours; there are {', '.join(SPLITS)}")
+    if voices not in VARIANTS:
+        raise ValueError(f"unknown voices {voices!r}; there are {', '.join(VARIANTS)}")
+    for name, (low, high) in {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}.items():
+        if low > high:
+            raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
+    # Snakemake has removed the table by the time that it makes a corpus again.
+    if directory.exists() and {path.name for path in directory.iterdir()} - {"metadata.tsv", "clips"}:
+        raise HeadstartError(f"{directory} is not a corpus folder; it is left alone")
+
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "clips").mkdir(parents=True)
+    progress = _Progress(language, 3600.0 * sum(hours.values()))
+    rows = []
+    for split in SPLITS:
+        clips = _clips(grammar, split, seed, words_per_minute, pitch, VARIANTS[voices][split])
+        seconds_left = 3600.0 * hours.get(split, 0.0)
+        while seconds_left > 0:
+            clip = next(clips)
+            audio = _render(clip, snr_db, words_per_minute, pitch, sample_rate)
+            row = _write_clip(partial, clip, audio, sample_rate)
+            rows.append(row)
+            seconds_left -= len(audio) / sample_rate
+            progress.add(len(audio) / sample_rate)
+
+    with open(partial / "metadata.tsv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
+        writer.writeheader()
+        writer.writerows(rows)
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+    log.info("%s: %d clips, %.2f h in %s", language, len(rows), progress.done / 3600, directory)
+    return directory
+
+
+def _stream(*parts: int | str) -> tuple[int, ...]:
+    """A seed for numpy from numbers and names; different parts give unrelated random streams."""
+    return tuple(part if isinstance(part, int) else zlib.crc32(part.encode("utf-8")) for part in parts)
+
+
+def sentence_split(text: str) -> str:
+    """The split to which a sentence belongs, in every corpus and whatever the seed."""
+    position = zlib.crc32(text.encode("utf-8")) / 2**32
+    for split, share in _SENTENCE_SHARE.items():
+        position -= share
+        if position < 0:
+            return split
+    return SPLITS[-1]
+
+
+def draw_speakers(
+    language: str,
+    split: str,
+    seed: int,
+    words_per_minute: tuple[float, float],
+    pitch: tuple[float, float],
+    variants: tuple[str, ...],
+) -> list[Speaker]:
+    """The speakers of a split: SPEAKERS_PER_VARIANT of each of its variants, with rate and pitch drawn."""
+    rng = np.random.default_rng(_stream(seed, language, split, "speakers"))
+    return [
+        Speaker(
+            name=f"{language}_{variant.lower()}_{number}",
+            variant=variant,
+            words_per_minute=rng.uniform(*words_per_minute),
+            pitch=rng.uniform(*pitch),
+            pitch_range=rng.uniform(30, 70),
+        )
+        for variant in variants
+        for number in range(1, SPEAKERS_PER_VARIANT + 1)
+    ]
+
+
+def _clips(
+    grammar: Grammar,
+    split: str,
+    seed: int,
+    words_per_minute: tuple[float, float],
+    pitch: tuple[float, float],
+    variants: tuple[str, ...],
+) -> Iterator[_Clip]:
+    """A split's clips, without end: speakers take turns in random order, each with a new sentence."""
+    speakers = draw_speakers(grammar.name, split, seed, words_per_minute, pitch, variants)
+    rng = np.random.default_rng(_stream(seed, grammar.name, split, "sentences"))
+    used: set[str] = set()
+    number = 0
+    while True:
+        for index in rng.permutation(len(speakers)):
+            sentence = _new_sentence(grammar, split, rng, used)
+            number += 1
+            seeds = _stream(seed, grammar.name, split, number)
+            yield _Clip(f"{grammar.name}_{split}_{number:06d}", split, sentence, speakers[index], seeds)
+
+
+def _new_sentence(grammar: Grammar, split: str, rng: np.random.Generator, used: set[str]) -> Sentence:
+    redraws = 0
+    while True:
+        sentence = grammar.sample(rng)
+        if sentence_split(sentence.text) != split:
+            continue
+        redraws += 1
+        if sentence.text not in used or (split == "train" and redraws > _MAX_REDRAWS):
+            used.add(sentence.text)
+            return sentence
+        if redraws > _MAX_REDRAWS:
+            raise HeadstartError(f"grammar {grammar.name!r} ran out of {split} sentences after {len(used)}")
+
+
+def _render(
+    clip: _Clip,
+    snr_db: tuple[float, float],
+    words_per_minute: tuple[float, float],
+    pitch: tuple[float, float],
+    sample_rate: int,
+) -> np.ndarray:
+    """The noisy audio of a clip, float32 of shape (num_samples,)."""
+    rng = np.random.default_rng(clip.seed)
+    # A small jitter: nobody speaks two sentences at exactly the same rate and pitch.
+    rate = np.clip(clip.speaker.words_per_minute * rng.uniform(0.94, 1.06), *words_per_minute)
+    height = np.clip(clip.speaker.pitch + rng.uniform(-4, 4), *pitch)
+    speech = speak(
+        clip.sentence.segments(),
+        clip.speaker.variant,
+        words_per_minute=round(rate),
+        pitch=round(height),
+        pitch_range=round(clip.speaker.pitch_range),
+        sample_rate=sample_rate,
+    )
+    before, after = (round(rng.uniform(*PAD_S) * sample_rate) for _ in range(2))
+    noise = coloured_noise(before + len(speech) + after, rng, sample_rate)
+    audio = mix_at_snr(speech, noise, rng.uniform(*snr_db), offset=before)
+    return set_level(audio, LEVEL_DB + rng.uniform(*GAIN_DB))
+
+
+def _write_clip(folder: Path, clip: _Clip, audio: np.ndarray, sample_rate: int) -> dict[str, str]:
+    """Write the audio of a clip below `folder` and return its row of the metadata."""
+    path = f"clips/{clip.id}.flac"
+    pcm = np.round(audio * 32767).astype(np.int16)
+    # Compression level 0 is the fastest; on noisy speech higher ones save only a few per cent.
+    soundfile.write(folder / path, pcm, sample_rate, format="FLAC", subtype="PCM_16", compression_level=0.0)
+    spoken = [word for tag, text in clip.sentence.segments() for word in espeak.phonemes(text, tag)]
+    return {
+        "id": clip.id,
+        "path": path,
+        "language": clip.sentence.language,
+        "speaker": clip.speaker.name,
+        "split": clip.split,
+        "duration_s": f"{len(audio) / sample_rate:.4f}",
+        "text": clip.sentence.text,
+        "tokens": " ".join(clip.sentence.tokens),
+        "token_languages": " ".join(clip.sentence.token_languages),
+        "phonemes": " | ".join(spoken),
+    }
+
+
+def speak(
+    segments: list[tuple[str, str]],
+    variant: str,
+    *,
+    words_per_minute: int,
+    pitch: int,
+    pitch_range: int,
+    sample_rate: int,
+) -> np.ndarray:
+    """Speak (language, text) segments with one voice as one clean utterance, float32 of shape (num_samples,).
+
+    Each segment is read by its own language's rules; silence is trimmed and joins are cross-faded over 10 ms.
+    """
+    fade = round(CROSS_FADE_S * espeak.NATIVE_RATE)
+    ramp = np.linspace(0, 1, fade, dtype=np.float32)
+    joined = np.zeros(0, np.float32)
+    for language, text in segments:
+        voice = f"{language}+{variant}"
+        samples = espeak.synthesise(
+            text, voice, words_per_minute=words_per_minute, pitch=pitch, pitch_range=pitch_range
+        )
+        samples = trim_silence(samples, espeak.NATIVE_RATE)
+        if len(joined) >= fade and len(samples) >= fade:
+            overlap = joined[-fade:] * (1 - ramp) + samples[:fade] * ramp
+            joined = np.concatenate([joined[:-fade], overlap, samples[fade:]])
+        else:
+            joined = np.concatenate([joined, samples])
+    return soxr.resample(joined, espeak.NATIVE_RATE, sample_rate).astype(np.float32)
+
+
+def trim_silence(samples: np.ndarray, sample_rate: int, threshold_db: float = -45.0) -> np.ndarray:
+    """Cut the ends below `threshold_db` relative to the peak, keeping 10 ms; shape (num_samples,)."""
+    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (threshold_db / 20))
+    margin = round(0.010 * sample_rate)
+    return samples[max(0, loud[0] - margin) : loud[-1] + 1 + margin] if len(loud) else samples
+
+
+def coloured_noise(num_samples: int, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    """Gaussian noise, float32 of shape (num_samples,), of any level.
+
+    Its power falls as 1/f^a, a drawn from 0 (white) to 2 (brown); three in ten swell and fade slowly.
+    """
+    slope = rng.uniform(0, 2)
+    length = -(-num_samples // 4000) * 4000  # small prime factors: a fast Fourier transform
+    frequency = np.fft.rfftfreq(length, 1 / sample_rate)
+    # Flat below 50 Hz, or brown noise would be all rumble.
+    shape = (np.maximum(frequency, 50.0) ** (-slope / 2)).astype(np.float32)
+    spectrum = rng.standard_normal(2 * len(shape), dtype=np.float32).view(np.complex64) * shape
+    noise = np.fft.irfft(spectrum, length)[:num_samples].astype(np.float32)
+    if rng.uniform() < 0.3:
+        depth, rate, phase = rng.uniform(0.3, 0.9), rng.uniform(0.3, 4.0), rng.uniform(0, 2 * np.pi)
+        time_s = np.arange(num_samples, dtype=np.float32) / sample_rate
+        noise *= 1 + depth * np.sin(2 * np.pi * rate * time_s + phase, dtype=np.float32)
+    return noise
+
+
+def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, offset: int = 0) -> np.ndarray:
+    """Add `speech` to `noise` from sample `offset` on; the shape is that of `noise`.
+
+    The ratio of the mean powers of the speech (its own samples) and the noise (all of it) is `snr_db` dB.
+    """
+    ratio = np.mean(np.square(speech)) / np.mean(np.square(noise))
+    mixed = noise * np.float32(np.sqrt(ratio / 10 ** (snr_db / 10)))
+    mixed[offset : offset + len(speech)] += speech
+    return mixed
+
+
+def set_level(audio: np.ndarray, level_db: float) -> np.ndarray:
+    """Scale `audio` to an RMS of `level_db` dBFS, or to a peak of 0.99 where that would clip."""
+    gain = 10 ** (level_db / 20) / np.sqrt(np.mean(np.square(audio)))
+    return audio * np.float32(min(gain, 0.99 / np.abs(audio).max()))
+
+
+class _Progress:
+    """Logs the audio done and the time left, every few seconds."""
+
+    def __init__(self, name: str, total_s: float) -> None:
+        self.name, self.total, self.done = name, total_s, 0.0
+        self.start = self.last = time.monotonic()
+
+    def add(self, seconds: float) -> None:
+        self.done += seconds
+        now = time.monotonic()
+        if now - self.last >= 5:
+            self.last = now
+            speed = self.done / (now - self.start)
+            left = max(0.0, self.total - self.done) / speed
+            log.info(
+                "%s: %.2f of %.2f h, %.0f x real time, %.0f s left",
+                self.name, self.done / 3600, self.total / 3600, speed, left,
+            )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Encoders: checkpoints, the front-end and the forward pass."""

@@ -1,0 +1,260 @@
+"""Checkpoint folders in Hugging Face format: starts are loaded from them, stages write them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers.models.auto import AutoModelForCTC
+from transformers.utils import logging as transformers_logging
+
+from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, file_hash, own_recipe
+from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
+from headstart.encoder.model import WithHeads, dropouts, initialise, new_config
+from headstart.features.clips import SAMPLE_RATE
+from headstart.files import read_json, write_json, written_whole
+from headstart.study.sections import Model
+from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
+
+log = logging.getLogger(__name__)
+
+# Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+# ---------------------------------------------------------------------------------------------------- loading
+
+
+def load_config(folder: str | Path) -> Any:
+    """The configuration of a local checkpoint, with `do_normalize` from its feature extractor's settings.
+
+    Raises:
+        CheckpointError: it is missing or broken, or asks for what we do not have: another family, adapter layers,
+            another sampling rate or filterbank, quantised weights. The message names the file.
+    """
+    check_checkpoint(folder)
+    path = Path(folder) / "config.json"
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: the configuration cannot be read: {error}") from None
+    if takes_log_mel(config) and config.feature_projection_input_dim != MEL_CHANNELS:
+        raise CheckpointError(
+            f"{path}: feature_projection_input_dim is {config.feature_projection_input_dim}; "
+            f"log-mel features have {MEL_CHANNELS} channels"
+        )
+    config.do_normalize = _normalises(Path(folder), config)
+    if not (config.mask_time_prob or config.mask_feature_prob):
+        config.mask_time_prob = 0.05  # without it transformers makes no embedding of masked frames, which we need
+    return config
+
+
+def _normalises(folder: Path, config: Any) -> bool:
+    """Whether the checkpoint's audio has zero mean and unit variance; true where it does not say."""
+    settings: dict[str, Any] = {}
+    # transformers 5 writes a processor's parts into one file, earlier ones wrote a file for the feature extractor.
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
+        if not path.is_file():
+            continue
+        try:
+            found = read_json(path)
+            found = found if path.name.startswith("pre") else found.get("feature_extractor", {})
+            rate = found.get("sampling_rate", SAMPLE_RATE)
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: not a feature extractor's settings: {error}") from None
+        if rate != SAMPLE_RATE:
+            raise CheckpointError(f"{path}: sampling_rate is {rate}; all audio here has {SAMPLE_RATE} samples a second")
+        settings |= found
+    return bool(settings.get("do_normalize", True)) and not takes_log_mel(config)
+
+
+def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[str]]:
+    """A network of class `kind` with a local checkpoint's weights, and the names of those that it lacks.
+
+    The checkpoint may hold the bare encoder or one with any head, as safetensors or in the old `.bin` format, of which
+    transformers has torch unpickle weights only.
+
+    Raises:
+        CheckpointError: it cannot be read, lacks weights of the encoder, which would silently stay random, or has some
+            that are not finite.
+    """
+    try:
+        network, found = kind.from_pretrained(
+            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except pickle.UnpicklingError:  # whose own advice is to unpickle all of it
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "
+            "nothing else is ever unpickled. Take the safetensors of the same model"
+        ) from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the checkpoint cannot be loaded: {error}") from None
+    missing = set(found["missing_keys"]) | {key[0] for key in found["mismatched_keys"]}
+    lost = sorted(name for name in missing if "encoder." in name or "feature_" in name)
+    if lost:
+        raise CheckpointError(
+            f"{folder}: the checkpoint has no weights for {len(lost)} parameters of its encoder, such as {lost[0]}"
+        )
+    _check_finite(folder, {name: w for name, w in network.state_dict().items() if name not in missing})
+    return network, missing
+
+
+def _check_finite(folder: str | Path, weights: dict[str, torch.Tensor]) -> None:
+    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if bad:
+        count, size = int((~torch.isfinite(weights[bad[0]])).sum()), weights[bad[0]].numel()
+        raise CheckpointError(
+            f"{folder}: the checkpoint has weights that are not finite: {count} of the {size} of {bad[0]}, the first "
+            f"of {len(bad)} such tensors. Its training diverged or the file is damaged; take another copy or checkpoint"
+        )
+
+
+def finetuned_model(folder: str | Path) -> Any:
+    """A fine-tuned run with its CTC output layer, from the folder that `save_ctc` wrote.
+
+    Raises:
+        CheckpointError: it cannot be read, or lacks weights or has some that are not finite.
+    """
+    network, missing = load_weights(AutoModelForCTC, folder, load_config(folder))
+    if lost := sorted(name for name in missing if name.startswith("lm_head")):
+        raise CheckpointError(f"{folder}: the checkpoint has no output layer: no {lost[0]}; fine-tune the run again")
+    return network
+
+
+def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> WithHeads:
+    """The encoder of a start, of any family, or one of shape `model` with random weights; without output layers."""
+    config = load_config(start) if start else new_config(model)
+    set_dropout(config, dropout)
+    if start:
+        return WithHeads(load_weights(AutoModel, start, config)[0])
+    network = WithHeads(AutoModel.from_config(config))
+    initialise(network)
+    return network
+
+
+def load_heads(network: WithHeads, folder: str | Path) -> None:
+    """Give output layers the weights of a checkpoint of ours; one that it lacks, or has in another shape, stays new.
+
+    Raises:
+        CheckpointError: weights of theirs are not finite.
+    """
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        return
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        for name, head in network.named_children():
+            keys = {key: f"{name}.{key}" for key in head.state_dict()}
+            if head is network.base_model:
+                continue
+            if not names.issuperset(keys.values()):
+                log.info("%s has no %s, which begins anew", folder, name)
+                continue
+            weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
+            _check_finite(folder, {keys[key]: weight for key, weight in weights.items()})
+            if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):
+                head.load_state_dict(weights)
+
+
+def set_dropout(config: Any, dropout: float) -> None:
+    """Set all of an encoder's dropout."""
+    config.update(dropouts(dropout))
+    if hasattr(config, "conformer_conv_dropout"):
+        config.conformer_conv_dropout = dropout
+
+
+def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
+    """An encoder with a new CTC output layer over `vocabulary`.
+
+    Args:
+        start: checkpoint folder of a pre-trained start (its output layer, if any, is dropped), or None for random
+            weights of shape `model`.
+    """
+    config = load_config(start) if start else new_config(model)
+    set_dropout(config, dropout)
+    config.update({"vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
+    config.update({"ctc_zero_infinity": True, "tokenizer_class": None})
+    network = AutoModelForCTC.from_config(config)
+    if not start:
+        initialise(network)
+    else:
+        encoder, _ = load_weights(type(network.base_model), start, config)
+        network.base_model.load_state_dict(encoder.state_dict())
+    return network
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[str, int], folder: Path) -> None:
+    """Write a fine-tuned model with its tokenizer and feature extractor: `transformers.pipeline` loads the folder.
+
+    Its text is that of `ctc.transcribe` for one clip at a time, as pipelines run by default. In a padded batch
+    transformers lets padding into the statistics of group-norm front-ends, into conformer, data2vec and batch-norm
+    convolutions; we do not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "vocab.json") as temporary:
+        write_json(temporary, vocabulary)
+        tokenizer = Wav2Vec2CTCTokenizer(
+            str(temporary),
+            pad_token=BLANK,
+            unk_token=UNKNOWN,
+            word_delimiter_token=WORD_BOUNDARY,
+            bos_token=None,
+            eos_token=None,
+        )
+    tokenizer.save_pretrained(folder)
+    save_encoder(network, weights, folder)
+
+
+def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write config.json, preprocessor_config.json and, last and whole, model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = network.base_model if isinstance(network, WithHeads) else network
+    config = network.config.to_diff_dict() | {"architectures": [type(written).__name__], "dtype": "float32"}
+    write_json(folder / "config.json", {key: value for key, value in config.items() if not key.startswith("_")})
+    feature_extractor(network.config).save_pretrained(folder)
+    with written_whole(folder / "model.safetensors") as temporary:
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary, metadata={"format": "pt"})
+
+
+def feature_extractor(config: Any) -> Any:
+    """transformers' feature extractor that prepares audio as `frontend.prepared_audio` does."""
+    if takes_log_mel(config):
+        return log_mel_extractor()
+    return Wav2Vec2FeatureExtractor(
+        feature_size=1,
+        sampling_rate=SAMPLE_RATE,
+        padding_value=0.0,
+        do_normalize=getattr(config, "do_normalize", True),
+        return_attention_mask=True,  # also for group-norm models: ours are fine-tuned with padding masked
+    )
+
+
+def ship(start: Path, output: Path) -> None:
+    """Copy a pre-trained start with float16 weights; raises `CheckpointError` when it is not a finished start."""
+    load_config(start)
+    if not (start / "model.safetensors").is_file():
+        raise CheckpointError(f"{start}: no model.safetensors; the start has not been trained to its end")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "preprocessor_config.json", "curve.parquet"):
+        if (start / name).is_file():
+            shutil.copyfile(start / name, output / name)
+    weights = load_file(start / "model.safetensors")
+    _check_finite(start, weights)
+    weights = {name: weight.half() for name, weight in weights.items()}
+    _check_finite(f"{start}, in float16", weights)
+    with written_whole(output / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    if recipe := own_recipe(start):
+        write_json(output / "recipe.json", {**recipe, "weights": file_hash(output / "model.safetensors")})

@@ -1,0 +1,1 @@
+"""Features: decoded audio, what is measured on it, and access to it."""

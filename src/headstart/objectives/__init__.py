@@ -1,0 +1,1 @@
+"""Objectives: what each training stage minimises, one file a loss."""

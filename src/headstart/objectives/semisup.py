@@ -1,0 +1,394 @@
+"""What the semi-supervised stage learns from: batches of labelled and unlabelled audio, and their losses.
+
+Shape suffixes: B utterances, T frames, D channels, V entries of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jiwer
+import numpy as np
+import pyarrow as pa
+import torch
+
+from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
+from headstart.encoder.model import encode, norm_on_top, span_mask
+from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.objectives.ctc import batches_by_length, clip_features, ctc_loss
+from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
+from headstart.pretrain import make_objective
+from headstart.study.sections import Pretrain, Semisup
+from headstart.text.normalisation import BLANK
+from headstart.text.units import Inventory
+from headstart.training import loop as training
+from headstart.training.batching import Paced
+from headstart.training.loop import Batch
+from headstart.training.optimiser import MasterWeights
+from headstart.training.ranks import Ranks
+from headstart.training.teacher import Teacher
+
+log = logging.getLogger(__name__)
+
+DIVERGED = 1.5  # a teacher whose loss on labelled audio is so many times the student's is no teacher
+
+
+@dataclass
+class MixedBatch(Batch):
+    """A batch whose first clips are labelled; `clips` are indices into all of them, labelled first.
+
+    Frames are what each kind is padded to.
+    """
+
+    labelled: int = 0
+    labelled_frames: int = 0
+    unlabelled_frames: int = 0
+
+
+@dataclass
+class Draws:
+    """What a batch shares: masks of frames (B, T) and channels (B, D) of each kind, labels in all, and the targets.
+
+    `pseudo` has the pseudo-labels by position in the batch, `kept` the positions of those that are learnt from. `ssl`
+    is what the self-supervised loss shares, in a batch of its own.
+    """
+
+    masks: dict[bool, tuple[torch.Tensor, torch.Tensor]]
+    labels: int
+    pseudo: dict[int, PseudoLabel]
+    kept: list[int]
+    ssl_batch: Batch | None
+    ssl: Any
+
+
+class SemisupObjective(training.Objective):
+    """Supervised CTC, CTC on pseudo-labels, and a self-supervised loss, on batches of labelled and unlabelled audio."""
+
+    metrics = (
+        "labelled_share", "supervised_loss", "pseudo_loss", "pseudo_kept", "pseudo_empty", "pseudo_confidence",
+        "ssl_loss",
+    )  # fmt: skip
+    teaches = True
+
+    def __init__(
+        self,
+        network: Any,
+        inventory: Inventory,
+        labelled: Clips,
+        unlabelled: Clips | None,
+        dev: Clips | None,
+        settings: Semisup,
+        ssl: Pretrain | None,
+        freeze_front_end: bool,
+        seed: int,
+    ):
+        self.network, self.inventory, self.settings, self.seed = network, inventory, settings, seed
+        self.labelled, self.unlabelled, self.dev = labelled, unlabelled, dev
+        self.ssl = make_objective(network, unlabelled or labelled, ssl, freeze_front_end, seed) if ssl else None
+        self.clips = Clips.concatenate([labelled, unlabelled]) if unlabelled else labelled
+        self.frozen = freeze_front_end or takes_log_mel(network.config)
+        self.labels = pa.array(list(inventory.labels(labelled)), pa.list_(pa.int32()))
+        self.dev_labels = list(inventory.labels(dev)) if dev else []
+        self.blank = inventory.vocabulary[BLANK]
+        self.quantum = FRAMES_QUANTUM * frame_stride(network.config)
+        self.rates = {"lm_head.": settings.head_rate}
+        self.teacher: Teacher | None = None
+        self.cache = Cache(settings.cache_updates)
+        counts = Counter(self.labels.flatten().to_pylist())
+        self.guard = Guard(max(counts.values()) / counts.total())
+        self.paused_until = 0
+        self.told_unsure = False
+
+    # ------------------------------------------------------------------------------------------------ schedules
+
+    def _weights(self, update: int) -> tuple[float, float, float]:
+        """Weights of the supervised, the pseudo-label and the self-supervised loss at an update."""
+        settings, passed = self.settings, update / self.settings.updates
+        return settings.supervised.at(passed), settings.pseudo.at(passed), settings.ssl.at(passed)
+
+    def labelled_share(self, update: int) -> float:
+        """Share of this update's audio that is labelled: as set, unless one kind has no use."""
+        supervised, pseudo, ssl = self._weights(update)
+        if not self.unlabelled or not (pseudo or ssl):
+            return 1.0
+        return self.settings.labelled_share if supervised else 0.0
+
+    def work(self, batch: MixedBatch, update: int, positions: list[int], shared: Draws | None = None) -> Hashable:
+        supervised, pseudo, ssl = map(bool, self._weights(update))
+        labelled = sum(i < batch.labelled for i in positions)
+        if shared is not None:
+            return supervised, ssl, labelled, len(positions), sum(i in shared.kept for i in positions)
+        if not pseudo or update <= self.paused_until or len(batch.clips) == batch.labelled:
+            return (ssl,)
+        wanted = sum(i >= batch.labelled and self.cache.get(batch.clips[i], update) is None for i in positions)
+        return ssl, labelled, wanted, self.guard.updates + 1 >= self.settings.guard_every
+
+    def trainable(self, update: int) -> set[str]:
+        settings, prefix = self.settings, self.network.base_model_prefix + "."
+        names = {name for name, _ in self.network.named_parameters()}
+        if self.ssl:
+            names &= self.ssl.trainable(update)
+        if update <= settings.freeze_encoder * settings.updates:
+            return {name for name in names if not name.startswith(prefix)}
+        if self.frozen:
+            names = {name for name in names if ".feature_extractor." not in name}
+        if settings.freeze_layers:
+            total = self.network.config.num_hidden_layers
+            above = tuple(f"{prefix}encoder.layers.{i}." for i in range(settings.freeze_layers, total))
+            above += (f"{prefix}encoder.layer_norm.",) if norm_on_top(self.network.config) else ()
+            names = {name for name in names if name.startswith(above) or not name.startswith(prefix)}
+        return names
+
+    # --------------------------------------------------------------------------------------------------- batches
+
+    def batches(self, start: int) -> Iterator[MixedBatch]:
+        """Batches from number `start` on: of both kinds of audio, as much as the share says in the long run."""
+        amount = self.settings.batch_seconds * SAMPLE_RATE
+        kinds = [Paced(self.labelled.lengths, self.quantum, self.seed)]
+        if self.unlabelled:
+            kinds.append(Paced(self.unlabelled.lengths, self.quantum, self.seed + 1))
+        number = 0
+        while True:
+            share = self.labelled_share(number + 1)
+            epoch, clips = kinds[0].take(share * amount) if share else (0, [])
+            others: list[int] = []
+            if share < 1:
+                epoch, others = kinds[1].take((1 - share) * amount)
+            if number >= start and (clips or others):
+                yield self._batch(epoch, clips, [len(self.labelled) + i for i in others])
+            number += bool(clips or others)
+
+    def _batch(self, epoch: int, clips: list[int], others: list[int]) -> MixedBatch:
+        frames = [
+            -(-int(self.clips.lengths[kind].max()) // self.quantum) * FRAMES_QUANTUM if kind else 0
+            for kind in (clips, others)
+        ]
+        both = clips + others
+        seconds = float(self.clips.lengths[both].sum() / SAMPLE_RATE)
+        return MixedBatch(epoch, both, seconds, (len(clips), frames[0], len(others), frames[1]), len(clips), *frames)
+
+    def names(self, batch: Batch) -> list[str]:
+        return self.clips.take(batch.clips).column("utterance_id")
+
+    def prepare(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+        settings, width = self.settings, self.network.config.hidden_size
+        _, pseudo, ssl = self._weights(update)
+        masks, kinds = {}, {True: batch.clips[: batch.labelled], False: batch.clips[batch.labelled :]}
+        for labelled, clips in kinds.items():
+            if not clips:
+                continue
+            frames = frame_counts(self.network.config, torch.from_numpy(self.clips.lengths[clips]))
+            size = batch.labelled_frames if labelled else batch.unlabelled_frames
+            widths = torch.full((len(clips),), width)
+            masks[labelled] = (
+                span_mask(frames, size, settings.mask_time_share, settings.mask_time_length).to(ranks.device),
+                span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
+            )
+        labels = sum(len(self.labels[i]) for i in kinds[True])
+        made: dict[int, PseudoLabel] = {}
+        if pseudo and kinds[False] and update > self.paused_until:
+            made = self._pseudo_labels(batch, update, own, ranks)
+        kept = [i for i, label in made.items() if label.labels and label.confidence >= settings.min_confidence]
+        ssl_batch = shared = None
+        if ssl and (kinds[False] or not self.unlabelled):
+            first = batch.labelled if self.unlabelled else 0  # of the clips that it learns from
+            clips = [i - (len(self.labelled) if self.unlabelled else 0) for i in batch.clips[first:]]
+            ssl_batch = self.ssl.batch_of(batch.epoch, clips)
+            places = [[i - first for i in positions if i >= first] for positions in own]
+            shared = self.ssl.prepare(ssl_batch, update, places, ranks)
+        return Draws(masks, labels, made, kept, ssl_batch, shared)
+
+    # --------------------------------------------------------------------------------------------- pseudo-labels
+
+    def _pseudo_labels(
+        self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks
+    ) -> dict[int, PseudoLabel]:
+        """Pseudo-labels of a batch's unlabelled clips by position; none if they turn out to have collapsed."""
+        made: dict[int, PseudoLabel] = {}
+        for positions in own:
+            wanted = []
+            for i in positions:
+                if i >= batch.labelled:
+                    label = self.cache.get(batch.clips[i], update)
+                    if label is None:
+                        wanted.append(i)
+                    else:
+                        made[i] = label
+            if wanted:
+                logits_BTV, frames = self._taught(batch, wanted)
+                made |= zip(wanted, greedy_labels(logits_BTV, frames, self.blank), strict=True)
+        made = {i: label for part in ranks.gather(made) for i, label in part.items()}
+        for i, label in made.items():
+            if self.cache.get(batch.clips[i], update) is None:
+                self.cache.put(batch.clips[i], update, label)
+        self.guard.see(list(made.values()))
+        if self.guard.updates >= self.settings.guard_every:
+            self._tell_unsure(made, update)
+            if not self._fit(batch, update, own, ranks):
+                self.cache.kept.clear()
+                return {}
+        return made
+
+    def _taught(self, batch: MixedBatch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The teacher's logits (B, T, V) of some clips, all of one kind, unmasked, and their frames (B,)."""
+        if self.teacher:
+            with self.teacher.standing_in():
+                return self._logits(batch, positions)
+        self.network.eval()
+        with torch.no_grad():
+            logits_BTV, frames = self._logits(batch, positions)
+        self.network.train()
+        return logits_BTV, frames
+
+    def _tell_unsure(self, made: dict[int, PseudoLabel], update: int) -> None:
+        """Say once that `min_confidence` leaves no pseudo-label, so that unlabelled audio teaches nothing."""
+        least = self.settings.min_confidence
+        surest = max(label.confidence for label in made.values())
+        if 0 < surest < least and not self.told_unsure:
+            self.told_unsure = True
+            log.warning(
+                "update %d: none of %d pseudo-labels is as sure as min_confidence (%g), the surest is %.2f; while that "
+                "is so, unlabelled audio teaches nothing: train longer, begin later (pseudo.begin), or set it lower",
+                update, len(made), least, surest,
+            )  # fmt: skip
+
+    def _fit(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> bool:
+        """Whether pseudo-labels are fit to be learnt from.
+
+        If they have collapsed, they pause; a teacher that has diverged begins again as the student.
+        """
+        settings, fit = self.settings, True
+        if trouble := self.guard.collapsed():
+            self.paused_until = update + max(1, int(settings.pause * settings.updates))
+            log.warning("update %d: %s; none are used up to update %d", update, trouble, self.paused_until)
+            fit = False
+        self.guard.clear()
+        if self.teacher and batch.labelled:
+            losses = np.zeros(2)
+            for positions in own:
+                if places := [i for i in positions if i < batch.labelled]:
+                    losses += self._rivals(batch, places)
+            student, teacher = ranks.sum_(torch.from_numpy(losses).to(ranks.device)).tolist()
+            if not teacher <= DIVERGED * student:
+                fit = False
+                log.warning(
+                    "update %d: the teacher is far worse than the student on labelled audio (%.2f against %.2f nats a "
+                    "label); it begins again from the student's weights", update, teacher, student,
+                )  # fmt: skip
+                self.teacher.begin_again(self.weights)
+        return fit
+
+    @torch.no_grad()
+    def _rivals(self, batch: MixedBatch, positions: list[int]) -> tuple[float, float]:
+        """CTC loss of the student and of the teacher on labelled clips, unmasked and without dropout."""
+        labels = [self.labels[batch.clips[i]].as_py() for i in positions]
+        total = sum(len(self.labels[i]) for i in batch.clips[: batch.labelled])
+        self.network.eval()
+        student = ctc_loss(*self._logits(batch, positions), labels, self.blank, total)
+        self.network.train()
+        return float(student), float(ctc_loss(*self._taught(batch, positions), labels, self.blank, total))
+
+    # ------------------------------------------------------------------------------------------------------ loss
+
+    def _logits(
+        self,
+        batch: MixedBatch,
+        positions: list[int],
+        masks: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None),
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Output scores (B, T, V) of some clips of a batch, all of one kind, and their frames (B,)."""
+        size = batch.labelled_frames if positions[0] < batch.labelled else batch.unlabelled_frames
+        features_BTC, frames = clip_features(self.network, self.clips, [batch.clips[i] for i in positions], size)
+        context_BTD, _ = encode(self.network.base_model, features_BTC, frames.to(features_BTC.device), *masks)
+        return self.network.lm_head(context_BTD), frames
+
+    def _masked_ctc(
+        self, batch: MixedBatch, shared: Draws, positions: list[int], labels: Sequence[Sequence[int]], total: int
+    ) -> torch.Tensor:
+        labelled = positions[0] < batch.labelled
+        rows = [i if labelled else i - batch.labelled for i in positions]
+        masks = tuple(mask[rows] for mask in shared.masks[labelled])
+        return ctc_loss(*self._logits(batch, positions, masks), labels, self.blank, total)
+
+    def loss(
+        self, batch: MixedBatch, shared: Draws, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        supervised, pseudo, ssl = self._weights(update)
+        # Where long clips have paid ahead and no pseudo-label is kept, a batch has nothing to learn from: no gradient.
+        total = 0.0 * self.network.lm_head.bias.float().sum()
+        labelled = [i for i in positions if i < batch.labelled]
+        audio = self.clips.lengths[[batch.clips[i] for i in labelled]].sum() / SAMPLE_RATE
+        told = {"labelled_share": float(audio / batch.seconds)}
+        if supervised and labelled:
+            labels = [self.labels[batch.clips[i]].as_py() for i in labelled]
+            found = self._masked_ctc(batch, shared, labelled, labels, shared.labels)
+            total = total + supervised * found
+            told["supervised_loss"] = found.item()
+        if own := [i for i in positions if i in shared.pseudo]:
+            empty = sum(not shared.pseudo[i].labels for i in own)
+            kept = [i for i in own if i in shared.kept]
+            told |= {"pseudo_kept": len(kept) / len(shared.pseudo), "pseudo_empty": empty / len(shared.pseudo)}
+            if kept:
+                labels = [shared.pseudo[i].labels for i in kept]
+                in_all = sum(len(shared.pseudo[i].labels) for i in shared.kept)
+                found = self._masked_ctc(batch, shared, kept, labels, in_all)
+                total = total + pseudo * found
+                sure = sum(shared.pseudo[i].confidence for i in kept)
+                told |= {"pseudo_loss": found.item(), "pseudo_confidence": sure / len(shared.kept)}
+        if shared.ssl is not None:
+            first = batch.labelled if self.unlabelled else 0
+            if places := [i - first for i in positions if i >= first]:
+                found, _ = self.ssl.loss(shared.ssl_batch, shared.ssl, places, update)
+                total = total + ssl * found
+                told["ssl_loss"] = found.item()
+        return total, told
+
+    # ------------------------------------------------------------------------------------------------ evaluation
+
+    def evaluate(self) -> dict[str, float]:
+        """Error rate of greedy units on the labelled corpora's dev splits."""
+        if not self.dev:
+            return {}
+        spelt = [""] * len(self.dev)
+        for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
+            size = -(-int(self.dev.lengths[batch].max()) // frame_stride(self.network.config))
+            features_BTC, frames = clip_features(self.network, self.dev, batch, size)
+            context_BTD, _ = encode(self.network.base_model, features_BTC, frames.to(features_BTC.device))
+            found = greedy_labels(self.network.lm_head(context_BTD), frames, self.blank)
+            for i, label in zip(batch, found, strict=True):
+                spelt[i] = self.inventory.spell(label.labels)
+        return {"dev_unit_error": jiwer.wer([self.inventory.spell(labels) for labels in self.dev_labels], spelt)}
+
+    # ----------------------------------------------------------------------------------------------------- state
+
+    def begin(self, weights: MasterWeights) -> None:
+        self.weights = weights
+        if self.settings.pseudo.weight and self.settings.teacher == "ema":
+            self.teacher = Teacher(weights)
+        if self.ssl:
+            self.ssl.begin(weights)
+
+    def stepped(self, update: int, weights: MasterWeights) -> None:
+        if self.teacher:
+            self.teacher.follow(weights, self.settings.ema_decay)
+        if self.ssl:
+            self.ssl.stepped(update, weights)
+
+    def _keepers(self) -> dict[str, Any]:
+        """What keeps a state, by the prefix of its tensors."""
+        keepers = {"teacher": self.teacher, "ssl": self.ssl, "cache": self.cache, "guard": self.guard}
+        return {name: keeper for name, keeper in keepers.items() if keeper}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        tensors = {f"{name}.{key}": t for name, keeper in self._keepers().items() for key, t in keeper.state().items()}
+        return {**tensors, "paused_until": torch.tensor(self.paused_until)}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.paused_until = int(tensors["paused_until"])
+        for name, keeper in self._keepers().items():
+            prefix = f"{name}."
+            keeper.restore({key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)})

@@ -1,0 +1,419 @@
+"""Vega-Lite charts of the report, as plain dicts. Each fills the width of its container and names no network
+address.
+
+Colours are CSS variables of the page (`var(--start-3)`), so one drawing serves light mode, dark mode and
+print. A start keeps its colour, marker and dash everywhere: whoever cannot tell two colours apart has the
+other two to go by.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from headstart.report.sentences import METRICS, count, decimal, decimals, points, rate, select, span, verdict
+from headstart.study.sections import budget_seconds
+from headstart.study.study import Study
+
+COLOURS = 8  # The page defines --start-0 (the baseline's, a neutral grey) to --start-7.
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
+POINTS_IN_ALL = 12_000  # Points of all curves together: keeps the page of the largest study near 2 MB.
+# What starts log in training, with the titles of its panels; which of it are shares.
+PRETRAINING = {
+    "contrastive_loss": "wav2vec 2.0: contrastive loss",
+    "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
+    "perplexity": "wav2vec 2.0: codebook perplexity",
+    "diversity_loss": "wav2vec 2.0: diversity loss",
+    "unexplained": "data2vec: share of the targets that is not predicted",
+    "target_variance": "data2vec: variance of targets",
+    "prediction_variance": "data2vec: variance of predictions",
+    "code_loss": "BEST-RQ: loss",
+    "code_accuracy": "BEST-RQ: share of masked frames whose code is right",
+    "code_perplexity": "BEST-RQ: perplexity of codes",
+}
+REFINING = {
+    "dev_unit_error": "unit error rate on the source's dev split",
+    "supervised_loss": "CTC on transcripts",
+    "pseudo_loss": "CTC on pseudo-labels",
+    "pseudo_kept": "share of pseudo-labels that are used",
+    "pseudo_confidence": "mean confidence of those",
+    "ssl_loss": "self-supervised loss",
+    "labelled_share": "share of audio that is labelled",
+}
+SHARES = {
+    "accuracy",
+    "unexplained",
+    "code_accuracy",
+    "dev_unit_error",
+    "pseudo_kept",
+    "pseudo_confidence",
+    "labelled_share",
+}
+Row = dict[str, Any]
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one start is drawn."""
+
+    colour: str
+    shape: str
+    dash: tuple[int, ...]
+
+
+def start_styles(study: Study) -> dict[str, Style]:
+    """The style of every start, by the order of the study file; the baseline has the first."""
+    starts = [study.baseline, *(start for start in study.starts if start != study.baseline)]
+    return {
+        start: Style(
+            f"var(--start-{i % COLOURS if i < COLOURS else 1 + (i - 1) % (COLOURS - 1)})",
+            SHAPES[i % len(SHAPES)],
+            DASHES[i % len(DASHES)],
+        )
+        for i, start in enumerate(starts)
+    }
+
+
+def thinned(curve: dict[str, np.ndarray], limit: int) -> dict[str, np.ndarray]:
+    """At most `limit` rows of a curve, evenly spread, the first and the last among them."""
+    rows = len(curve["step"])
+    keep = np.unique(np.linspace(0, rows - 1, min(rows, max(limit, 2))).round().astype(int))
+    return {name: values[keep] for name, values in curve.items()}
+
+
+def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: float) -> Spec:
+    """Error rates of one target and budget: a dot and whisker for each start, a small ring for each seed.
+
+    `rows` hold start, rate, low, high and label; `seeds` hold start and rate; `top` ends the axis.
+    """
+    y = alt.Y("start:N", sort=list(styles), title=None).axis(labelLimit=130)
+    x = alt.X("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
+    chart = alt.Chart(_data(rows)).encode(y=y, color=_colour(styles))
+    whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(rate="datum.low")
+    dot = chart.mark_point(filled=True, size=90, opacity=1).encode(
+        x=x, shape=_shape(styles), tooltip=_tooltip("start", "label", "seeds")
+    )
+    text = chart.mark_text(dy=-13, fontWeight=600).encode(x=x, text="text:N")
+    rings = alt.Chart(_data(seeds)).mark_point(size=22, strokeWidth=1, opacity=0.55)
+    rings = rings.encode(x=x, y=y, color=_colour(styles), tooltip=_tooltip("start", "seed", "label"))
+    return _spec(alt.layer(whisker, rings, dot, text), height=42 * len(rows) + 8)
+
+
+def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], top: float) -> Spec:
+    """Error rates of one target over label budgets: `rows` as in `dot_chart`, with a budget each."""
+    offset = alt.XOffset("start:N", sort=list(styles))
+    gaps = alt.Scale(paddingInner=0.5, paddingOuter=0.25)
+    x = alt.X("budget:O", sort=order, title="labelled audio", scale=gaps).axis(labelAngle=0)
+    y = alt.Y("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
+    chart = alt.Chart(_data(rows)).encode(x=x, xOffset=offset, color=_colour(styles))
+    line = chart.mark_line(strokeWidth=1.2, opacity=0.6).encode(y=y, strokeDash=_dash(styles))
+    whisker = chart.mark_rule(strokeWidth=2.5).encode(y=y, y2="high:Q").transform_calculate(rate="datum.low")
+    dot = chart.mark_point(filled=True, size=70, opacity=1).encode(
+        y=y, shape=_shape(styles), tooltip=_tooltip("start", "budget", "label", "seeds")
+    )
+    return _spec(alt.layer(line, whisker, dot), height=260)
+
+
+def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high: float) -> Spec:
+    """Paired differences in percentage points against a line at zero, on an axis from `low` to `high`.
+
+    `rows` hold treatment, pair (lines of the label, split by a line feed), difference, low, high and label.
+    """
+    lines = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=150, labelLineHeight=14)
+    y = alt.Y("pair:N", sort=None, title=None, axis=lines)
+    x = alt.X("difference:Q", title="percentage points", scale=alt.Scale(domain=[low, high])).axis(tickCount=5)
+    chart = alt.Chart(_data(rows)).encode(y=y, color=_colour(styles, "treatment"))
+    zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color="var(--ink)", strokeWidth=1.5).encode(x="zero:Q")
+    whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(difference="datum.low")
+    dot = chart.mark_point(filled=True, size=90, opacity=1).encode(
+        x=x, shape=_shape(styles, "treatment"), tooltip=_tooltip("treatment", "baseline", "label", "verdict")
+    )
+    return _spec(alt.layer(zero, whisker, dot), height=48 * len(rows) + 8)
+
+
+def depth_chart(rows: list[Row], styles: dict[str, Style], low: float) -> Spec:
+    """Similarity by depth: a line and a band of intervals for each start, on an axis from `low` to 1.
+
+    `rows` hold start, layer, similarity, low, high and label.
+    """
+    x = alt.X("layer:Q", title="layer").axis(format="d", values=sorted({row["layer"] for row in rows}), grid=False)
+    y = alt.Y("similarity:Q", title=None, scale=alt.Scale(domain=[low, 1])).axis(tickCount=5)
+    chart = alt.Chart(_data(rows)).encode(x=x, color=_colour(styles))
+    band = chart.mark_area(opacity=0.18).encode(y=y, y2="high:Q").transform_calculate(similarity="datum.low")
+    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(styles))
+    dot = chart.mark_point(filled=True, size=70, opacity=1).encode(
+        y=y, shape=_shape(styles), tooltip=_tooltip("start", "layer", "label")
+    )
+    return _spec(alt.layer(band, line, dot), height=240)
+
+
+def curve_chart(
+    runs: list[tuple[str, int, dict[str, np.ndarray]]],
+    column: str,
+    styles: dict[str, Style],
+    *,
+    percent: bool = True,
+    reference: float | None = None,
+    reached: list[Row] = (),
+    limit: int = 200,
+) -> Spec | None:
+    """`column` against updates: a thin line for each run (start, seed, curve), a thick one for the mean of a
+    start.
+
+    A dashed rule marks `reference`, and `reached` (rows of start and updates) where starts get there. None
+    when no curve has the column.
+    """
+    thin, mean = [], []
+    for start in styles:
+        seeds = [(seed, c) for name, seed, c in runs if name == start and _has(c, column)]
+        for seed, curve in seeds if len(seeds) > 1 else ():
+            curve = thinned(_finite(curve, column), limit)
+            thin += [
+                {"start": start, "seed": seed, "step": int(s), "y": _short(v)}
+                for s, v in zip(curve["step"], curve[column], strict=True)
+            ]
+        mean += _mean_rows(start, [_finite(curve, column) for _, curve in seeds], column, percent, limit)
+    if not mean:
+        return None
+    axis = {"format": "%"} if percent else {"format": "~g"}
+    x = alt.X("step:Q", title="updates").axis(format=",d", tickCount=5, grid=False)
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=percent)).axis(tickCount=5, **axis)
+    line = {"x": x, "y": y, "color": _colour(styles)}
+    layers = [
+        alt.Chart(_data(mean)).mark_line(strokeWidth=2.5).encode(**line, strokeDash=_dash(styles)),
+        # Invisible and large: a finger finds the tooltip of a point without hitting a thin line.
+        alt.Chart(_data(mean))
+        .mark_point(size=160, opacity=0, filled=True)
+        .encode(x=x, y=y, tooltip=_tooltip("start", "step", "label")),
+    ]
+    if thin:
+        seed_lines = alt.Chart(_data(thin)).mark_line(strokeWidth=1, opacity=0.4)
+        layers.insert(0, seed_lines.encode(**line, detail="seed:N"))
+    if reference is not None:
+        rule = alt.Chart(_data([{"y": reference}])).mark_rule(color="var(--muted)", strokeDash=[3, 3])
+        layers.insert(0, rule.encode(y=y))
+    if reached:
+        marks = [{**row, "y": reference, "step": row["updates"]} for row in reached]
+        point = alt.Chart(_data(marks)).mark_point(filled=True, size=110, opacity=1)
+        layers.append(point.encode(**line, shape=_shape(styles), tooltip=_tooltip("start", "label")))
+    return _spec(alt.layer(*layers), height=240)
+
+
+def _mean_rows(start: str, seeds: list[dict], column: str, percent: bool, limit: int) -> list[Row]:
+    """The mean over seeds, at the updates that every seed has been evaluated at."""
+    if not seeds:
+        return []
+    steps = seeds[0]["step"]
+    for curve in seeds[1:]:
+        steps = np.intersect1d(steps, curve["step"])
+    if not steps.size:
+        return []
+    values = np.mean([c[column][np.searchsorted(c["step"], steps)] for c in seeds], axis=0)
+    mean = thinned({"step": steps, column: values}, limit)
+    return [
+        {"start": start, "step": int(s), "y": _short(v), "label": f"{v:.1%}" if percent else f"{v:.4g}"}
+        for s, v in zip(mean["step"], mean[column], strict=True)
+    ]
+
+
+def _has(curve: dict[str, np.ndarray], column: str) -> bool:
+    return column in curve and bool(np.isfinite(curve[column]).any())
+
+
+def _finite(curve: dict[str, np.ndarray], column: str) -> dict[str, np.ndarray]:
+    rows = np.isfinite(curve[column])
+    return {"step": curve["step"][rows], column: curve[column][rows]}
+
+
+def _with_unexplained(curve: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """data2vec's curve with its loss as a share of the targets' mean square, which changes with the teacher."""
+    if "regression_loss" not in curve:
+        return curve
+    return {**curve, "unexplained": curve["regression_loss"] / curve["trivial_loss"]}
+
+
+def _short(value: float) -> float:
+    """Four significant digits: what a screen can show, in fewer bytes."""
+    return float(f"{value:.4g}")
+
+
+def _data(rows: list[Row]) -> alt.InlineData:
+    return alt.InlineData(values=rows)
+
+
+def _colour(styles: dict[str, Style], field: str = "start") -> alt.Color:
+    scale = alt.Scale(domain=list(styles), range=[style.colour for style in styles.values()])
+    return alt.Color(f"{field}:N", scale=scale, legend=None)
+
+
+def _shape(styles: dict[str, Style], field: str = "start") -> alt.Shape:
+    scale = alt.Scale(domain=list(styles), range=[style.shape for style in styles.values()])
+    return alt.Shape(f"{field}:N", scale=scale, legend=None)
+
+
+def _dash(styles: dict[str, Style]) -> alt.StrokeDash:
+    scale = alt.Scale(domain=list(styles), range=[list(style.dash) or [1, 0] for style in styles.values()])
+    return alt.StrokeDash("start:N", scale=scale, legend=None)
+
+
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    names = {"label": "value", "step": "updates", "seeds": "over"}
+    return [alt.Tooltip(f"{field}:N", title=names.get(field, field)) for field in fields]
+
+
+def _spec(chart: alt.LayerChart, height: int) -> Spec:
+    """The chart as a dict, as wide as its container, without the address of the schema."""
+    autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
+    spec = chart.properties(width="container", height=height, autosize=autosize).to_dict()
+    spec.pop("$schema")
+    spec.pop("config", None)
+    return spec
+
+
+# ---------------------------------------------------------------------------------------------- panels of the
+# page
+
+
+class Gallery:
+    """The charts of a page. Each method returns panels: dicts of title, description and place in `specs`."""
+
+    def __init__(self, study: Study, summary: Row):
+        self.study, self.summary = study, summary
+        self.styles = start_styles(study)
+        self.specs: list[Row] = []
+
+    def _panel(self, title: str, description: str, spec: Row) -> Row:
+        self.specs.append(spec)
+        return {"title": title, "description": description, "chart": len(self.specs) - 1}
+
+    def rates(self, metric: str) -> list[Row]:
+        """Error rates: one panel a target."""
+        cells, several = self.summary["cells"], len(self.study.budgets) > 1
+        top = min(
+            1.05 * max([cell[f"{metric}_high"] for cell in cells] + [r[metric] for r in self.summary["runs"]]),
+            2,
+        )
+        panels = []
+        for target in self.study.targets:
+            rows = [
+                {
+                    "start": c["start"],
+                    "budget": c["budget"],
+                    "rate": c[metric],
+                    "text": f"{100 * c[metric]:.1f}",
+                }
+                | {
+                    "low": c[f"{metric}_low"],
+                    "high": c[f"{metric}_high"],
+                    "seeds": f"{len(self.study.seeds)} seed(s)",
+                }
+                | {"label": f"{rate(c[metric])} {span(c[f'{metric}_low'], c[f'{metric}_high'])}"}
+                for c in select(cells, target=target)
+            ]
+            seeds = [
+                {"start": r["start"], "rate": r[metric], "seed": r["seed"], "label": rate(r[metric])}
+                for r in select(self.summary["runs"], target=target)
+            ]
+            if several:
+                order = sorted(self.study.budgets, key=budget_seconds)
+                spec = budget_chart(rows, order, self.styles, top)
+            else:
+                spec = dot_chart(rows, seeds if len(self.study.seeds) > 1 else [], self.styles, top)
+            text = ", ".join(f"{r['start']} {r['budget']} {r['label']}" for r in rows)
+            panels.append(self._panel(target, f"{METRICS[metric]}, {target}: {text}", spec))
+        return panels
+
+    def differences(self, metric: str) -> list[Row]:
+        """Paired differences: one panel a target, on one axis for all."""
+        rows = select(self.summary["contrasts"], metric=metric)
+        if not rows:
+            return []
+        low = min(0, *(100 * r["low"] for r in rows))
+        high = max(0, *(100 * r["high"] for r in rows))
+        margin = 0.05 * (high - low) or 1
+        panels = []
+        for target in self.study.targets:
+            data = []
+            for r in select(rows, target=target):
+                pair = f"{r['treatment']}\n\N{MINUS SIGN} {r['baseline']}"
+                pair += f", {r['budget']}" if len(self.study.budgets) > 1 else ""
+                label = f"{points(r['difference'])} {span(r['low'], r['high'], signed=True)}"
+                ends = {key: 100 * r[key] for key in ("difference", "low", "high")}
+                data.append({**r, **ends, "pair": pair, "label": label, "verdict": verdict(r)})
+            spec = difference_chart(data, self.styles, low - margin, high + margin)
+            text = ", ".join(f"{r['treatment']} minus {r['baseline']} {r['budget']} {r['label']}" for r in data)
+            panels.append(self._panel(target, f"Differences in {metric.upper()}, {target}: {text}", spec))
+        return panels
+
+    def curves(self, runs: list[Row], metric: str) -> list[Row]:
+        """Learning curves: one panel a target and budget."""
+        # Both metrics are drawn, and a mean with every few runs.
+        limit = min(200, max(8, POINTS_IN_ALL // max(1, 3 * len(runs))))
+        panels = []
+        for target in self.study.targets:
+            for budget in self.study.budgets:
+                group = {"target": target, "budget": budget}
+                chosen = [(r["start"], r["seed"], r["curve"]) for r in select(runs, **group) if r["curve"]]
+                rows = select(self.summary["convergence"], **group)
+                shown = metric == self.summary["metric"]
+                reference = rows[0]["reference_error"] if shown else None
+                reached = [
+                    {
+                        "start": r["start"],
+                        "updates": r["updates"],
+                        "label": f"after {count(r['updates'])} updates",
+                    }
+                    for r in rows
+                    if shown and r["updates"] is not None
+                ]
+                spec = curve_chart(
+                    chosen, f"dev_{metric}", self.styles, reference=reference, reached=reached, limit=limit
+                )
+                if spec:
+                    title = f"{target}, {budget}" if len(self.study.budgets) > 1 else target
+                    text = f"Dev {metric.upper()} against updates, {target}, {budget}"
+                    panels.append(self._panel(title, text, spec))
+        return panels
+
+    def representation(self) -> list[Row]:
+        """Similarity of starts and their fine-tuned runs by depth: one panel a target and budget, on one axis."""
+        analysed = self.summary["representation_gap"]
+        if not analysed:
+            return []
+        rows = select(self.summary["representation"], measure=analysed[0]["measure"])
+        low = math.floor(10 * min(r["low"] for r in rows)) / 10
+        panels = []
+        for target in self.study.targets:
+            for budget in self.study.budgets:
+                data = [
+                    {**r, "label": f"{decimal(r['similarity'])} {decimals(r['low'], r['high'])}"}
+                    for r in select(rows, target=target, budget=budget)
+                ]
+                title = f"{target}, {budget}" if len(self.study.budgets) > 1 else target
+                lines = (f"{r['start']} layer {r['layer']} {decimal(r['similarity'])}" for r in data)
+                text = f"Similarity to the start by layer, {target}, {budget}: {', '.join(lines)}"
+                panels.append(self._panel(title, text, depth_chart(data, self.styles, min(low, 0.9))))
+        return panels
+
+    def pretraining(self, pretraining: list[Row]) -> list[Row]:
+        """What pre-training logged: one panel a quantity of an objective, one line a start that has it."""
+        return self._logged(pretraining, "Pre-training", PRETRAINING)
+
+    def refining(self, refining: list[Row]) -> list[Row]:
+        """What semi-supervised training logged, likewise."""
+        return self._logged(refining, "Semi-supervised training", REFINING)
+
+    def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:
+        runs = [(row["start"], 0, _with_unexplained(row["curve"])) for row in starts if row["curve"]]
+        panels = []
+        for column, title in titles.items():
+            spec = curve_chart(runs, column, self.styles, percent=column in SHARES)
+            if spec:
+                panels.append(self._panel(title, f"{stage}: {title} against updates", spec))
+        return panels

@@ -1,0 +1,435 @@
+"""The report: one HTML page with everything inside it, which fetches nothing from anywhere.
+
+`write_report` turns a study, its `summary.json` and its run folders into the page. What the page claims in
+words comes from `headstart.report.sentences`, its charts from `headstart.report.charts`, its looks from
+`templates/report.html.j2`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import jiwer
+import numpy as np
+import vl_convert
+from markupsafe import Markup
+
+import headstart
+from headstart.corpora.manifests import read_columns
+from headstart.encoder.checkpoint_files import own_recipe
+from headstart.files import read_json, written_whole
+from headstart.report.charts import Gallery
+from headstart.report.sentences import (
+    METRICS,
+    answer,
+    change,
+    count,
+    decimal,
+    decimals,
+    duration,
+    overall,
+    percent,
+    points,
+    rate,
+    select,
+    span,
+    verdict,
+)
+from headstart.study.sections import budget_seconds
+from headstart.study.study import Start, Study
+from headstart.summarise.statistics import false_alarm
+from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
+
+MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
+Row = dict[str, Any]
+
+STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
+
+
+def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path, recipe: str = "") -> None:
+    """Write the page of a study to `output`, whole or not at all.
+
+    `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and
+    `/starts`, and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and
+    recipes may be missing: what they would have shown is then left out, or said to be missing. `recipe` is the hash of
+    what the page follows from, by which it is known after a clone.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("headstart.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent}
+    environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
+    environment.filters["by_start"] = _runs_of("target", "budget", "start")
+    page = environment.get_template("report.html.j2").render(
+        page_of(study, summary, Path(results), corpora), recipe=recipe
+    )
+    with written_whole(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Row:
+    """Everything the template shows, as plain values."""
+    folder = results / study.study
+    runs = read_runs(study, results)
+    pretraining, refining = (
+        [
+            {"stage": STAGES[kind], "start": name, **_read_folder(folder / "starts" / name)}
+            for name, start in study.starts.items()
+            if start.kind == kind
+        ]
+        for kind in STAGES
+    )
+    trained = pretraining + refining
+    gallery = Gallery(study, summary)
+    return {
+        "study": study,
+        "summary": summary,
+        "version": headstart.__version__,
+        "styles": gallery.styles,
+        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
+        "interval_name": f"{percent(summary['confidence'])} interval",
+        "false_alarm": false_alarm,
+        "overall": overall(study, summary),
+        "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
+        "rate_rows": rate_rows(study, summary),
+        "contrast_rows": contrast_rows(summary),
+        "average_rows": average_rows(summary),
+        "convergence": sorted(summary["convergence"], key=lambda row: _group_order(study, row)),
+        "rates": {metric: gallery.rates(metric) for metric in METRICS},
+        "differences": {metric: gallery.differences(metric) for metric in METRICS},
+        "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
+        "pretraining": gallery.pretraining(pretraining),
+        "representation": gallery.representation(),
+        "gap_rows": gap_rows(study, summary),
+        "gap_contrast_rows": gap_contrast_rows(summary),
+        "layer_rows": layer_rows(study, summary),
+        "measures": MEASURES,
+        "pretrained": [row["start"] for row in pretraining if row["curve"]],
+        "refining": gallery.refining(refining),
+        "refined": [row["start"] for row in refining if row["curve"]],
+        "samples": samples(study, results),
+        "histories": histories(study, trained),
+        "heard": heard,
+        "corpora": corpora,
+        "settings": settings(study),
+        "rejected": rejected(runs),
+        "unseen": unseen_characters(runs),
+        "versions": _merged(runs + trained, "versions"),
+        "machine": _merged(runs + trained, "machine"),
+        "times": times(runs + trained, summary),
+        "charts": gallery.specs,
+        "vega": Markup(_vega_bundle()),
+    }
+
+
+def _runs_of(*keys: str) -> Callable[[list[Row]], list[list[Row]]]:
+    """A function that splits rows into runs of neighbours with the same `keys`, in their order."""
+    return lambda rows: [list(run) for _, run in groupby(rows, key=itemgetter(*keys))]
+
+
+def _vega_bundle() -> str:
+    """JavaScript of Vega, Vega-Lite and Vega-Embed, in the version whose charts Altair writes."""
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def rate_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of error rates; `wer_lowest` marks the lowest WER of its target and budget."""
+    rows = []
+    for cell in sorted(summary["cells"], key=lambda r: _group_order(study, r)):
+        peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
+        row = {key: cell[key] for key in ("start", "target", "budget")}
+        for metric in METRICS:
+            row[metric] = rate(cell[metric])
+            row[f"{metric}_span"] = span(cell[f"{metric}_low"], cell[f"{metric}_high"])
+            row[f"{metric}_lowest"] = len(peers) > 1 and cell[metric] == min(peer[metric] for peer in peers)
+        rows.append(row)
+    return rows
+
+
+def _group_order(study: Study, row: Row) -> tuple[int, int]:
+    return list(study.targets).index(row["target"]), study.budgets.index(row["budget"])
+
+
+def contrast_rows(summary: Row) -> list[Row]:
+    """Rows of the table of paired differences, both metrics in one row."""
+    rows: dict[tuple, Row] = {}
+    for contrast in summary["contrasts"]:
+        keys = ("treatment", "baseline", "target", "budget")
+        row = rows.setdefault(tuple(contrast[key] for key in keys), {key: contrast[key] for key in keys})
+        row[contrast["metric"]] = {
+            "difference": points(contrast["difference"]),
+            "span": span(contrast["low"], contrast["high"], signed=True),
+            "relative": change(contrast["relative"]),
+            "verdict": verdict(contrast),
+        }
+    return list(rows.values())
+
+
+def average_rows(summary: Row) -> list[Row]:
+    """Rows of the table of relative changes over all targets, both metrics in one row."""
+    rows: dict[tuple, Row] = {}
+    for average in summary["averages"]:
+        keys = ("treatment", "baseline", "budget")
+        row = rows.setdefault(tuple(average[key] for key in keys), {key: average[key] for key in keys})
+        ends = (average["relative_low"], average["relative_high"])
+        row[average["metric"]] = {
+            "relative": change(average["relative"]),
+            "span": span(*ends, signed=True) if None not in ends else "",
+        }
+    return list(rows.values())
+
+
+def gap_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of representation gaps."""
+    return [
+        {**row, "gap": decimal(row["gap"]), "span": decimals(row["low"], row["high"])}
+        for row in sorted(summary["representation_gap"], key=lambda r: _group_order(study, r))
+    ]
+
+
+def gap_contrast_rows(summary: Row) -> list[Row]:
+    """Rows of the table of paired differences of the gap."""
+    return [
+        {key: row[key] for key in ("treatment", "baseline", "target", "budget")}
+        | {"difference": decimal(row["difference"], signed=True)}
+        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": verdict(row)}
+        for row in summary["representation_contrasts"]
+    ]
+
+
+def layer_rows(study: Study, summary: Row) -> list[Row]:
+    """Rows of the table of similarities, every measure of a layer in one row."""
+    rows: dict[tuple, Row] = {}
+    for found in sorted(summary["representation"], key=lambda r: _group_order(study, r)):
+        keys = ("target", "budget", "start", "layer")
+        row = rows.setdefault(tuple(found[key] for key in keys), {key: found[key] for key in keys})
+        row[found["measure"]] = decimal(found["similarity"])
+        row[f"{found['measure']}_span"] = decimals(found["low"], found["high"])
+    return list(rows.values())
+
+
+def times(folders: list[Row], summary: Row) -> list[Row]:
+    """Wall time and size of each stage and start, over its runs, and as a share of the pre-training before it."""
+    shares = {row["start"]: row["share_of_pretraining"] for row in summary["stages"]}
+    rows: dict[tuple, Row] = {}
+    for folder in folders:
+        seconds = folder["recipe"].get("wall_s")
+        if seconds is None and folder["curve"] and "wall_s" in folder["curve"]:
+            seconds = float(folder["curve"]["wall_s"][-1])
+        row = rows.setdefault(
+            (folder["stage"], folder["start"]),
+            {"stage": folder["stage"], "start": folder["start"], "seconds": [], "parameters": None},
+        )
+        row["parameters"] = folder["recipe"].get("parameters", row["parameters"])
+        row["seconds"] += [] if seconds is None else [float(seconds)]
+    for row in rows.values():
+        row |= {"runs": len(row["seconds"]), "total": sum(row["seconds"]) if row["seconds"] else None}
+        row["mean"] = row["total"] / row["runs"] if row["runs"] else None
+        row["share"] = shares.get(row["start"]) if row["stage"] in STAGES.values() else None
+    return list(rows.values())
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def samples(study: Study, results: Path) -> list[Row]:
+    """For each target: test utterances with the hypotheses of every start, errors marked.
+
+    Utterances are chosen by difficulty, the character error rate over all starts and seeds at the largest
+    budget: those at evenly spread quantiles of it, ties by utterance id. The hypotheses are the first seed's.
+    """
+    budget = max(study.budgets, key=budget_seconds)
+    return [
+        {"target": target, "budget": budget, "seed": study.seeds[0], "utterances": utterances}
+        for target in study.targets
+        if (utterances := _sampled(study, results, target, budget))
+    ]
+
+
+def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]:
+    runs = [
+        read_counts(score_path(results, study.study, (start, target, budget, seed)))
+        for start in study.starts
+        for seed in study.seeds
+    ]
+    errors = sum(run.errors["cer"] for run in runs)
+    difficulty = errors / np.maximum(1, sum(run.reference["cer"] for run in runs))
+    order = np.lexsort((np.arange(len(difficulty)), difficulty))
+    wanted = min(study.report.samples, len(order))
+    chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]
+    texts = {
+        start: read_columns(score_path(results, study.study, (start, target, budget, study.seeds[0])), None)
+        .sort_by("utterance_id")
+        .to_pylist()
+        for start in study.starts
+    }
+    utterances = []
+    for i in chosen:
+        first = texts[study.baseline][i]
+        hypotheses = [{"start": start, **_scored(rows[i])} for start, rows in texts.items()]
+        utterances.append({**first, "difficulty": rate(difficulty[i]), "hypotheses": hypotheses})
+    return utterances
+
+
+def _scored(row: Row) -> Row:
+    words = marked_words(row["reference"] or "", row["hypothesis"] or "")
+    wrong = sum(word["kind"] != "hit" for word in words)
+    return {"words": words, "wrong": wrong, "empty": not (row["hypothesis"] or "").strip()}
+
+
+def marked_words(reference: str, hypothesis: str) -> list[Row]:
+    """The word alignment of two normalised texts, from jiwer: what the page shows of a hypothesis.
+
+    Each word is a dict of `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, of a
+    substitution, `reference`: the word that `text` stands in for.
+    """
+    aligned = jiwer.process_words(reference, hypothesis)
+    spoken, heard = aligned.references[0], aligned.hypotheses[0]
+    words = []
+    for chunk in aligned.alignments[0]:
+        theirs = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
+        ours = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "equal":
+            words += [{"kind": "hit", "text": word} for word in ours]
+        elif chunk.type == "substitute":
+            words += [
+                {"kind": "substitution", "text": wrong, "reference": right}
+                for wrong, right in zip(ours, theirs, strict=True)
+            ]
+        elif chunk.type == "delete":
+            words += [{"kind": "deletion", "text": word} for word in theirs]
+        else:
+            words += [{"kind": "insertion", "text": word} for word in ours]
+    return words
+
+
+# ---------------------------------------------------------------------------------------------- what was run
+
+
+def read_runs(study: Study, results: Path) -> list[Row]:
+    """Curve and recipe of every fine-tuning run; None and {} where a file is missing."""
+    return [
+        {
+            "stage": "fine-tuning",
+            **dict(zip(("start", "target", "budget", "seed"), run, strict=True)),
+            **_read_folder(run_folder(results, study.study, run)),
+        }
+        for run in study.runs()
+    ]
+
+
+def _read_folder(folder: Path) -> Row:
+    recipe = folder / "recipe.json"
+    curve = read_curve(folder / "curve.parquet")
+    return {
+        "recipe": read_json(recipe) if recipe.is_file() else {},
+        "curve": curve if curve and len(curve["step"]) else None,
+    }
+
+
+def histories(study: Study, trained: list[Row]) -> Row:
+    """What each start's checkpoint had gone through before this study, as far as its recipe tells."""
+    before = {row["start"]: row["recipe"].get("parent") for row in trained}
+    for name, start in study.starts.items():
+        if (folder := getattr(start, "path", None)) and (recipe := own_recipe(folder)):
+            before[name] = recipe
+    # A parent by name is a start of this study and has a line of its own.
+    by_name = {name for name in before if getattr(study.starts[name], "from_", None) in study.starts}
+    return {
+        name: _history(recipe) for name, recipe in before.items() if isinstance(recipe, dict) and name not in by_name
+    }
+
+
+def _history(recipe: Row) -> str:
+    """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
+    data = recipe.get("data", {})
+    amounts = [(data.get("corpora"), ""), (data.get("labelled"), ", transcribed"), (data.get("unlabelled"), ", not")]
+    heard = [f"{sum(corpora.values()):g} h of {', '.join(corpora)}{how}" for corpora, how in amounts if corpora]
+    hours = "; ".join(heard) or "unknown audio"
+    updates = recipe.get("settings", {}).get("updates")
+    text = f"{count(updates)} updates on {hours}" if updates else hours
+    return f"{text}, in {duration(recipe['wall_s'])}" if recipe.get("wall_s") else text
+
+
+def heard(start: Start) -> list[tuple[str, float, str]]:
+    """(corpus, hours, how) of what a start is trained on here."""
+    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without"))
+    return [(*corpus, how) for kind, how in kinds for corpus in vars(start).get(kind, {}).items()]
+
+
+def rejected(runs: list[Row]) -> list[Row]:
+    """Utterances that a run could not use, once for each target and reason, by utterance id."""
+    found = {
+        (run["target"], str(reject.get("utterance_id")), str(reject.get("reason")))
+        for run in runs
+        for reject in _data(run).get("rejected") or []
+    }
+    return [{"target": t, "utterance_id": u, "reason": r} for t, u, r in sorted(found)]
+
+
+def unseen_characters(runs: list[Row]) -> list[Row]:
+    """Characters of the dev transcripts that a run's training transcripts lack, by target and budget."""
+    found: dict[tuple, set[str]] = {}
+    for run in runs:
+        characters = _data(run).get("unseen_characters") or ()
+        found.setdefault((run["target"], run["budget"]), set()).update(map(str, characters))
+    return [
+        {"target": target, "budget": budget, "characters": sorted(characters)}
+        for (target, budget), characters in found.items()
+        if characters
+    ]
+
+
+def _data(run: Row) -> Row:
+    return run["recipe"].get("data") or {}
+
+
+def settings(study: Study) -> list[Row]:
+    """Tables of what the study file, with its defaults, set for each stage."""
+    tables = [
+        ("Fine-tuning", study.finetune),
+        *(
+            (f"{STAGES[start.kind].capitalize()} of {name}", study.settings_of(name))
+            for name, start in study.starts.items()
+            if start.kind in STAGES
+        ),
+        *([("Analysis of representations", study.analyse)] if study.analyse else []),
+        ("Encoders from random weights", study.model),
+        ("Text normalisation", study.text),
+    ]
+    return [{"title": title, "rows": _shown(model.model_dump().items())} for title, model in tables]
+
+
+def _merged(folders: list[Row], key: str) -> list[Row]:
+    """A dict that recipes hold, as rows of name and value; where they differ, each value and its runs."""
+    values: dict[str, Counter] = {}
+    for folder in folders:
+        for name, value in (folder["recipe"].get(key) or {}).items():
+            values.setdefault(name, Counter())[_text(value)] += 1
+    rows = []
+    for name, seen in values.items():
+        several = len(seen) > 1
+        text = "; ".join(f"{value} ({runs} runs)" if several else value for value, runs in seen.items())
+        rows.append({"name": name, "value": text})
+    return rows
+
+
+def _shown(items: Iterable[tuple[str, Any]]) -> list[Row]:
+    return [{"name": name, "value": _text(value)} for name, value in items]
+
+
+def _text(value: Any) -> str:
+    """A setting as the study file would have it."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)

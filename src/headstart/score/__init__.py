@@ -1,0 +1,1 @@
+"""Scoring: transcripts of a test split and their errors."""

@@ -1,0 +1,194 @@
+"""The generated documents of the study file: its JSON Schema and its key reference, config/README.md.
+
+Both come from the typed study in `config.py`. `headstart docs` writes them; `headstart docs --check` and a
+test fail when they are out of date.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headstart.study.explain import NAME_PATTERN, PATTERNS
+from headstart.study.study import Study, parse_study
+
+INTRODUCTION = """\
+# The study file
+
+A study is one YAML file. `config.yaml` beside this page is the study that runs by default; further ones are
+in `studies/`. This page lists every key, `headstart check FILE` says whether a file is valid and what it
+would run, and an editor with a YAML language server completes and checks keys in a file whose first line is
+`# yaml-language-server: $schema=schema.json`.
+
+This page and the schema are generated from `src/headstart/config.py` by `make docs`.
+
+## A small study
+
+```yaml
+{example}```
+
+It asks whether pre-training on English and Spanish audio helps code-switched speech, and whether more
+pre-training on English alone then helps or harms.
+
+## How it is read
+
+**Names.** You choose the names of the study and of its corpora, starts and targets. They become folder
+names: {names}. Wherever a key asks for a corpus or a
+start, it is one of these names.
+
+**Runs.** Every start is fine-tuned on every target with every budget and every seed, so the study above has
+{runs} runs. One more start, target, budget or seed adds runs and leaves the finished ones as they are.
+
+**Starts are a tree.** A start without `from` begins with random weights (`scratch`, `ssl`) or with a
+checkpoint (`hub`). An `ssl` start with `from: PARENT` goes on from the weights of its parent, which is
+trained once, however many starts come from it. A `hub` start can be a parent too.
+
+**Budgets are nested.** A budget is how much labelled audio of a target's train split a run may learn from: a
+number and one of the units `s`, `min` and `h`. For one seed, a smaller budget is a part of every larger one,
+and all starts learn from the same utterances. The test split is used whole, whatever the budget.
+
+**Settings of one start.** `pretrain` and `finetune` hold for the whole study. An `ssl` start overrides keys
+of `pretrain` under its `settings`, as `more` does above.
+
+**Problems.** An unknown key is an error that names the nearest valid one. The problems of a file are listed
+together, each with its key in dots: `starts.more.from` is the key `from` of the start `more`.
+
+In the tables, a key without a default is required, and *NAME* stands for a name of yours.
+"""
+
+EXAMPLE = """\
+study: small
+question: Does pre-training on both languages help code-switched speech?
+
+corpora:
+  english: {reader: synthetic, language: en}
+  spanish: {reader: synthetic, language: es}
+  mixed: {reader: synthetic, language: en-es}
+
+starts:
+  scratch: {kind: scratch}
+  both: {kind: ssl, corpora: {english: 0.25, spanish: 0.25}}
+  more: {kind: ssl, from: both, corpora: {english: 0.5}, settings: {updates: 500}}
+
+targets:
+  code-switched: {corpus: mixed, kind: code-switched}
+
+budgets: [3min, 10min]
+seeds: [1, 2, 3]
+contrasts:
+  - {treatment: more, baseline: both}
+"""
+
+# Title and model of each section, in the order of a study file.
+SECTIONS = [
+    ("The study", "Study"),
+    ("`corpora.NAME` with `reader: synthetic`", "SyntheticCorpus"),
+    ("`corpora.NAME.hours`", "SplitHours"),
+    ("`corpora.NAME` with `reader: folder`", "FolderCorpus"),
+    ("`corpora.NAME.columns`", "Columns"),
+    ("`starts.NAME` with `kind: scratch`", "ScratchStart"),
+    ("`starts.NAME` with `kind: hub`", "HubStart"),
+    ("`starts.NAME` with `kind: ssl`", "SslStart"),
+    ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
+    ("`targets.NAME`", "Target"),
+    ("`contrasts`, each", "Contrast"),
+    ("`text`", "Text"),
+    ("`model`", "Model"),
+    ("`pretrain`", "Pretrain"),
+    ("`pretrain.data2vec`", "Data2vec"),
+    ("`pretrain.best_rq`", "BestRq"),
+    ("`semisup`", "Semisup"),
+    ("`semisup.supervised`, `semisup.pseudo` and `semisup.ssl`", "Loss"),
+    ("`finetune`", "Finetune"),
+    ("`analyse`", "Analyse"),
+    ("`report`", "Report"),
+]
+
+
+def json_schema() -> str:
+    """JSON Schema (draft 2020-12) of a study file, as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def key_reference() -> str:
+    """config/README.md: an introduction, then one table of keys for each section of the study file."""
+    schema = Study.model_json_schema()
+    models = {**schema["$defs"], "Study": schema}
+    missing = set(models) - {model for _, model in SECTIONS}
+    if missing:
+        raise ValueError(f"reference.SECTIONS lacks {', '.join(sorted(missing))}")
+
+    runs = len(parse_study(yaml.safe_load(EXAMPLE)).runs())
+    introduction = INTRODUCTION.format(example=EXAMPLE, names=PATTERNS[NAME_PATTERN], runs=runs)
+    return "\n".join([introduction, *(_section(title, models[model]) for title, model in SECTIONS)])
+
+
+def documents() -> dict[str, str]:
+    """File name in config/ -> generated text."""
+    return {"schema.json": json_schema(), "README.md": key_reference()}
+
+
+def outdated(folder: Path) -> list[Path]:
+    """The generated documents in `folder` that are missing or differ from what would be written now."""
+    paths = {folder / name: text for name, text in documents().items()}
+    return [p for p, text in paths.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
+
+
+def write_documents(folder: Path) -> None:
+    """Write the generated documents into `folder`."""
+    for name, text in documents().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _section(title: str, model: dict[str, Any]) -> str:
+    rows = [
+        f"| `{key}` | {_type(field)} | {_default(field)} | {field.get('description', '')} |"
+        for key, field in model["properties"].items()
+    ]
+    lines = [
+        f"## {title}",
+        "",
+        model["description"],
+        "",
+        "| key | type | default | what it is |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *rows, ""])
+
+
+def _default(field: dict[str, Any]) -> str:
+    if "default" not in field:
+        return ""
+    if "$ref" in field:  # a section: its own table has the defaults
+        return "below"
+    return f"`{json.dumps(field['default'], ensure_ascii=False)}`"
+
+
+def _type(field: dict[str, Any]) -> str:
+    """What a value may be, in words, from its JSON Schema."""
+    if "$ref" in field or "oneOf" in field:
+        return "section"
+    if "anyOf" in field:
+        return " or ".join(_type(option) for option in field["anyOf"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "pattern" in field:
+        return "name" if field["pattern"] == NAME_PATTERN else "amount of audio"
+
+    kind = field["type"]
+    if kind == "array":
+        if "prefixItems" in field:
+            return f"{len(field['prefixItems'])} {_type(field['prefixItems'][0])}s"
+        return f"list, each: {_type(field['items'])}"
+    if kind == "object":
+        values = next(iter(field.get("patternProperties", {}).values()), field.get("additionalProperties"))
+        key = "*NAME*" if "patternProperties" in field else "text"
+        return f"{key}: {_type(values)}" if isinstance(values, dict) else "keys and values"
+    words = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = ", ".join(f"{sign} {field[limit]:g}" for limit, sign in limits.items() if limit in field)
+    return f"{words.get(kind, kind)} {bounds}".strip()

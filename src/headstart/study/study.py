@@ -1,0 +1,360 @@
+"""The study configuration: one typed model, from which `reference.py` writes the schema and config/README.md.
+
+A study file is YAML. `load_study` reads it, or raises `StudyError` with one line for each problem: the key,
+what is wrong, and the nearest valid key or name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from headstart.logs import HeadstartError
+from headstart.study.explain import explain, nearest
+from headstart.study.sections import (
+    Analyse,
+    Budget,
+    Corpus,
+    Count,
+    Finetune,
+    FolderCorpus,
+    Model,
+    Name,
+    Positive,
+    Pretrain,
+    Report,
+    Seed,
+    Semisup,
+    Settings,
+    SyntheticCorpus,
+    Text,
+    budget_seconds,
+)
+
+
+class StudyError(HeadstartError):
+    """A study file that cannot be run. The message has one line for each problem."""
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` on top, section by section."""
+    both = {
+        key: merged(values[key], change) if isinstance(change, dict) and isinstance(values.get(key), dict) else change
+        for key, change in changes.items()
+    }
+    return {**values, **both}
+
+
+def is_folder(start: str) -> bool:
+    """Whether a start is given by its checkpoint folder and not by its name."""
+    return "/" in start
+
+
+class ScratchStart(Settings):
+    """Random weights: the baseline."""
+
+    kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
+
+
+class HubStart(Settings):
+    """A checkpoint in Hugging Face format, in a local folder."""
+
+    kind: Literal["hub"] = Field(description="`hub`: a local checkpoint folder in Hugging Face format.")
+    path: str = Field(description="The folder, absolute or relative to where Snakemake runs.")
+
+
+class SslStart(Settings):
+    """An encoder that the study pre-trains with wav2vec 2.0."""
+
+    kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="Parent: another start's name, or the folder of a local checkpoint (a path with a slash in it). "
+        "Random weights if null.",
+    )
+    corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
+    settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
+    seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
+
+
+class SemisupStart(Settings):
+    """An encoder that the study refines with wav2vec-S: semi-supervised training on labelled and unlabelled audio."""
+
+    kind: Literal["semisup"] = Field(description="`semisup`: the semi-supervised stage of wav2vec-S.")
+    from_: str = Field(
+        alias="from",
+        description="Parent: another start's name, or the folder of a local checkpoint (a path with a slash in it).",
+    )
+    labelled: dict[Name, Positive] = Field(
+        min_length=1, description="Corpus -> hours of its training split, with transcripts."
+    )
+    unlabelled: dict[Name, Positive] = Field(
+        {}, description="Corpus -> hours of its training split without transcripts; never the same utterances."
+    )
+    settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
+    seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
+
+    @property
+    def corpora(self) -> dict[str, float]:
+        """Hours of each corpus, labelled and not."""
+        names = dict.fromkeys([*self.labelled, *self.unlabelled])
+        return {name: self.labelled.get(name, 0.0) + self.unlabelled.get(name, 0.0) for name in names}
+
+
+Start = Annotated[ScratchStart | HubStart | SslStart | SemisupStart, Field(discriminator="kind")]
+
+
+class Target(Settings):
+    """What is fine-tuned and scored."""
+
+    corpus: Name = Field(description="Corpus whose train, dev and test splits are used.")
+    kind: Literal["in-domain", "cross-domain", "cross-lingual", "code-switched"] = Field(
+        description="How the target relates to what the starts were trained on; shown in the report."
+    )
+
+
+class Contrast(Settings):
+    """A paired difference that the report shows, besides each start against `baseline`."""
+
+    treatment: Name = Field(description="Start whose error rate is on the left of the difference.")
+    baseline: Name = Field(description="Start whose error rate is subtracted.")
+
+
+class Study(Settings):
+    """One study: corpora, starts, targets, budgets, seeds and the settings of each stage."""
+
+    study: Name = Field(description="Name of the study; results go to `results/<study>/`.")
+    title: str = Field("", description="Title of the report.")
+    question: str = Field("", description="The question that the report answers, in a sentence.")
+    corpora: dict[Name, Corpus] = Field(min_length=1, description="Corpora by name.")
+    starts: dict[Name, Start] = Field(min_length=1, description="Starts by name; `from` makes them a tree.")
+    targets: dict[Name, Target] = Field(min_length=1, description="Targets by name.")
+    budgets: list[Budget] = Field(min_length=1, description="Label budgets, such as `3min` or `1h`; nested.")
+    seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="One run of each cell for each seed.")
+    baseline: Name = Field("scratch", description="Start that the others are compared with.")
+    contrasts: list[Contrast] = Field([], description="More pairs of starts to compare.")
+    threads: Count = Field(1, description="CPU threads of a training process; Snakemake runs jobs side by side.")
+    devices: Count = Field(
+        1, description="Processes that share the batches of a training job, one a GPU; results stay the same."
+    )
+    text: Text = Field(Text(), description="Text normalisation.")
+    model: Model = Field(Model(), description="Shape of encoders that start from random weights.")
+    pretrain: Pretrain = Field(Pretrain(), description="Self-supervised pre-training.")
+    semisup: Semisup = Field(Semisup(), description="The semi-supervised stage.")
+    finetune: Finetune = Field(Finetune(), description="CTC fine-tuning.")
+    analyse: Analyse | None = Field(None, description="Similarity of starts and what fine-tuning makes of them.")
+    report: Report = Field(Report(), description="Statistics and report.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        problems = [
+            *self._dangling_names(),
+            *self._cycles(),
+            *self._impossible_hours(),
+            *self._unlabelled_targets(),
+            *self._start_settings(),
+        ]
+        for i, contrast in enumerate(self.contrasts):
+            if contrast.treatment == contrast.baseline:
+                problems.append(f"contrasts.{i}: {contrast.baseline!r} is compared with itself")
+        for i, seed in enumerate(self.seeds):
+            if seed in self.seeds[:i]:
+                problems.append(f"seeds: {seed} is listed twice")
+        for i, budget in enumerate(self.budgets):
+            same = [b for b in self.budgets[:i] if budget_seconds(b) == budget_seconds(budget)]
+            if same:
+                problems.append(f"budgets: {budget!r} is as much audio as {same[0]!r}, list it once")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _dangling_names(self) -> list[str]:
+        corpora, starts = list(self.corpora), list(self.starts)
+        references = [(f"targets.{name}.corpus", target.corpus, corpora) for name, target in self.targets.items()]
+        references.append(("baseline", self.baseline, starts))
+        for i, contrast in enumerate(self.contrasts):
+            references.append((f"contrasts.{i}.treatment", contrast.treatment, starts))
+            references.append((f"contrasts.{i}.baseline", contrast.baseline, starts))
+        for name, start in self.starts.items():
+            if isinstance(start, SslStart):
+                references += [(f"starts.{name}.corpora", corpus, corpora) for corpus in start.corpora]
+            if isinstance(start, SemisupStart):
+                references += [(f"starts.{name}.labelled", corpus, corpora) for corpus in start.labelled]
+                references += [(f"starts.{name}.unlabelled", corpus, corpora) for corpus in start.unlabelled]
+            parent = self._parent(name)
+            if parent is not None and not is_folder(parent):
+                references.append((f"starts.{name}.from", parent, starts))
+        return [
+            f"{key}: there is no {'start' if valid is starts else 'corpus'} {value!r}{nearest(value, valid)}"
+            for key, value, valid in references
+            if value not in valid
+        ]
+
+    def _cycles(self) -> list[str]:
+        problems, seen = [], set()
+        for name in self.starts:
+            chain, parent = [name], self._parent(name)
+            while parent is not None and parent not in chain:
+                chain.append(parent)
+                parent = self._parent(parent)
+            if parent == name and name not in seen:  # each cycle once, at its first start
+                problems.append(f"starts.{name}.from: a cycle, {' from '.join([*chain, name])}")
+                seen.update(chain)
+        return problems
+
+    def _parent(self, name: str) -> str | None:
+        return getattr(self.starts.get(name), "from_", None)
+
+    def _impossible_hours(self) -> list[str]:
+        """Budgets and pre-training hours beyond what a synthetic corpus holds (folders: when read)."""
+        hours = {name: c.hours.train for name, c in self.corpora.items() if isinstance(c, SyntheticCorpus)}
+        problems = []
+        for name, target in self.targets.items():
+            held = hours.get(target.corpus, float("inf"))
+            for budget in self.budgets:
+                if budget_seconds(budget) > held * 3600:
+                    problems.append(
+                        f"budgets: {budget!r} is more than corpora.{target.corpus}.hours.train holds "
+                        f"(target {name!r}; at most '{held * 60:g}min')"
+                    )
+        for name, start in self.starts.items():
+            for corpus, wanted in getattr(start, "corpora", {}).items():
+                if wanted > 1.000001 * hours.get(corpus, float("inf")):  # sums of decimals are not exact
+                    kinds = ("corpora", "labelled", "unlabelled")
+                    keys = [f"starts.{name}.{kind}.{corpus}" for kind in kinds if corpus in vars(start).get(kind, {})]
+                    problems.append(
+                        f"{' and '.join(keys)}: {wanted:g} h is more than "
+                        f"corpora.{corpus}.hours.train holds (at most {hours[corpus]:g})"
+                    )
+        return problems
+
+    def _unlabelled_targets(self) -> list[str]:
+        wanted = [(f"targets.{name}.corpus", target.corpus) for name, target in self.targets.items()]
+        for name, start in self.starts.items():
+            wanted += [(f"starts.{name}.labelled", corpus) for corpus in getattr(start, "labelled", {})]
+        return [
+            f"{key}: corpus {name!r} has no transcripts (its columns.text is null)"
+            for key, name in wanted
+            if isinstance(corpus := self.corpora.get(name), FolderCorpus) and corpus.columns.text is None
+        ]
+
+    def _start_settings(self) -> list[str]:
+        problems = []
+        for name, start in self.starts.items():
+            if not isinstance(start, SslStart | SemisupStart):
+                continue
+            try:
+                settings = self.settings_of(name)
+            except ValidationError as error:
+                problems += explain(error, type(self._stage(start)), f"starts.{name}.settings")
+                continue
+            if isinstance(start, SemisupStart) and settings.pseudo.weight and not start.unlabelled:
+                problems.append(
+                    f"starts.{name}.unlabelled: pseudo-labels need unlabelled audio; name a corpus, or set "
+                    "semisup.pseudo.weight to 0"
+                )
+        return problems
+
+    def _stage(self, start: SslStart | SemisupStart) -> Pretrain | Semisup:
+        return self.pretrain if isinstance(start, SslStart) else self.semisup
+
+    def settings_of(self, start: str) -> Pretrain | Semisup:
+        """Settings of an `ssl` or `semisup` start: the study's, with the start's own on top."""
+        stage = self._stage(self.starts[start])
+        return type(stage).model_validate(merged(stage.model_dump(), self.starts[start].settings))
+
+    def pretrain_of(self, start: str) -> Pretrain:
+        """Pre-training settings of the nearest `ssl` start among a start and its ancestors, else the study's."""
+        name: str | None = start
+        while name in self.starts:
+            if isinstance(self.starts[name], SslStart):
+                return self.settings_of(name)
+            name = self._parent(name)
+        return self.pretrain
+
+    def runs(self) -> list[tuple[str, str, str, int]]:
+        """Every (start, target, budget, seed), in the order of the study file."""
+        return [
+            (start, target, budget, seed)
+            for start in self.starts
+            for target in self.targets
+            for budget in self.budgets
+            for seed in self.seeds
+        ]
+
+    def analysed(self) -> list[str]:
+        """Starts whose representation is compared with what fine-tuning makes of it: all but those from nothing."""
+        return [name for name, start in self.starts.items() if self.analyse and not isinstance(start, ScratchStart)]
+
+    def transcribed(self, name: str) -> dict[str, float]:
+        """Hours of transcripts by corpus that a start, and those of this study that it comes from, have learnt from."""
+        hours: dict[str, float] = {}
+        while (start := self.starts.get(name)) is not None:
+            for corpus, amount in getattr(start, "labelled", {}).items():
+                hours[corpus] = max(amount, hours.get(corpus, 0.0))
+            name = self._parent(name)
+        return hours
+
+    def comparisons(self) -> list[tuple[str, str]]:
+        """(treatment, baseline) pairs: starts against the baseline, refined ones against their parents, contrasts."""
+        pairs = [(start, self.baseline) for start in self.starts if start != self.baseline]
+        refined = [(name, self._parent(name)) for name, start in self.starts.items() if isinstance(start, SemisupStart)]
+        pairs += [pair for pair in refined if pair[1] in self.starts]
+        pairs += [(contrast.treatment, contrast.baseline) for contrast in self.contrasts]
+        return list(dict.fromkeys(pairs))
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key written twice is an error; by itself, YAML would silently keep the last one."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {key.value!r} is written twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+def parse_study(data: dict[str, Any], source: str = "study") -> Study:
+    """The typed study of a plain dict; raises `StudyError` naming `source` and every problem in it."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        lines = explain(error, Study)
+        count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
+        raise StudyError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study file; raises `StudyError` when it is missing, no YAML, or not a valid study."""
+    return parse_study(read_yaml(path), str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """What a study file says; raises `StudyError` when it is missing, no YAML, or names a key twice."""
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"{path}: no such study file")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise StudyError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise StudyError(f"{path}: a study file is a mapping of keys, see config/README.md")
+    return data

@@ -1,0 +1,1 @@
+"""The summary: error rates, intervals, differences and convergence."""

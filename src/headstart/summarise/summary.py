@@ -1,0 +1,484 @@
+"""From score files and learning curves to `summary.json`: rates, intervals, contrasts and convergence.
+
+Every number of the report comes from the dict that `summarise` returns; all rates in it are fractions (0.25
+is 25 %).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.corpora.manifests import read_columns
+from headstart.files import read_json, write_json, written_whole
+from headstart.logs import HeadstartError
+from headstart.study.study import Study
+from headstart.summarise.statistics import (
+    RNG_SEED,
+    bootstrap_rates,
+    check_same_utterances,
+    draw_counts,
+    error_rate,
+    percentile_interval,
+)
+
+METRICS = {"wer": "word", "cer": "char"}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric."""
+
+    utterance_ids: list[str]
+    errors: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
+
+
+def read_counts(path: Path) -> Counts:
+    """Read a score file. Raises `FileNotFoundError`; `ValueError` if it is empty or repeats an utterance."""
+    if not path.is_file():
+        raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
+    names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
+    table = read_columns(path, None, ["utterance_id", *names]).sort_by("utterance_id")
+    ids = table["utterance_id"].to_pylist()
+    if not ids:
+        raise ValueError(f"{path}: no scored utterances")
+    if len(set(ids)) < len(ids):
+        repeated = sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b})
+        raise ValueError(f"{path}: scored more than once: {', '.join(repeated[:5])}")
+    errors, reference = {}, {}
+    for metric, unit in METRICS.items():
+        hits, substitutions, deletions, insertions = (table[f"{unit}_{kind}"].to_numpy() for kind in _KINDS)
+        errors[metric] = substitutions + deletions + insertions
+        reference[metric] = hits + substitutions + deletions
+    return Counts(ids, errors, reference)
+
+
+_KINDS = ("hits", "substitutions", "deletions", "insertions")
+
+
+def read_curve(path: Path) -> dict[str, np.ndarray] | None:
+    """Columns of a learning curve, null as NaN, rows in order of `step`; None when there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path, page_checksum_verification=True).sort_by("step")
+    except (pa.ArrowException, OSError) as error:  # not set aside, because only training makes it again
+        raise HeadstartError(
+            f"{path}: the learning curve cannot be read ({error}). Restore it from a copy, or delete its folder and "
+            "run Snakemake again, which trains the run anew"
+        ) from None
+    return {name: np.array(table[name].to_pylist(), dtype=np.float64) for name in table.column_names}
+
+
+def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Where the scores of a (start, target, budget, seed) are."""
+    start, target, budget, seed = run
+    return Path(results) / study / "scores" / start / target / budget / f"seed{seed}.parquet"
+
+
+def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Where the model, recipe and curve of a (start, target, budget, seed) are."""
+    start, target, budget, seed = run
+    return Path(results) / study / "runs" / start / target / budget / f"seed{seed}"
+
+
+def representation_path(results: Path, study: str, start: str, target: str, budget: str) -> Path:
+    """Where the similarities of a start and its fine-tuned runs are, all seeds together."""
+    return Path(results) / study / "representation" / start / target / f"{budget}.parquet"
+
+
+def summarise(study: Study, results: Path) -> dict[str, Any]:
+    """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
+
+    A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows of
+
+    - `runs`, and `cells` (all seeds of a run together, with intervals),
+    - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
+      a share of the baseline (`relative`); `averages`: that share over all targets,
+    - `stages`: time of each start that the study trained, beside the pre-training that it goes on from, and which
+      share of its pseudo-labels it learnt from,
+    - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
+      `representation_contrasts`; see `_representation`.
+
+    What cannot be computed is None.
+
+    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
+    below the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it
+    is the *median* over seeds, a seed that never gets there counting as infinitely many updates: None
+    therefore says that half of the seeds or more do not get there. `seeds_reached` counts those that do.
+    Seeds without a curve are left out.
+
+    Raises `FileNotFoundError` for a missing score file, and `ValueError` when runs that are compared were not
+    scored on the same utterances and references.
+    """
+    results = Path(results)
+    runs, cells, contrasts, convergence = [], [], [], []
+    changes: dict[tuple[str, str], dict] = {}
+    representation, gaps, gap_contrasts = [], [], []
+    for target in study.targets:
+        for budget in study.budgets:
+            scores = _scores(study, results, target, budget)
+            reached = _convergence_runs(study, results, target, budget)
+            runs += _run_rows(study, scores, reached, target, budget)
+            group_cells, group_contrasts, changes[target, budget] = _intervals(study, scores, target, budget)
+            cells += group_cells
+            contrasts += group_contrasts
+            convergence += _convergence_rows(study, reached, target, budget)
+            group_layers, group_gaps, group_gap_contrasts = _representation(study, results, target, budget)
+            representation += group_layers
+            gaps += group_gaps
+            gap_contrasts += group_gap_contrasts
+    return {
+        "study": study.study,
+        "metric": study.report.metric,
+        "confidence": study.report.confidence,
+        "runs": _in_study_order(study, runs),
+        "cells": _in_study_order(study, cells),
+        "contrasts": contrasts,
+        "averages": _averages(study, changes),
+        "stages": _stages(study, results),
+        "convergence": _in_study_order(study, convergence),
+        "representation": _in_study_order(study, representation),
+        "representation_gap": _in_study_order(study, gaps),
+        "representation_contrasts": gap_contrasts,
+    }
+
+
+def write_summary(study: Study, results: Path, recipe: str = "") -> Path:
+    """Write `<results>/<study>/summary.json`, and what DVC compares beside it, each whole or not at all.
+
+    `metrics.json` and `curves.csv` repeat what is elsewhere in the forms that DVC reads: it takes metrics from
+    nested keys and not from rows, and plots from text files. Returns the path of the summary.
+
+    `recipe` is the hash of what the summary follows from, by which it is known after a clone.
+    """
+    path = Path(results) / study.study / "summary.json"
+    summary = summarise(study, results)
+    _write_curves(study, results, path.with_name("curves.csv"))
+    write_json(path.with_name("metrics.json"), nested_metrics(summary))
+    write_json(path, {**summary, "recipe": recipe})
+    return path
+
+
+def nested_metrics(summary: dict[str, Any]) -> Row:
+    """Error rates, updates to the baseline's level and representation gap, as start -> target -> budget -> metric."""
+    nested: Row = {}
+    for cell, row in zip(summary["cells"], summary["convergence"], strict=True):
+        values = {metric: cell[metric] for metric in METRICS} | {"updates_to_reference": row["updates"]}
+        nested.setdefault(cell["start"], {}).setdefault(cell["target"], {})[cell["budget"]] = values
+    for row in summary["representation_gap"]:
+        nested[row["start"]][row["target"]][row["budget"]]["representation_gap"] = row["gap"]
+    return nested
+
+
+def _write_curves(study: Study, results: Path, path: Path) -> None:
+    """The dev error rates of every run, one row for each evaluation."""
+    columns = ["step", *(f"dev_{metric}" for metric in METRICS)]
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["start", "target", "budget", "seed", *columns])
+        for run in study.runs():
+            curve = _evaluated(read_curve(run_folder(results, study.study, run) / "curve.parquet"), columns[-1])
+            if curve is not None:
+                values = (curve[name].tolist() for name in columns)
+                writer.writerows([*run, int(step), *rates] for step, *rates in zip(*values, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def _scores(study: Study, results: Path, target: str, budget: str) -> dict[str, list[Counts]]:
+    """Counts of every start, one entry a seed, checked to be over the same utterances and references."""
+    scores: dict[str, list[Counts]] = {}
+    first_path = first = None
+    for start in study.starts:
+        scores[start] = []
+        for seed in study.seeds:
+            path = score_path(results, study.study, (start, target, budget, seed))
+            counts = read_counts(path)
+            first_path, first = first_path or path, first or counts
+            check_same_utterances(first.utterance_ids, counts.utterance_ids, str(first_path), str(path))
+            for metric, unit in METRICS.items():
+                other = np.flatnonzero(first.reference[metric] != counts.reference[metric])
+                if other.size:
+                    names = ", ".join(counts.utterance_ids[i] for i in other[:5])
+                    raise ValueError(
+                        f"{first_path} and {path} count different reference {unit}s in "
+                        f"{other.size} utterance(s): {names}; score both again with the same text settings"
+                    )
+            scores[start].append(counts)
+    return scores
+
+
+def _run_rows(study: Study, scores: dict, reached: dict, target: str, budget: str) -> list[Row]:
+    return [
+        {
+            "start": start,
+            "target": target,
+            "budget": budget,
+            "seed": seed,
+            **{metric: error_rate(counts.errors[metric], counts.reference[metric]) for metric in METRICS},
+            "updates_to_reference": reached[start][seed]["updates"] if seed in reached[start] else None,
+        }
+        for start in study.starts
+        for seed, counts in zip(study.seeds, scores[start], strict=True)
+    ]
+
+
+def _intervals(
+    study: Study, scores: dict, target: str, budget: str
+) -> tuple[list[Row], list[Row], dict[tuple[str, ...], np.ndarray]]:
+    """Cell and contrast rows of one (target, budget), and draws of relative changes: one set serves all of them."""
+    confidence = study.report.confidence
+    group = {"target": target, "budget": budget}
+    cells = {start: {"start": start, **group} for start in study.starts}
+    contrasts, changes = [], {}
+    for metric in METRICS:
+        errors = np.array([[run.errors[metric] for run in scores[start]] for start in study.starts])
+        reference = np.array([[run.reference[metric] for run in scores[start]] for start in study.starts])
+        replicates = bootstrap_rates(errors, reference, replicates=study.report.bootstrap_replicates)
+        rates = {start: error_rate(errors[i], reference[i]) for i, start in enumerate(study.starts)}
+        drawn = {start: replicates[:, i] for i, start in enumerate(study.starts)}
+        for start in study.starts:
+            interval = percentile_interval(rates[start], drawn[start], confidence)
+            cells[start] |= {
+                metric: interval.estimate,
+                f"{metric}_low": interval.low,
+                f"{metric}_high": interval.high,
+            }
+        for treatment, baseline in study.comparisons():
+            interval = percentile_interval(
+                rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
+            )
+            # Of nothing but right answers there is no share.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
+                change = float(np.divide(rates[treatment], rates[baseline]) - 1)
+            relative = percentile_interval(change, drawn_change, confidence)
+            changes[treatment, baseline, metric] = np.array([change, *drawn_change])
+            contrasts.append(
+                {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
+                | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+                | {"relative": _finite(change)}
+                | {"relative_low": _finite(relative.low), "relative_high": _finite(relative.high)}
+            )
+    return list(cells.values()), contrasts, changes
+
+
+def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...], np.ndarray]]) -> list[Row]:
+    """Mean relative change over targets, for each budget and comparison; none with a single target.
+
+    Seeds and utterances are drawn for each target: seed 1 of one has nothing in common with seed 1 of another. Draws of
+    different targets are therefore put together in a random order, and not as they were drawn.
+    """
+    rows = []
+    for budget in study.budgets if len(study.targets) > 1 else []:
+        of_targets = [changes[target, budget] for target in study.targets]
+        for treatment, baseline, metric in of_targets[0]:
+            comparison = [of_target[treatment, baseline, metric] for of_target in of_targets]
+            change = np.mean([of_target[0] for of_target in comparison])
+            orders = [np.random.default_rng([RNG_SEED, number]) for number in range(len(comparison))]
+            drawn = [rng.permutation(of_target[1:]) for rng, of_target in zip(orders, comparison, strict=True)]
+            interval = percentile_interval(change, np.mean(drawn, axis=0), study.report.confidence)
+            rows.append(
+                {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
+                | {name: _finite(getattr(interval, key)) for name, key in _RELATIVE.items()}
+            )
+    return rows
+
+
+_RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "high"}
+
+
+def _stages(study: Study, results: Path) -> list[Row]:
+    """What each start that the study trained took, beside all the pre-training before it, if that is known.
+
+    `pseudo_used` is the share of pseudo-labels that were learnt from; None where none were made.
+    """
+    rows = []
+    for name, start in study.starts.items():
+        path = Path(results) / study.study / "starts" / name / "recipe.json"
+        if not path.is_file():
+            continue
+        recipe = read_json(path)
+        before, parent = 0.0, recipe.get("parent")
+        while isinstance(parent, dict):
+            before += parent.get("wall_s", float("nan")) if parent.get("stage") == "pretrain" else 0.0
+            parent = parent.get("parent")
+        if parent or before != before:  # a checkpoint from elsewhere, of which only the folder is known
+            before = 0.0
+        seconds = recipe.get("wall_s")
+        rows.append(
+            {"start": name, "kind": start.kind, "updates": recipe.get("settings", {}).get("updates")}
+            | {"seconds": seconds, "pretraining_seconds": before or None}
+            | {"share_of_pretraining": seconds / before if seconds and before else None}
+            | {"pseudo_used": _mean(read_curve(path.with_name("curve.parquet")), "pseudo_kept")}
+        )
+    return rows
+
+
+def _mean(curve: dict[str, np.ndarray] | None, column: str) -> float | None:
+    rows = _evaluated(curve, column)
+    return None if rows is None else float(rows[column].mean())
+
+
+# ---------------------------------------------------------------------------------------------- convergence
+
+
+def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> dict[str, dict[int, Row]]:
+    """For each start and each seed with curves: when the run reaches the baseline's final dev error."""
+    column = f"dev_{study.report.metric}"
+    reached: dict[str, dict[int, Row]] = {start: {} for start in study.starts}
+    for seed in study.seeds:
+        curves = {
+            start: _evaluated(read_curve(run_folder(results, study.study, run) / "curve.parquet"), column)
+            for start in study.starts
+            if (run := (start, target, budget, seed))
+        }
+        baseline = curves[study.baseline]
+        if baseline is None:
+            continue
+        reference = float(baseline[column][-1])
+        for start, curve in curves.items():
+            if curve is not None:
+                reached[start][seed] = {
+                    "reference": reference,
+                    **_first_at_or_below(curve, column, reference),
+                }
+    return reached
+
+
+def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np.ndarray] | None:
+    """The rows of a curve that hold a value in `column`; None when there are none."""
+    if curve is None or column not in curve:
+        return None
+    rows = np.isfinite(curve[column])
+    return {name: values[rows] for name, values in curve.items()} if rows.any() else None
+
+
+def _first_at_or_below(curve: dict[str, np.ndarray], column: str, reference: float) -> Row:
+    """Updates, audio and time at the first row with a dev error of at most `reference`, or None."""
+    rows = np.flatnonzero(curve[column] <= reference)
+    if not rows.size:
+        return {"updates": None, "audio_hours": None, "seconds": None}
+    row = rows[0]
+    hours, seconds = (_finite(curve[name][row]) if name in curve else None for name in ("audio_hours_seen", "wall_s"))
+    return {"updates": int(curve["step"][row]), "audio_hours": hours, "seconds": seconds}
+
+
+def _convergence_rows(study: Study, reached: dict, target: str, budget: str) -> list[Row]:
+    def median(start: str, key: str) -> float | None:
+        # A seed that never gets there counts as infinitely many, so the median needs no seed to be dropped.
+        values = [math.inf if run["updates"] is None else run[key] for run in reached[start].values()]
+        if not values or None in values:
+            return None
+        # (inf + inf) / 2 and (x + inf) / 2 are inf, and so None.
+        return _finite(np.median(values))
+
+    baseline = median(study.baseline, "updates")
+    rows = []
+    for start in study.starts:
+        seeds = reached[start].values()
+        updates = median(start, "updates")
+        rows.append(
+            {
+                "start": start,
+                "target": target,
+                "budget": budget,
+                "reference_error": _finite(np.mean([run["reference"] for run in seeds])) if seeds else None,
+                "updates": updates,
+                "audio_hours": median(start, "audio_hours"),
+                "seconds": median(start, "seconds"),
+                "ratio_to_baseline": updates / baseline if updates is not None and baseline else None,
+                "seeds_reached": sum(run["updates"] is not None for run in seeds),
+            }
+        )
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------- representation
+
+
+def _representation(study: Study, results: Path, target: str, budget: str) -> tuple[list[Row], list[Row], list[Row]]:
+    """How alike the layers of each start and of its fine-tuned runs are, at one target and budget.
+
+    Rows of every layer and measure; of the gap, which is one minus the study's measure in the mean over the
+    Transformer layers (1 to the last; layer 0 is what the first one takes); and of the paired difference of the gap,
+    treatment minus baseline, for the pairs of `study.comparisons()` that were both analysed. Similarities are means
+    over seeds, their intervals are over utterances (blocks of them, drawn in `analyse`) and seeds (drawn here).
+    """
+    confidence, group = study.report.confidence, {"target": target, "budget": budget}
+    layers, gaps, contrasts = [], [], []
+    estimated, drawn = {}, {}
+    for start in study.analysed():
+        path = representation_path(results, study.study, start, target, budget)
+        similarity, replicates = _read_similarities(path, study.seeds)
+        for measure, estimates in similarity.items():
+            for layer, estimate in enumerate(estimates):
+                interval = percentile_interval(estimate, replicates[measure][:, layer], confidence)
+                layers.append(
+                    {"start": start, **group, "layer": layer, "measure": measure}
+                    | {"similarity": interval.estimate, "low": interval.low, "high": interval.high}
+                )
+        measure = study.analyse.measure
+        estimated[start] = 1 - similarity[measure][1:].mean()
+        drawn[start] = 1 - replicates[measure][:, 1:].mean(axis=1)
+        interval = percentile_interval(estimated[start], drawn[start], confidence)
+        gaps.append(
+            {"start": start, **group, "measure": measure}
+            | {"gap": interval.estimate, "low": interval.low, "high": interval.high}
+        )
+    for treatment, baseline in study.comparisons():
+        if treatment in drawn and baseline in drawn:
+            interval = percentile_interval(
+                estimated[treatment] - estimated[baseline], drawn[treatment] - drawn[baseline], confidence
+            )
+            contrasts.append(
+                {"treatment": treatment, "baseline": baseline, **group, "measure": study.analyse.measure}
+                | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+            )
+    return layers, gaps, contrasts
+
+
+def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Similarities by measure: estimates `[layers]` and replicates `[replicates, layers]`, means over seeds.
+
+    Drawing utterances repeats some of them, which CCA fits the better: replicates lie above the estimate, by more than
+    they scatter. So they are moved to have it as their mean, each layer and seed by itself. Seeds are drawn as in
+    `statistics`, the same for every start.
+    """
+    if not path.is_file():
+        raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
+    found: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
+    for row in read_columns(path, None).to_pylist():
+        found.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
+    similarity, replicates = {}, {}
+    for measure, cells in found.items():
+        layers = range(1 + max(layer for layer, _ in cells))
+        estimates = np.array([[cells[layer, seed][0] for seed in seeds] for layer in layers])
+        drawn = np.array([[cells[layer, seed][1] for seed in seeds] for layer in layers])  # [layers, seeds, replicates]
+        drawn = np.minimum(drawn - drawn.mean(axis=2, keepdims=True) + estimates[:, :, None], 1.0)
+        # Another stream than the one that drew the blocks.
+        draws = draw_counts(np.random.default_rng([RNG_SEED, 1]), drawn.shape[2], len(seeds)) / len(seeds)
+        similarity[measure], replicates[measure] = estimates.mean(axis=1), np.einsum("lsr,rs->rl", drawn, draws)
+    return similarity, replicates
+
+
+def _finite(value: float) -> float | None:
+    """`value` as a plain float, or None: JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _in_study_order(study: Study, rows: list[Row]) -> list[Row]:
+    """Rows by start, as the study file has them; targets, budgets and seeds are in order already."""
+    order = list(study.starts)
+    return sorted(rows, key=lambda row: order.index(row["start"]))

@@ -1,0 +1,129 @@
+"""Starts training jobs: on free devices, in as many processes as the study asks for, and again after a time limit.
+
+    python -m headstart.training.launch pretrain JOB.json [--max-minutes M]
+    torchrun --nproc-per-node 4 -m headstart.training.launch finetune JOB.json
+
+runs by hand the job that a workflow's job has left in its state folder, `results/STUDY/.state/.../job.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from headstart.files import read_json, write_json
+from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
+from headstart.logs import HeadstartError, log_to
+from headstart.training.ranks import claim_devices, visible_devices
+from headstart.training.time_limit import MINUTES, OutOfTime, save_on_sigterm
+
+log = logging.getLogger(__name__)
+
+
+def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> None:
+    """Run a training job in this process, or in several that share its batches.
+
+    Args:
+        threads: of all processes together.
+        processes: how many, each with a GPU of its own where there are GPUs.
+        log_file: where they log.
+
+    Raises:
+        SystemExit: with the exit status of the first process that failed.
+        OutOfTime: this process was sent SIGTERM, and its own have ended.
+    """
+    log_to(log_file)
+    # Snakemake gives no more threads than it has cores, which may be fewer than processes.
+    threads = max(1, threads // processes)
+    file = Path(job.state) / "job.json"
+    write_json(file, {"threads": threads, **job.plain()})
+    claim(processes)
+    if processes == 1:
+        run(job, threads)
+        return
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    command = ["--standalone", f"--nproc-per-node={processes}", "--module", "headstart.training.launch"]
+    try:
+        torchrun([*command, job.stage, str(file), "--append-to", str(log_file)])
+    except ChildFailedError as error:
+        sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        # torchrun has passed the signal on to its processes and has waited for them to save.
+        if error.sigval != signal.SIGTERM:
+            raise
+        raise OutOfTime from None
+
+
+def claim(processes: int) -> None:
+    """Take free GPUs for this job, unless Slurm has given it just what it needs."""
+    devices = visible_devices()
+    if devices and ("SLURM_JOB_ID" not in os.environ or len(devices) > processes):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim_devices(processes, devices))
+
+
+def run(job: TrainingJob, threads: int) -> None:
+    """Run a training job in this process."""
+    save_on_sigterm()
+    torch.set_num_threads(threads)
+    if isinstance(job, PretrainJob):
+        from headstart.pretrain import pretrain_start
+
+        pretrain_start(job)
+    elif isinstance(job, SemisupJob):
+        from headstart.semisup import refine_start
+
+        refine_start(job)
+    else:
+        from headstart.finetune import finetune_run
+
+        finetune_run(job)
+
+
+def read_job(stage: str, path: Path) -> tuple[TrainingJob, int]:
+    """A job and its number of threads, from the file that `launch` has written.
+
+    Raises:
+        HeadstartError: it is no job of this stage, or one of another version of Headstart.
+    """
+    try:
+        values = read_json(path)
+        threads = values.pop("threads")
+        job = TRAINING[stage](**values)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise HeadstartError(f"{path}: not a job of the stage {stage}: {error}") from None
+    return job, threads
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m headstart.training.launch", description="Run a training job by hand."
+    )
+    parser.add_argument("stage", choices=TRAINING)
+    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job, results/STUDY/.state/.../job.json")
+    parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
+    parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")
+    options = parser.parse_args(argv)
+    if options.max_minutes is not None:
+        os.environ[MINUTES] = str(options.max_minutes)
+    if options.append_to:
+        log_to(options.append_to, append=True)
+        if os.environ.get("RANK", "0") != "0":
+            logging.getLogger().setLevel(logging.WARNING)  # one of them tells
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if "RANK" not in os.environ:
+        claim(1)
+    run(*read_job(options.stage, options.job))
+
+
+if __name__ == "__main__":
+    main()

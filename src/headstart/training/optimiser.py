@@ -1,0 +1,134 @@
+"""The optimiser of every training stage: the schedule, and AdamW on fp32 weights."""
+
+from __future__ import annotations
+
+import torch
+
+from headstart.study.sections import Optimisation
+from headstart.training.ranks import Ranks
+
+
+def learning_rate(update: int, settings: Optimisation) -> float:
+    """Tri-stage schedule (Park et al. 2019): linear rise, constant, exponential decay to `decay_to` of the peak.
+
+    Updates count from 1; the last update runs at the final rate. With `hold` 0 and a `decay_to` near 0 it is close to
+    wav2vec 2.0's linear decay.
+    """
+    rise, hold = settings.warmup * settings.updates, settings.hold * settings.updates
+    if update <= rise:
+        return settings.learning_rate * update / rise
+    if update <= rise + hold:
+        return settings.learning_rate
+    passed = (update - rise - hold) / (settings.updates - rise - hold)
+    return settings.learning_rate * settings.decay_to**passed
+
+
+class MasterWeights:
+    """AdamW on fp32 weights behind a network that computes in a smaller type.
+
+    Gradients of a batch's parts are added up in fp32, over parts and processes. Matrices decay, vectors (biases, norms)
+    do not. `rates` maps prefixes of parameter names to multiples of the learning rate.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        settings: Optimisation,
+        dtype: torch.dtype,
+        rates: dict[str, float] | None = None,
+    ):
+        self.network, self.settings = network, settings
+        self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
+        # Batch norm keeps its pre-trained statistics: training changes no buffer, but a smaller type rounds them.
+        self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+        network.to(dtype)
+        self.copies = dict(network.named_parameters())
+        self.grads: dict[str, torch.Tensor] = {}  # memory for gradients: taken once, as new memory costs time
+        groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+        for name, p in self.master.items():
+            rate = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), 1.0)
+            groups.setdefault((rate, settings.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+        groups = [{"params": ps, "rate": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+    def freeze(self, trainable: set[str]) -> None:
+        for name, parameter in self.copies.items():
+            parameter.requires_grad_(name in trainable)
+
+    def collect(self) -> None:
+        """Add the network's gradients, of one part of a batch, to those of the fp32 weights."""
+        for name, copy in self.copies.items():
+            if copy.grad is None:
+                continue
+            master = self.master[name]
+            if master.grad is None:
+                if name not in self.grads:
+                    self.grads[name] = torch.empty_like(master)
+                master.grad = self.grads[name].copy_(copy.grad)
+            else:
+                master.grad.add_(copy.grad)
+            copy.grad = None
+
+    def sum_over(self, ranks: Ranks, trainable: set[str]) -> None:
+        """Replace gradients by their sums over all processes; what a process has no gradient for counts as zero."""
+        if ranks.size == 1:
+            return
+        weights = [self.master[name] for name in self.copies if name in trainable]
+        given = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
+        # A parameter that no process uses keeps no gradient, or its decay and moments would differ from one process's.
+        used = torch.tensor([float(p.grad is not None) for p in weights], device=ranks.device)
+        flat = ranks.sum_(torch.cat([g.flatten() for g in given] + [used]))
+        *sums, used = flat.split([g.numel() for g in given] + [len(weights)])
+        for weight, summed, count in zip(weights, sums, used.tolist(), strict=True):
+            weight.grad = summed.view_as(weight) if count else None
+
+    def step(self, rate: float) -> float:
+        """One update at this learning rate; returns the gradient norm before clipping.
+
+        A norm that is not finite changes nothing but the gradients, which are dropped.
+        """
+        given = [p for p in self.master.values() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip)
+        if finite := bool(norm.isfinite()):
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * group["rate"]
+            self.optimiser.step()
+        self.drop()
+        if finite:
+            self.copy_to_network()
+        return float(norm)
+
+    def drop(self) -> None:
+        """Forget the collected gradients."""
+        self.optimiser.zero_grad()
+
+    @torch.no_grad()
+    def copy_to_network(self) -> None:
+        for name, copy in self.copies.items():
+            copy.copy_(self.master[name])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """fp32 weights under the network's names, buffers included."""
+        named = {**self.buffers, **{name: p.detach().clone() for name, p in self.master.items()}}
+        return {name: named[name].cpu() for name in self.network.state_dict()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that a resumed run needs, flat."""
+        tensors = {f"master.{name}": p.detach() for name, p in self.master.items()}
+        for name, p in self.master.items():
+            for key, value in self.optimiser.state.get(p, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, p in self.master.items():
+            p.copy_(tensors[f"master.{name}"])
+            moments = {
+                key: tensors[f"adam.{key}.{name}"].to(p.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam.{key}.{name}" in tensors
+            }
+            if moments:
+                self.optimiser.state[p] = moments
+        self.copy_to_network()

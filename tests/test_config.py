@@ -42,11 +42,6 @@ def changed(**changes) -> dict:
     return study
 
 
-def test_a_start_may_continue_from_a_checkpoint_folder():
-    study = parse_study(changed(starts__more__from="checkpoints/large"))
-    assert study.starts["more"].from_ == "checkpoints/large"
-
-
 def problems(study: dict) -> list[str]:
     """The lines of the message about a study that is refused, less the first, which counts them."""
     with pytest.raises(StudyError) as refusal:
@@ -54,6 +49,68 @@ def problems(study: dict) -> list[str]:
     first, *lines = str(refusal.value).split("\n")
     assert first == f"small.yaml: {len(lines)} problem{'s' if len(lines) > 1 else ''}"
     return [line.strip() for line in lines]
+
+
+def test_a_start_goes_on_from_a_start_a_folder_or_a_model_and_nothing_is_guessed():
+    """`facebook/wav2vec2-base` has a slash and is no folder."""
+    corpora = {"real": 2}
+    more = parse_study(changed(starts__more={"kind": "ssl", "path": "large", "corpora": corpora})).starts["more"]
+    assert (more.from_, more.path, more.model) == (None, "large", None)
+    hub = {"kind": "hub", "model": "facebook/wav2vec2-base", "revision": "0b5b8e8"}
+    start = parse_study(changed(starts__hub=hub)).starts["hub"]
+    assert (start.path, start.model, start.revision) == (None, "facebook/wav2vec2-base", "0b5b8e8")
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (
+            {"from": "checkpoints/large"},
+            "more.from: there is no start 'checkpoints/large' .*; a folder is named by `path`",
+        ),
+        ({"from": "ssl", "path": "large"}, "more: from and path are given, but a start goes on from one checkpoint"),
+        ({"path": "large", "model": "a/b"}, "more: path and model are given, but a start goes on from one checkpoint"),
+        ({"path": "large", "revision": "main"}, "more: revision is given without model"),
+        (
+            {"model": "./checkpoints/large"},
+            r"more.model: should be the name of a model on a hub.*a folder is named by `path`",
+        ),
+        ({"path": " "}, "more.path: is empty; name a folder"),
+    ],
+)
+def test_one_checkpoint_is_named_in_one_way(start, message):
+    with pytest.raises(StudyError, match=f"starts.{message}"):
+        parse_study(changed(starts__more={"kind": "ssl", "corpora": {"real": 2}, **start}))
+
+
+@pytest.mark.parametrize("kind", ["hub", "semisup"])
+def test_a_start_that_needs_a_checkpoint_says_how_to_name_one(kind):
+    start = {"kind": kind, **({"labelled": {"real": 1}} if kind == "semisup" else {})}
+    (line,) = problems(changed(starts__more=start))
+    assert "path" in line and "model" in line and line.startswith("starts.more: ") and "required" in line
+
+
+@pytest.mark.parametrize("spelt", ["recordings", "./recordings", "recordings/", "a/../recordings//", "~/recordings"])
+def test_a_path_has_one_spelling(spelt, monkeypatch):
+    """A slash more or less would otherwise make everything run again."""
+    monkeypatch.setenv("HOME", "/home/ana")
+    right = "/home/ana/recordings" if spelt.startswith("~") else "recordings"
+    study = parse_study(changed(corpora__real__path=spelt, starts__hub={"kind": "hub", "path": spelt}))
+    assert study.corpora["real"].path == study.starts["hub"].path == right
+
+
+def test_a_key_that_yaml_does_not_read_as_text_is_to_be_quoted():
+    study = yaml.safe_load(
+        yaml.safe_dump(STUDY).replace("path: recordings", "path: recordings\n    splits: {1: train}")
+    )
+    (line,) = problems(study)
+    assert line == "corpora.real.splits: the key 1 is not text; write it in quotes: '1'"
+
+
+@pytest.mark.parametrize("keep", ["<>", "a|b"])
+def test_special_characters_are_no_letters(keep):
+    (line,) = problems(changed(text={"keep": keep}))
+    assert line.startswith("text.keep: should be characters other than |, < and >")
 
 
 def test_a_valid_study_is_the_product_of_its_lists():
@@ -298,9 +355,12 @@ def test_the_generated_documents_are_up_to_date():
     assert not outdated(ROOT / "config"), "run `make docs`"
 
 
-def test_check_prints_what_a_study_would_run(tmp_path, capsys):
+def test_check_prints_what_a_study_would_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings/metadata.tsv").write_text("id\tpath\ttext\n")
     assert main(["check", str(path)]) == 0
     assert "2 pre-trainings, then 3 starts × 1 target × 2 budgets × 2 seeds = 12 runs" in capsys.readouterr().out
 

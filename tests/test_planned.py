@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headstart.cli import main
 from headstart.files import read_json
 from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.study.study import StudyError, load_study, parse_study
@@ -132,3 +133,33 @@ def test_a_job_that_cannot_know_its_study_fails(planned, content, variable, mess
     run = as_job(planned, **({} if variable is None else {VARIABLE: variable or path}))
     assert run.returncode != 0 and message in run.stdout + run.stderr, run.stdout + run.stderr
     assert not (planned / TABLE).exists()
+
+
+def test_headstart_check_and_snakemake_refuse_the_same_in_the_same_words(tmp_path, capsys, monkeypatch):
+    """What can be seen before the first job is seen before the first job."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tableless").mkdir()
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/metadata.tsv").write_text("id\tpath\tsentence\n")
+    (tmp_path / "hollow").mkdir()
+    folder = {"reader": "folder", "language": "de"}
+    corpora = {name: {**folder, "path": name} for name in ("nowhere", "tableless", "tables")}
+    starts = {"gone": {"kind": "hub", "path": "gone"}, "hollow": {"kind": "hub", "path": "hollow"}}
+    starts |= {"far": {"kind": "hub", "model": "facebook/wav2vec2-base"}}
+    study = {**STUDY, "corpora": STUDY["corpora"] | corpora, "starts": STUDY["starts"] | starts}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["check", str(tmp_path / "study.yaml")]) == 2
+    first, *lines = capsys.readouterr().err.strip().splitlines()
+    assert first == f"{tmp_path / 'study.yaml'}: 6 problems"
+    expected = [
+        "corpora.nowhere: nowhere: no such corpus folder",
+        "corpora.tableless: tableless/metadata.tsv: no such table",
+        "corpora.tables: tables/metadata.tsv: 1 mapped column(s) not found",
+        "columns.text: the table has no column 'text'",
+        "starts.gone: gone: no config.json",
+        "starts.hollow: hollow: no config.json",
+        "starts.far: 'facebook/wav2vec2-base' is a model of a hub",
+    ]
+    assert all(line.strip().startswith(start) for line, start in zip(lines, expected, strict=True)), lines
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode != 0 and all(line.strip() in run.stderr for line in [first, *lines]), run.stderr

@@ -15,7 +15,7 @@ from headstart.corpora.reading import CorpusError, audio_state, check_folder
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
 from headstart.study.sections import Analyse, SyntheticCorpus
-from headstart.study.study import HubStart, SemisupStart, SslStart, Study, StudyError, is_folder
+from headstart.study.study import HubStart, SemisupStart, SslStart, Study, StudyError
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
@@ -40,13 +40,17 @@ class Workflow:
                     check_folder(corpus)
                 except CorpusError as error:
                     found.append(f"corpora.{name}: {error}")
-        for name in self.study.starts:
-            folder = self.outside(name)
-            if folder is not None:
-                try:
+        for name, start in self.study.starts.items():
+            try:
+                if model := getattr(start, "model", None):
+                    raise CheckpointError(
+                        f"{model!r} is a model of a hub, and Headstart does not download models yet. Download it, and "
+                        "name its folder by `path`"
+                    )
+                if folder := getattr(start, "path", None):
                     check_checkpoint(folder)
-                except CheckpointError as error:
-                    found.append(f"starts.{name}: {error}")
+            except CheckpointError as error:
+                found.append(f"starts.{name}: {error}")
         return found
 
     def check(self, source: str) -> None:
@@ -118,26 +122,26 @@ class Workflow:
         """Starts that the study refines."""
         return [name for name, start in self.study.starts.items() if isinstance(start, SemisupStart)]
 
-    def outside(self, name: str) -> str | None:
-        """The checkpoint folder that a start names, its own or its parent's; None where it names none."""
+    def is_trained(self, name: str) -> bool:
+        """Whether a start is trained by the study."""
+        return isinstance(self.study.starts[name], SslStart | SemisupStart)
+
+    def start_folder(self, name: str) -> str | None:
+        """Checkpoint folder of a start; None for random weights."""
+        if self.is_trained(name):
+            return f"{self.results}/starts/{name}"
+        return getattr(self.study.starts[name], "path", None)
+
+    def parent_folder(self, name: str) -> str | None:
+        """Checkpoint folder of what a start goes on from; None for random weights."""
         start = self.study.starts[name]
-        folder = start.path if isinstance(start, HubStart) else getattr(start, "from_", None)
-        return folder if isinstance(start, HubStart) or (folder is not None and is_folder(folder)) else None
+        return self.start_folder(start.from_) if start.from_ is not None else start.path
 
-    def start_folder(self, start: str | None) -> str | None:
-        """Checkpoint folder of a start, which is a name or itself a folder; None for random weights."""
-        if start is None or is_folder(start):
-            return start
-        if isinstance(self.study.starts[start], SslStart | SemisupStart):
-            return f"{self.results}/starts/{start}"
-        return getattr(self.study.starts[start], "path", None)
-
-    def start_files(self, start: str | None) -> list[str]:
-        """The files that a job opens of the start that it begins with."""
-        folder = self.start_folder(start)
+    def checkpoint_input(self, folder: str | None) -> list[str]:
+        """The files that a job opens of a checkpoint that it begins with."""
         if folder is None:
             return []
-        if not is_folder(start) and isinstance(self.study.starts[start], SslStart | SemisupStart):
+        if any(self.is_trained(name) and folder == self.start_folder(name) for name in self.study.starts):
             return [f"{folder}/{name}" for name in CHECKPOINT]
         recipe = Path(folder) / "recipe.json"
         return [str(path) for path in (*checkpoint_files(folder), *([recipe] if recipe.is_file() else []))]
@@ -162,7 +166,7 @@ class Workflow:
     def start_job(self, name: str) -> PretrainJob | SemisupJob:
         """The job that pre-trains or refines a start."""
         start, settings = self.study.starts[name], self.study.settings_of(name)
-        parent = self.start_folder(start.from_)
+        parent = self.parent_folder(name)
         common = {
             "settings": settings,
             "parent": parent,
@@ -194,7 +198,7 @@ class Workflow:
         return {
             "features": list(dict.fromkeys(split.features for split in splits)),
             "audio": list(dict.fromkeys(split.audio for split in splits)),
-            "parent": self.start_files(self.study.starts[name].from_),
+            "parent": self.checkpoint_input(job.parent),
         }
 
     def finetune_job(self, start: str, target: str, budget: str, seed: int) -> FinetuneJob:
@@ -221,7 +225,7 @@ class Workflow:
             "features": [job.train.features, job.dev.features],
             "audio": [job.train.audio, job.dev.audio],
             "subset": job.subset,
-            "parent": self.start_files(start),
+            "parent": self.checkpoint_input(job.parent),
         }
 
     def score_job(self, start: str, target: str, budget: str, seed: int) -> ScoreJob:
@@ -257,7 +261,7 @@ class Workflow:
         """The files that the comparison opens."""
         job = self.analyse_job(start, target, budget)
         models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
-        return {"start": self.start_files(start), "models": models, **job.test.model_dump()}
+        return {"start": self.checkpoint_input(job.start), "models": models, **job.test.model_dump()}
 
     # ---------------------------------------------------------------------------------------------- summary
 

@@ -10,9 +10,13 @@ from pydantic import BaseModel, ValidationError
 # Names become folder names and Snakemake wildcards, so they hold neither slashes nor dots.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 BUDGET_PATTERN = r"^[0-9]+(\.[0-9]+)?(s|min|h)$"
+KEEP_PATTERN = r"^[^|<>]*$"  # these are part of the vocabulary's special tokens
+HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 PATTERNS = {
     NAME_PATTERN: "letters, digits, _, + and -, a letter or digit first",
     BUDGET_PATTERN: "a number and a unit, such as 90s, 10min or 1h",
+    HUB_PATTERN: "the name of a model on a hub, such as facebook/wav2vec2-base (a folder is named by `path`)",
+    KEEP_PATTERN: "characters other than |, < and >, which mark word boundaries and special tokens",
 }
 
 
@@ -55,6 +59,8 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[
         return keys, empty if value is None else f"should have keys (got {got})"
     if location[-1:] == ("[key]",):
         keys, _ = _locate(model, location[:-2])
+        if not isinstance(value, str):  # YAML reads 1, 1.5, no and 2020-01-01 as other things than text
+            return keys, f"the key {value!r} is not text; write it in quotes: '{value}'"
         return keys, f"{value!r} is no valid name, which is {PATTERNS[NAME_PATTERN]}"
     if kind == "string_pattern_mismatch":
         return keys, f"should be {PATTERNS[problem['ctx']['pattern']]} (got {got})"

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from headstart.study.explain import NAME_PATTERN, PATTERNS
+from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, NAME_PATTERN, PATTERNS
 from headstart.study.study import Study, parse_study
 
 INTRODUCTION = """\
@@ -105,6 +105,9 @@ SECTIONS = [
     ("`report`", "Report"),
 ]
 
+# What the reference calls text of a certain form.
+KINDS = {NAME_PATTERN: "name", BUDGET_PATTERN: "amount of audio", KEEP_PATTERN: "text", HUB_PATTERN: "model name"}
+
 
 def json_schema() -> str:
     """JSON Schema (draft 2020-12) of a study file, as text."""
@@ -177,7 +180,7 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "pattern" in field:
-        return "name" if field["pattern"] == NAME_PATTERN else "amount of audio"
+        return KINDS[field["pattern"]]
 
     kind = field["type"]
     if kind == "array":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import resources
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headstart.study.explain import BUDGET_PATTERN, NAME_PATTERN, nearest
+from headstart.study.explain import BUDGET_PATTERN, KEEP_PATTERN, NAME_PATTERN, nearest
 
 SPLITS = ("train", "dev", "test")
 Split = Literal["train", "dev", "test"]
@@ -33,14 +34,22 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 def _grammar(language: str) -> str:
-    files = (resources.files("headstart") / "grammars").iterdir()
+    files = (resources.files("headstart.corpora.synthetic") / "grammars").iterdir()
     valid = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
     if language not in valid:
         raise ValueError(f"there is no grammar {language!r}{nearest(language, valid)}")
     return language
 
 
+def _normalised(path: str) -> str:
+    """One spelling of a path: `~` is the home folder, and `./corpus`, `corpus/` and `corpus` are the same."""
+    if not path.strip():
+        raise ValueError("is empty; name a folder")
+    return os.path.normpath(os.path.expanduser(path))
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Folder = Annotated[str, AfterValidator(_normalised)]
 Budget = Annotated[str, Field(pattern=BUDGET_PATTERN), AfterValidator(_some_audio)]
 GrammarName = Annotated[str, AfterValidator(_grammar)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -105,8 +114,8 @@ class FolderCorpus(Settings):
     """Recorded speech: a folder with audio files and a TSV or CSV table."""
 
     reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")
-    path: str = Field(description="The folder, absolute or relative to where Snakemake runs.")
-    table: str = Field("metadata.tsv", description="The table in it; the suffix .csv or .tsv gives the separator.")
+    path: Folder = Field(description="The folder, absolute or relative to where Snakemake runs.")
+    table: Folder = Field("metadata.tsv", description="The table in it; the suffix .csv or .tsv gives the separator.")
     columns: Columns = Field(Columns(), description="Mapping from our fields to the table's columns.")
     language: str = Field(description="BCP 47 language where the table has no language column.")
     splits: dict[str, Split | None] = Field(
@@ -140,7 +149,7 @@ class Text(Settings):
     """Text normalisation, the same for references and hypotheses. Combining marks are always kept."""
 
     lowercase: bool = Field(True, description="Lower-case, by the utterance's language (Turkish dotless i).")
-    keep: str = Field("'", pattern=r"^[^|<>]*$", description="Punctuation characters that are part of words and stay.")
+    keep: str = Field("'", pattern=KEEP_PATTERN, description="Punctuation characters that are part of words and stay.")
 
 
 # ------------------------------------------------------------------------------------------- model and stages

@@ -13,13 +13,14 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from headstart.logs import HeadstartError
-from headstart.study.explain import explain, nearest
+from headstart.study.explain import HUB_PATTERN, explain, nearest
 from headstart.study.sections import (
     Analyse,
     Budget,
     Corpus,
     Count,
     Finetune,
+    Folder,
     FolderCorpus,
     Model,
     Name,
@@ -33,6 +34,8 @@ from headstart.study.sections import (
     Text,
     budget_seconds,
 )
+
+HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
 
 
 class StudyError(HeadstartError):
@@ -48,46 +51,64 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {**values, **both}
 
 
-def is_folder(start: str) -> bool:
-    """Whether a start is given by its checkpoint folder and not by its name."""
-    return "/" in start
-
-
 class ScratchStart(Settings):
     """Random weights: the baseline."""
 
     kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
 
 
-class HubStart(Settings):
-    """A checkpoint in Hugging Face format, in a local folder."""
+class Checkpoint(Settings):
+    """A checkpoint in Hugging Face format from outside the study: a local folder, or a model of a hub."""
 
-    kind: Literal["hub"] = Field(description="`hub`: a local checkpoint folder in Hugging Face format.")
-    path: str = Field(description="The folder, absolute or relative to where Snakemake runs.")
+    path: Folder | None = Field(
+        None, description="A checkpoint folder in Hugging Face format, absolute or relative to where Snakemake runs."
+    )
+    model: HubName | None = Field(None, description="A model of a hub, such as `facebook/wav2vec2-base`.")
+    revision: str | None = Field(None, description="Commit, tag or branch of `model`, so that it stays the same one.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Checkpoint:
+        names = [key for key in ("from_", "path", "model") if getattr(self, key, None) is not None]
+        if len(names) > 1:
+            given = " and ".join(name.rstrip("_") for name in names)
+            raise ValueError(f"{given} are given, but a start goes on from one checkpoint; keep one of them")
+        if self.revision is not None and self.model is None:
+            raise ValueError("revision is given without model; it says which version of a hub's model to take")
+        return self
 
 
-class SslStart(Settings):
+class HubStart(Checkpoint):
+    """A checkpoint in Hugging Face format as it is, from a local folder or a hub."""
+
+    kind: Literal["hub"] = Field(description="`hub`: a checkpoint in Hugging Face format, named by `path` or `model`.")
+
+    @model_validator(mode="after")
+    def _some_source(self) -> HubStart:
+        if self.path is None and self.model is None:
+            raise ValueError("path or model is required: name the folder of a checkpoint, or a model of a hub")
+        return self
+
+
+class SslStart(Checkpoint):
     """An encoder that the study pre-trains with wav2vec 2.0."""
 
     kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
     from_: str | None = Field(
         None,
         alias="from",
-        description="Parent: another start's name, or the folder of a local checkpoint (a path with a slash in it). "
-        "Random weights if null.",
+        description="Name of another start to go on from. Or give `path` or `model`; without any, weights are random.",
     )
     corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
     settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
     seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
 
 
-class SemisupStart(Settings):
+class SemisupStart(Checkpoint):
     """An encoder that the study refines with wav2vec-S: semi-supervised training on labelled and unlabelled audio."""
 
     kind: Literal["semisup"] = Field(description="`semisup`: the semi-supervised stage of wav2vec-S.")
-    from_: str = Field(
-        alias="from",
-        description="Parent: another start's name, or the folder of a local checkpoint (a path with a slash in it).",
+    from_: str | None = Field(
+        None, alias="from", description="Name of another start to go on from; or give `path` or `model`."
     )
     labelled: dict[Name, Positive] = Field(
         min_length=1, description="Corpus -> hours of its training split, with transcripts."
@@ -97,6 +118,12 @@ class SemisupStart(Settings):
     )
     settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
     seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
+
+    @model_validator(mode="after")
+    def _some_parent(self) -> SemisupStart:
+        if self.from_ is None and self.path is None and self.model is None:
+            raise ValueError("from, path or model is required: name the start or the checkpoint that is refined")
+        return self
 
     @property
     def corpora(self) -> dict[str, float]:
@@ -185,11 +212,11 @@ class Study(Settings):
             if isinstance(start, SemisupStart):
                 references += [(f"starts.{name}.labelled", corpus, corpora) for corpus in start.labelled]
                 references += [(f"starts.{name}.unlabelled", corpus, corpora) for corpus in start.unlabelled]
-            parent = self._parent(name)
-            if parent is not None and not is_folder(parent):
+            if (parent := self._parent(name)) is not None:
                 references.append((f"starts.{name}.from", parent, starts))
         return [
             f"{key}: there is no {'start' if valid is starts else 'corpus'} {value!r}{nearest(value, valid)}"
+            + ("; a folder is named by `path`" if key.endswith(".from") and "/" in value else "")
             for key, value, valid in references
             if value not in valid
         ]

@@ -197,9 +197,9 @@ def build_network(task: Task, vocabulary: dict[str, int]) -> Any:
 def measure_ours(task: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Audio seconds a second of the training loop, the batches of a pass, and their losses in the first."""
     from headstart.features.clips import Clips
-    from headstart.finetune import CtcObjective, references
+    from headstart.objectives.ctc import CtcObjective
     from headstart.objectives.wav2vec2 import ContrastiveObjective
-    from headstart.text.normalisation import build_vocabulary
+    from headstart.text.normalisation import build_vocabulary, references
     from headstart.training import loop as training
 
     task = Task(**task)
@@ -253,8 +253,7 @@ def measure_peer(
     from transformers import Wav2Vec2FeatureExtractor
 
     from headstart.features.clips import SAMPLE_RATE, Clips
-    from headstart.finetune import references
-    from headstart.text.normalisation import build_vocabulary, encode
+    from headstart.text.normalisation import build_vocabulary, encode, references
 
     task = Task(**task)
     settings = task.settings

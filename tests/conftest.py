@@ -137,12 +137,11 @@ def learner(tmp_path_factory, one_thread):
     from headstart.encoder.checkpoints import ctc_model
     from headstart.encoder.model import encode
     from headstart.features.clips import Clips
-    from headstart.finetune import CtcObjective, references
     from headstart.jobs import PretrainJob
-    from headstart.objectives.ctc import ctc_loss
+    from headstart.objectives.ctc import CtcObjective, ctc_loss
     from headstart.pretrain import pretrain_start
     from headstart.study.sections import Finetune, Model, Pretrain, Text
-    from headstart.text.normalisation import BLANK, build_vocabulary
+    from headstart.text.normalisation import BLANK, build_vocabulary, references
     from headstart.text.normalisation import encode as encode_text
     from headstart.training import loop as training
 

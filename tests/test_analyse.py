@@ -11,7 +11,7 @@ from headstart.analyse.analysis import BLOCKS, SIMILARITIES, analyse_start, bloc
 from headstart.analyse.similarity import MEASURES
 from headstart.corpora.manifests import read_table
 from headstart.encoder.checkpoints import ctc_model, encoder_model, save_ctc, save_encoder
-from headstart.finetune import DataError
+from headstart.errors import DataError
 from headstart.jobs import AnalyseJob
 from headstart.text.normalisation import build_vocabulary
 

@@ -11,16 +11,16 @@ import pytest
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
 from headstart.corpora.reading import describe
+from headstart.errors import HeadstartError
 from headstart.features.clips import Clips, extract_features
 from headstart.files import BrokenFileError, derived, set_aside
 from headstart.finetune import finetune_run
-from headstart.logs import HeadstartError
-from headstart.objectives.ctc import transcribe
 from headstart.score.scoring import SCORES
+from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Text
 from headstart.subsets import draw_subset
 from headstart.summarise.summary import _read_similarities, read_counts, read_curve
-from headstart.training.loop import write_curve
+from headstart.training.curve import write_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

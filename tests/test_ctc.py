@@ -7,7 +7,8 @@ from transformers import Wav2Vec2ForCTC
 from headstart.encoder.checkpoints import ctc_model
 from headstart.encoder.front_end import frame_counts, front_end, length_mask
 from headstart.encoder.model import encode
-from headstart.objectives.ctc import batches_by_length, ctc_loss, required_frames, transcribe
+from headstart.objectives.ctc import ctc_loss, required_frames
+from headstart.score.transcription import batches_by_length, transcribe
 from headstart.text.normalisation import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")

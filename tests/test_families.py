@@ -31,12 +31,13 @@ from headstart.encoder.front_end import frame_counts, frame_stride, front_end, p
 from headstart.encoder.model import encode, layer_outputs, norm_on_top
 from headstart.features.clips import Clips, extract_features
 from headstart.files import read_json, write_json
-from headstart.finetune import CtcObjective, finetune_run
+from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob
-from headstart.objectives.ctc import transcribe
+from headstart.objectives.ctc import CtcObjective
+from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Text
 from headstart.text.normalisation import build_vocabulary
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

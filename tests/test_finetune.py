@@ -22,14 +22,15 @@ from transformers import (
 )
 
 from headstart.corpora.manifests import FEATURES, read_table, write_table
-from headstart.encoder.checkpoints import CheckpointError
+from headstart.encoder.checkpoint_files import CheckpointError
+from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import read_json
-from headstart.finetune import DataError, finetune_run
+from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob, PretrainJob, ScoreJob
-from headstart.objectives.ctc import transcribe
 from headstart.pretrain import pretrain_start
 from headstart.score.scoring import COUNTS, SCORES, error_counts, score_run
+from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Model, Pretrain, Text
 from headstart.subsets import BudgetError, draw_subset
 from headstart.text.normalisation import normalise
@@ -196,7 +197,7 @@ def test_features_that_are_not_kept_train_as_those_that_are(start, english, subs
     options = Finetune(updates=4, batch_seconds=10.0, log_every=2, dropout=0.0, precision="float32").model_dump()
     weights = {}
     for limit in (1 << 30, 0):
-        monkeypatch.setattr("headstart.finetune.KEPT_BYTES", limit)
+        monkeypatch.setattr("headstart.objectives.ctc.KEPT_BYTES", limit)
         weights[limit] = load_file(
             Path(finetune(tmp_path / str(limit), english, subset, start, options)) / "model.safetensors"
         )

@@ -11,8 +11,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from headstart.analyse.analysis import analyse_start
 from headstart.encoder import model
+from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
-    CheckpointError,
     ctc_model,
     encoder_model,
     load_config,

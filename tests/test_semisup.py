@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCTC, Wav2Vec2ForCTC
 
 from headstart.encoder.checkpoints import ctc_model, encoder_model
+from headstart.errors import DataError
 from headstart.features.clips import Clips
-from headstart.finetune import DataError
 from headstart.jobs import SemisupJob
 from headstart.objectives.pseudo_labels import PseudoLabel, greedy_labels
 from headstart.objectives.semisup import SemisupObjective

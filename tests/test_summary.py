@@ -11,8 +11,8 @@ import pytest
 
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import write_table
+from headstart.errors import HeadstartError
 from headstart.files import write_json
-from headstart.logs import HeadstartError
 from headstart.study.study import Study, parse_study
 from headstart.summarise.statistics import bootstrap_interval, paired_difference
 from headstart.summarise.summary import (

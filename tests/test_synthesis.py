@@ -13,7 +13,7 @@ import soundfile
 from headstart.corpora.synthetic import espeak, synthesis
 from headstart.corpora.synthetic.grammar import Sentence, grammar_names, load_grammar
 from headstart.corpora.synthetic.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 
 TINY = {"train": 0.012, "dev": 0.004, "test": 0.006}
 

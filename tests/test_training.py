@@ -13,14 +13,18 @@ from transformers import Wav2Vec2ForPreTraining
 
 from headstart.encoder.checkpoints import ctc_model
 from headstart.encoder.model import dropouts, initialise, new_config
-from headstart.finetune import CtcObjective
+from headstart.errors import TrainingError
+from headstart.objectives.ctc import CtcObjective
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective
 from headstart.pretrain import make_objective, ssl_network
 from headstart.study.sections import Finetune, Pretrain, Text
 from headstart.text.normalisation import build_vocabulary
 from headstart.training import loop as training
-from headstart.training.loop import Batch, TrainingError, write_curve
+from headstart.training import machine
+from headstart.training import state as saving
+from headstart.training.batching import Batch
+from headstart.training.curve import write_curve
 from headstart.training.optimiser import MasterWeights, learning_rate
 from headstart.training.ranks import Ranks
 
@@ -145,7 +149,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precisio
 def test_the_first_state_is_saved_after_a_minute_at_most(tiny_model, noise_clips, tmp_path, monkeypatch):
     """A job that is killed before `save_minutes` have passed, again and again, would otherwise never end."""
     saved = []
-    monkeypatch.setattr(training, "_save", lambda *arguments: saved.append(arguments[-1]["update"]))
+    monkeypatch.setattr(training, "save_state", lambda *arguments: saved.append(arguments[-1]["update"]))
     run(ctc(tiny_model, noise_clips, save_minutes=1e9), tmp_path)
     assert saved == []
     monkeypatch.setattr(training, "FIRST_SAVE_MINUTES", 1e-9)
@@ -193,14 +197,13 @@ def flipped_weight(content: bytes) -> bytes:
 
 def flipped_progress(content: bytes) -> bytes:
     """The update of the state is another one."""
-    changed = content.replace(rb"\"update\": 4", rb"\"update\": 5")
+    changed = content.replace(rb"\"update\": %d" % (KILLED_AT - 1), rb"\"update\": %d" % (KILLED_AT - 2))
     assert changed != content
     return changed
 
 
 @pytest.mark.parametrize("damage", [cut, headless, empty, flipped_weight, flipped_progress])
 def test_a_damaged_state_is_set_aside_and_never_trained_on(damage, tiny_model, noise_clips, tmp_path, caplog):
-    assert KILLED_AT == 5
     whole = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a")
     state = saved_state(tiny_model, noise_clips, tmp_path / "b")
     state.write_bytes(broken := damage(state.read_bytes()))
@@ -219,11 +222,11 @@ def test_a_resumed_run_goes_on_in_the_precision_in_which_it_began(
 ):
     """Mixed nodes: `auto` is another type on the machine where the run goes on (huggingface/transformers#24718)."""
     began = "float32" if fast else "bfloat16"
-    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: not fast)
+    monkeypatch.setattr(machine, "bfloat16_is_fast", lambda: not fast)
     whole = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", "auto")
     assert whole.machine["precision"] == began
     saved_state(tiny_model, noise_clips, tmp_path / "b", "auto")
-    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: fast)
+    monkeypatch.setattr(machine, "bfloat16_is_fast", lambda: fast)
     with caplog.at_level("INFO"):
         resumed = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "b", "auto")
     assert f"goes on in {began}, in which it began" in caplog.text and resumed.machine["precision"] == began
@@ -231,7 +234,7 @@ def test_a_resumed_run_goes_on_in_the_precision_in_which_it_began(
 
 
 def test_a_kill_while_saving_leaves_the_older_state(tiny_model, noise_clips, tmp_path, monkeypatch):
-    real, calls = training.save_file, []
+    real, calls = saving.save_file, []
 
     def dying(tensors, path, **options):
         calls.append(path)
@@ -239,7 +242,7 @@ def test_a_kill_while_saving_leaves_the_older_state(tiny_model, noise_clips, tmp
         if len(calls) == 3:
             raise Killed  # after the bytes are written, before the file has its name
 
-    monkeypatch.setattr(training, "save_file", dying)
+    monkeypatch.setattr(saving, "save_file", dying)
     with pytest.raises(Killed):
         run(ctc(tiny_model, noise_clips, save_minutes=1e-9), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
@@ -461,7 +464,7 @@ def test_it_learns_and_the_curve_holds_means_between_its_rows(tmp_path):
 @pytest.mark.parametrize(("seconds", "fast"), [(0.2, True), (0.7, True), (1.0, False), (1.8, False)])
 def test_bfloat16_is_for_machines_that_multiply_it_faster(seconds, fast, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a GPU is asked, and not measured
-    monkeypatch.setattr(training, "product_seconds", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
+    monkeypatch.setattr(machine, "product_seconds", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
     objective = Line(updates=1, learning_rate=1e-4, warmup=0.0, hold=1.0, weight_decay=0.0)
     assert run(objective, tmp_path, "auto").machine["precision"] == ("bfloat16" if fast else "float32")
 

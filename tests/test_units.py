@@ -16,8 +16,8 @@ from headstart.corpora.manifests import FEATURES, write_table
 from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import load_grammar
 from headstart.encoder.checkpoints import save_ctc
+from headstart.errors import HeadstartError
 from headstart.features.clips import Clips, Split
-from headstart.logs import HeadstartError
 from headstart.study.sections import Semisup, Text
 from headstart.text import units
 from headstart.text.normalisation import BLANK, UNKNOWN, build_vocabulary, encode, references

@@ -85,7 +85,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from headstart.logs import HeadstartError
+    from headstart.errors import HeadstartError
     from headstart.restore import restore
 
     try:
@@ -117,7 +117,8 @@ def _docs(options: argparse.Namespace) -> int:
 
 
 def _ship(options: argparse.Namespace) -> int:
-    from headstart.encoder.checkpoints import CheckpointError, ship
+    from headstart.encoder.checkpoint_files import CheckpointError
+    from headstart.encoder.checkpoints import ship
 
     try:
         ship(options.start, options.output)

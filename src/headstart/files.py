@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 
 BROKEN = ".broken"  # what is added to the name of a file that was set aside
 

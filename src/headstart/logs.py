@@ -1,4 +1,4 @@
-"""Logging of jobs: one file a job, in plain lines, and errors that a user can act on without a traceback."""
+"""Logging of jobs: one file a job, in plain lines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import warnings
 from pathlib import Path
 from types import TracebackType
 
-
-class HeadstartError(ValueError):
-    """Something the user can mend. The message says what is wrong, where, and what to do; no traceback is shown."""
+from headstart.errors import HeadstartError
 
 
 def log_to(path: str | Path, append: bool = False) -> None:

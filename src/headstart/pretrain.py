@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 
+from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
-    CheckpointError,
     encoder_model,
     load_config,
     load_heads,

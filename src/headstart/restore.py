@@ -18,9 +18,9 @@ from typing import Any
 
 from headstart.corpora.manifests import table_recipe
 from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
+from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
-from headstart.logs import HeadstartError
 from headstart.study.study import load_study
 from headstart.training.recipes import differences, files_recipe, identity
 from headstart.workflow import Workflow

@@ -30,10 +30,10 @@ from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import encoder_model
 from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
 from headstart.encoder.model import layer_outputs
+from headstart.errors import DataError
 from headstart.features.clips import SAMPLE_RATE, Clips
-from headstart.finetune import DataError
 from headstart.jobs import AnalyseJob
-from headstart.objectives.ctc import batches_by_length
+from headstart.score.transcription import batches_by_length
 from headstart.summarise.statistics import RNG_SEED, draw_counts
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headstart.errors import HeadstartError
 from headstart.files import derived, written_whole
-from headstart.logs import HeadstartError
 
 RECIPE = b"headstart.recipe"  # key of a table's metadata
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together

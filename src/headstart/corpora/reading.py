@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import soundfile
 
 from headstart.corpora.manifests import MANIFEST, REJECTS, opened, read_columns, write_table
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 from headstart.study.explain import nearest
 from headstart.study.sections import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus
 

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headstart.errors import HeadstartError
 from headstart.files import fingerprint, read_json
-from headstart.logs import HeadstartError
 
 FAMILIES = (  # transformers' names
     "wav2vec2",

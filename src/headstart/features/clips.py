@@ -28,8 +28,8 @@ from headstart.corpora.manifests import (
     read_table,
     write_table,
 )
+from headstart.errors import HeadstartError
 from headstart.files import BrokenFileError, derived, fingerprint_rows, set_aside, written_whole
-from headstart.logs import HeadstartError
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from headstart.encoder.model import encode
 from headstart.features.clips import SAMPLE_RATE, Clips
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
 from headstart.study.sections import BestRq, Pretrain
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
 
 MEL_BANDS, MEL_FFT = 80, 512

@@ -1,19 +1,38 @@
-"""Connectionist temporal classification (Graves et al. 2006): loss, greedy decoding, and what a label needs."""
+"""Connectionist temporal classification (CTC, Graves et al. 2006): the loss, what a label needs, and the objective."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import jiwer
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 
-from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for
-from headstart.encoder.model import encode
+from headstart.encoder.front_end import (
+    FRAMES_QUANTUM,
+    MEL_CHANNELS,
+    frame_counts,
+    frame_stride,
+    front_end,
+    prepared_audio,
+    takes_log_mel,
+)
+from headstart.encoder.model import encode, span_mask
 from headstart.features.clips import SAMPLE_RATE, Clips
-from headstart.text.normalisation import decode
+from headstart.objectives.objective import Objective
+from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
+from headstart.study.sections import Finetune, Text
+from headstart.text.normalisation import BLANK, normalise, references
+from headstart.text.normalisation import encode as encode_text
+from headstart.training.batching import Batch, endless_batches
+from headstart.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 def required_frames(labels: Sequence[int]) -> int:
@@ -44,47 +63,154 @@ def ctc_loss(
     return summed / (total or lengths.sum())
 
 
-def clip_features(network: Any, clips: Clips, indices: Sequence[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,)."""
-    audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
-    audio_BS, samples = prepared_audio(network.config, audio, samples_for(network.config, size))
-    return front_end(network.base_model, audio_BS, samples), frame_counts(network.config, samples)
+KEPT_BYTES = 1 << 30  # of float32 features, 3 hours of a base encoder's
 
 
-def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
-    """Indices in order of length, in batches of at most `limit` in all when padded to the longest."""
-    lengths, batch = np.asarray(lengths), []
-    for index in map(int, np.argsort(lengths, kind="stable")):
-        if batch and (len(batch) + 1) * lengths[index] > limit:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+@dataclass
+class Draws:
+    """What a batch of fine-tuning shares: masks of frames (B, T) and of channels (B, D), and the labels in all."""
+
+    mask_BT: torch.Tensor
+    mask_BD: torch.Tensor
+    labels: int
 
 
-@torch.no_grad()
-def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0) -> list[str]:
-    """Greedy transcripts of `clips` by a fine-tuned network, in their order."""
-    texts = [""] * len(clips)
-    shortest = samples_for(network.config, 1)  # a clip of no frame is padded to one, and has the empty transcript
-    for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
-        audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
-        audio_BS, samples = prepared_audio(network.config, audio, max(shortest, int(clips.lengths[batch].max())))
-        features_BTC = front_end(network.base_model, audio_BS, samples)
-        frames = frame_counts(network.config, samples)
-        for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):
-            texts[index] = text
-    return texts
+class CtcObjective(Objective):
+    """CTC on a label budget, evaluated on a part of the dev split.
+
+    A frozen front-end runs once: its features of every clip are kept, unless they would take more than `KEPT_BYTES`.
+    They are computed clip by clip, without padding.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        vocabulary: dict[str, int],
+        train: Clips,
+        dev: Clips,
+        text: Text,
+        settings: Finetune,
+        freeze_front_end: bool,
+        seed: int,
+    ):
+        self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
+        self.frozen = freeze_front_end or takes_log_mel(network.config)  # log-mel features have no weights
+        self.train, self.dev = train, dev
+        self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
+        self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
+        self.text = text
+        self.stride = frame_stride(network.config)
+        self.features: dict[tuple[int, int], torch.Tensor] = {}
+        width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
+        frames = sum(int(frame_counts(network.config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev))
+        self.keeps = self.frozen and frames * width * 4 <= KEPT_BYTES
+
+    def labels(self, index: int) -> list[int]:
+        """Vocabulary indices of a training transcript."""
+        return encode_text(self.references[index].as_py(), self.vocabulary)
+
+    def trainable(self, update: int) -> set[str]:
+        names = {name for name, _ in self.network.named_parameters()}
+        if update <= self.settings.freeze_encoder * self.settings.updates:
+            return {name for name in names if name.startswith("lm_head.")}
+        if self.frozen:
+            names = {name for name in names if ".feature_extractor." not in name}
+        return names
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Batches from number `start` on."""
+        limit = int(self.settings.batch_seconds * SAMPLE_RATE)
+        quantum = FRAMES_QUANTUM * self.stride
+        lengths = self.train.lengths
+        for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
+            # Here, and not in the loss, where the pass over new clips would be counted in every batch's operations.
+            self._extract(self.train, clips)
+            frames = -(-int(lengths[clips].max()) // quantum) * FRAMES_QUANTUM
+            seconds = float(lengths[clips].sum() / SAMPLE_RATE)
+            yield Batch(epoch, clips, seconds, (len(clips), frames))
+
+    @torch.no_grad()
+    def _extract(self, clips: Clips, indices: list[int]) -> None:
+        """Keep the front-end's features of these clips, if they are to be kept."""
+        if not self.keeps:
+            return
+        for i in indices:
+            if (id(clips), i) not in self.features:
+                clip = torch.from_numpy(clips.audio(i).copy())
+                audio_BS, samples = prepared_audio(self.network.config, [clip], len(clip))
+                self.features[id(clips), i] = front_end(self.network.base_model, audio_BS, samples)[0]
+
+    def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
+        if not self.keeps:
+            return clip_features(self.network, clips, indices, size)
+        self._extract(clips, indices)
+        rows = [self.features[id(clips), i] for i in indices]
+        features_BTC = rows[0].new_zeros(len(rows), size, rows[0].shape[1])
+        for padded, row in zip(features_BTC, rows, strict=True):
+            padded[: len(row)] = row
+        return features_BTC, torch.tensor([len(row) for row in rows])
+
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+        settings, width = self.settings, self.network.config.hidden_size
+        frames = frame_counts(self.network.config, torch.from_numpy(self.train.lengths[batch.clips]))
+        widths = torch.full((len(batch.clips),), width)
+        return Draws(
+            span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length).to(ranks.device),
+            span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
+            sum(len(self.labels(i)) for i in batch.clips),
+        )
+
+    def loss(
+        self, batch: Batch, shared: Draws, positions: list[int], update: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        clips = [batch.clips[i] for i in positions]
+        features_BTC, frames = self._features(self.train, clips, batch.shape[1])
+        device = features_BTC.device
+        context_BTD, _ = encode(
+            self.network.base_model,
+            features_BTC,
+            frames.to(device),
+            shared.mask_BT[positions],
+            shared.mask_BD[positions],
+        )
+        logits_BTV = self.network.lm_head(context_BTD)
+        labels = [self.labels(i) for i in clips]
+        return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Dev word and character error rates of greedy transcripts."""
+        hypotheses = [""] * len(self.dev)
+        for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
+            size = -(-int(self.dev.lengths[batch].max()) // self.stride)
+            features_BTC, frames = self._features(self.dev, batch, size)
+            texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
+            for i, text in zip(batch, texts, strict=True):
+                hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
+        return {
+            "dev_wer": jiwer.wer(self.dev_references, hypotheses),
+            "dev_cer": jiwer.cer(self.dev_references, hypotheses),
+        }
+
+    def names(self, batch: Batch) -> list[str]:
+        return self.train.take(batch.clips).column("utterance_id")
 
 
-@torch.no_grad()
-def transcribe_features(
-    network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
-) -> list[str]:
-    """Greedy transcripts from front-end features: the best label of each valid frame, repeats and blanks removed."""
-    context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
-    # A label that no training transcript has (bos, padding of the output layer) is never the answer.
-    logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
-    best_BT = logits_BTV.argmax(-1).cpu()
-    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
+def usable(clips: Clips, labels: Iterable[Sequence[Any]], config: Any) -> tuple[Clips, list[dict[str, str]]]:
+    """Clips that CTC can learn from, given the labels (or characters) of each, and the others with the reason."""
+    keep, rejected = np.ones(len(clips), bool), []
+    frames = frame_counts(config, torch.tensor(clips.lengths)).numpy()
+    names = clips.rows("utterance_id")
+    for i, ((name,), reference, count) in enumerate(zip(names, labels, frames, strict=True)):
+        needed = required_frames(reference)
+        if not len(reference):
+            reason = "empty transcript after normalisation"
+        elif needed > count:
+            reason = f"transcript longer than its frames allow: needs {needed}, the clip has {count}"
+        else:
+            continue
+        keep[i] = False
+        rejected.append({"utterance_id": name, "reason": reason})
+    for reject in rejected:
+        log.warning("left out %s: %s", reject["utterance_id"], reject["reason"])
+    return clips.take(np.flatnonzero(keep)), rejected

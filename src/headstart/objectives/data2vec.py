@@ -13,7 +13,7 @@ from headstart.encoder.front_end import length_mask
 from headstart.encoder.model import encode, layer_outputs
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
 from headstart.study.sections import Data2vec
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch
 from headstart.training.optimiser import MasterWeights
 from headstart.training.ranks import Ranks
 from headstart.training.teacher import Teacher

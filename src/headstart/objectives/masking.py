@@ -24,8 +24,7 @@ from headstart.encoder.model import span_mask
 from headstart.features.clips import SAMPLE_RATE, Clips
 from headstart.study.sections import Pretrain
 from headstart.training import loop as training
-from headstart.training.batching import endless_batches
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch, endless_batches
 from headstart.training.ranks import Ranks
 
 

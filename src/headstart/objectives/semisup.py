@@ -19,15 +19,15 @@ import torch
 from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
 from headstart.encoder.model import encode, norm_on_top, span_mask
 from headstart.features.clips import SAMPLE_RATE, Clips
-from headstart.objectives.ctc import batches_by_length, clip_features, ctc_loss
+from headstart.objectives.ctc import ctc_loss
 from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
 from headstart.pretrain import make_objective
+from headstart.score.transcription import batches_by_length, clip_features
 from headstart.study.sections import Pretrain, Semisup
 from headstart.text.normalisation import BLANK
 from headstart.text.units import Inventory
 from headstart.training import loop as training
-from headstart.training.batching import Paced
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch, Paced
 from headstart.training.optimiser import MasterWeights
 from headstart.training.ranks import Ranks
 from headstart.training.teacher import Teacher

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 
 from headstart.encoder.front_end import front_end, prepared_audio
 from headstart.encoder.model import encode
+from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
-from headstart.logs import HeadstartError
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
 from headstart.study.sections import Pretrain
-from headstart.training.loop import Batch
+from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
 
 

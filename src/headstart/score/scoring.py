@@ -13,11 +13,11 @@ import pyarrow as pa
 from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import finetuned_model
+from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import read_json
-from headstart.finetune import DataError
 from headstart.jobs import ScoreJob
-from headstart.objectives.ctc import transcribe
+from headstart.score.transcription import transcribe
 from headstart.text.normalisation import normalise, references
 
 log = logging.getLogger(__name__)

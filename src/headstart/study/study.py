@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 from headstart.study.explain import HUB_PATTERN, explain, nearest
 from headstart.study.sections import (
     Analyse,

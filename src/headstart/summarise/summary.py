@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.corpora.manifests import read_columns
+from headstart.errors import HeadstartError
 from headstart.files import read_json, write_json, written_whole
-from headstart.logs import HeadstartError
 from headstart.study.study import Study
 from headstart.summarise.statistics import (
     RNG_SEED,

@@ -11,9 +11,9 @@ from itertools import chain, groupby
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from headstart.corpora.synthetic import espeak
+from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows
-from headstart.logs import HeadstartError
 from headstart.study.sections import Semisup, Text
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, normalise, references
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count, islice
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+@dataclass
+class Batch:
+    """Clips of a batch, as indices, with the audio that they hold."""
+
+    epoch: int
+    clips: list[int]
+    seconds: float
+    shape: tuple[int, ...]
 
 
 def epoch_batches(lengths: ArrayLike, limit: int, quantum: int, seed: int, epoch: int) -> Iterator[list[int]]:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 
+from headstart.errors import HeadstartError
 from headstart.files import read_json, write_json
 from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
-from headstart.logs import HeadstartError, log_to
+from headstart.logs import log_to
 from headstart.training.ranks import claim_devices, visible_devices
 from headstart.training.time_limit import MINUTES, OutOfTime, save_on_sigterm
 

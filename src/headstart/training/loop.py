@@ -8,114 +8,39 @@ processes it is then computed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
-import platform
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch.utils.flop_counter import FlopCounterMode
 
-from headstart.files import fingerprint, move_aside, written_whole
+from headstart.errors import TrainingError
+from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
-from headstart.logs import HeadstartError
+from headstart.objectives.objective import Objective
 from headstart.study.sections import Optimisation
 from headstart.training import finished
+from headstart.training.batching import Batch
 from headstart.training.cpu import keep_freed_memory, quicken
+from headstart.training.curve import write_curve
+from headstart.training.machine import choose_precision, describe_machine
 from headstart.training.optimiser import MasterWeights, learning_rate
 from headstart.training.progress import Meter
 from headstart.training.ranks import Ranks
 from headstart.training.recipes import identity
+from headstart.training.state import STATE, read_state, save_state
 from headstart.training.time_limit import FIRST_SAVE_MINUTES, Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
-OWN = "objective."  # prefix, in a saved state, of what the objective keeps
-STATE = "state.safetensors"
 MOST_SKIPPED = 10  # batches in a row whose loss or gradient is not finite
-
-
-class TrainingError(HeadstartError):
-    """A run that cannot go on. The message says where and what to change."""
-
-
-class Objective:
-    """What a stage adds to the loop."""
-
-    network: Any  # a transformers model, or one of `model.WithHeads`
-    metrics: tuple[str, ...] = ()  # names of what `loss` may tell of
-    teaches = False  # whether `prepare` runs the network: its operations are then counted
-    rates: dict[str, float] = {}  # prefix of parameter names -> their learning rate, as a multiple
-
-    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
-        """What the whole batch shares: random decisions, and what its losses are divided by.
-
-        `own` holds the positions in the batch of each part that this process computes.
-        """
-        raise TypeError(f"{type(self).__name__} has no prepare")
-
-    def loss(
-        self, batch: Batch, shared: Any, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """A part's share of the batch's loss, and of what the learning curve should hold: the parts add up."""
-        raise TypeError(f"{type(self).__name__} has no loss")
-
-    def work(self, batch: Batch, update: int, positions: list[int], shared: Any = None) -> Hashable:
-        """What, beside the batch's shape, decides how many operations `prepare` takes, or, with `shared`, a loss."""
-        return len(positions) if shared is not None else ()
-
-    def trainable(self, update: int) -> set[str]:
-        """Names of the parameters that this update trains."""
-        return {name for name, _ in self.network.named_parameters()}
-
-    def names(self, batch: Batch) -> list[str]:
-        """Utterance ids of a batch."""
-        raise TypeError(f"{type(self).__name__} has no names")
-
-    def evaluate(self) -> dict[str, float]:
-        """Dev metrics for the learning curve; empty for a stage that has none."""
-        return {}
-
-    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
-        """What to change, when the learning curve shows that nothing is being learnt; else None."""
-        return None
-
-    # What an objective keeps from update to update besides the network, such as a teacher.
-
-    def begin(self, weights: MasterWeights) -> None:
-        """Before the first update, and before a saved state is restored."""
-
-    def stepped(self, update: int, weights: MasterWeights) -> None:
-        """After every update that changed the weights."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """What a resumed run needs of it."""
-        return {}
-
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
-
-
-@dataclass
-class Batch:
-    """Clips of a batch, as indices, with the audio that they hold."""
-
-    epoch: int
-    clips: list[int]
-    seconds: float
-    shape: tuple[int, ...]
 
 
 @dataclass
@@ -127,57 +52,6 @@ class Result:
     seconds: float
     skipped: int = 0
     machine: dict[str, Any] = field(default_factory=dict)
-
-
-def product_seconds(dtype: torch.dtype) -> float:
-    """Shortest time of a small encoder's largest matrix product on this CPU: of 20, in some hundredths of a second."""
-    frames, weights = torch.ones(1000, 192, dtype=dtype), torch.ones(768, 192, dtype=dtype)
-    times = []
-    for _ in range(20):
-        started = time.perf_counter()
-        torch.nn.functional.linear(frames, weights)
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this machine multiplies bfloat16 matrices faster than float32 ones."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # What the processor says it can do is no measure: with instructions for bfloat16, it is 4 times as fast or half as.
-    return 1.3 * product_seconds(torch.bfloat16) < product_seconds(torch.float32)
-
-
-def _precision(settings: Optimisation, state: State | None, ranks: Ranks, stage: str) -> str:
-    """The type that a job computes in: as it was set, else as it began, else what is faster on this machine.
-
-    A job that began in bfloat16 and goes on in float32, on another kind of machine, would have weights of neither.
-    """
-    if settings.precision != "auto":
-        return settings.precision
-    measured = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
-    if state is None or state.precision == measured:
-        return measured
-    log.info("%s: goes on in %s, in which it began; on this machine it would be %s", stage, state.precision, measured)
-    return state.precision
-
-
-def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
-    """What a recipe says about where it ran."""
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu"
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": name,
-        "processes": ranks.size,
-        "precision": str(dtype).removeprefix("torch."),
-    }
 
 
 def train(
@@ -207,7 +81,7 @@ def train(
     state = read_state(state_file, recipe_hash, ranks.first)
     if len(set(ranks.gather(state.progress["update"] if state else 0))) > 1:
         raise TrainingError(f"{stage}: not every process could read {state_file}; run again")
-    precision = _precision(settings, state, ranks, stage)
+    precision = choose_precision(settings, state, ranks, stage)
     dtype = getattr(torch, precision)
     network = objective.network.to(ranks.device).train()
     if ranks.device.type == "cpu":
@@ -311,7 +185,7 @@ def train(
             saved, save_after = now, settings.save_minutes
             progress["seconds"] = before + now - started
             try:
-                _save(state_file, recipe_hash, precision, weights, objective, progress)
+                save_state(state_file, recipe_hash, precision, weights, objective, progress)
             except (OSError, SafetensorError) as error:
                 failed = f"{stage}: the state of update {update} could not be saved: {error}; free some space"
                 if stop:
@@ -352,79 +226,6 @@ def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, A
             f"{update} of {settings.updates}; lower learning_rate (now {settings.learning_rate:g}) or gradient_clip "
             f"(now {settings.gradient_clip:g}), or look at these utterances: {shown}"
         )
-
-
-def _save(
-    path: Path, recipe_hash: str, precision: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]
-) -> None:
-    """Write the state, whole or not at all: when the disk is full, the older state stays."""
-    tensors = {**weights.state(), **{OWN + name: tensor for name, tensor in objective.state().items()}}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"recipe": recipe_hash, "precision": precision, "progress": json.dumps(progress)}
-    metadata["digest"] = _digest(metadata, tensors)
-    with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-
-
-def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of a saved state, by which a damaged one is known."""
-    digest = hashlib.sha256(json.dumps([metadata[key] for key in ("recipe", "precision", "progress")]).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-@dataclass
-class State:
-    """What a job that was stopped goes on from."""
-
-    precision: str
-    progress: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
-
-    def restore(self, weights: MasterWeights, objective: Objective) -> dict[str, Any]:
-        """Give the weights, the optimiser and the objective what they had; returns how far the job had got."""
-        weights.restore({name: tensor for name, tensor in self.tensors.items() if not name.startswith(OWN)})
-        own = {name.removeprefix(OWN): tensor for name, tensor in self.tensors.items() if name.startswith(OWN)}
-        objective.restore(own)
-        return self.progress
-
-
-def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None:
-    """The state that a job of this recipe has saved; None where there is none.
-
-    A damaged file is no reason to fail, for it would be found again at every try, nor is it ever trained on: it is set
-    aside, by the first process, and the job begins anew.
-    """
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("recipe") != recipe_hash or "digest" not in metadata:
-                log.info("%s: a state of another recipe, ignored", path)
-                return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        damage = None if _digest(metadata, tensors) == metadata["digest"] else "its hash is not the one in it"
-    except (SafetensorError, ValueError, KeyError) as error:
-        damage = str(error)
-    except OSError as error:
-        raise TrainingError(f"{path}: the saved state cannot be read: {error}") from None
-    if damage:
-        log.warning("%s is damaged: %s. It is set aside as %s.broken; training begins anew", path, damage, path.name)
-        if first:
-            move_aside(path)
-        return None
-    return State(metadata["precision"], json.loads(metadata["progress"]), tensors)
-
-
-def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
-    """Write a learning curve as parquet: `step` is an integer, everything else float64."""
-    names = dict.fromkeys(name for row in curve for name in row)
-    columns = {n: pa.array([row.get(n) for row in curve], pa.int64() if n == "step" else pa.float64()) for n in names}
-    with written_whole(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
 
 
 def run(

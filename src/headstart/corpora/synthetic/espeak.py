@@ -20,7 +20,7 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 
 NATIVE_RATE = 22050  # Hz, the rate at which eSpeak computes its formant voices
 

@@ -18,7 +18,7 @@ import soxr
 
 from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
-from headstart.logs import HeadstartError
+from headstart.errors import HeadstartError
 
 log = logging.getLogger(__name__)
 

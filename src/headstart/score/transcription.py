@@ -1,0 +1,61 @@
+"""Transcription: greedy transcripts of clips by a fine-tuned network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for
+from headstart.encoder.model import encode
+from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.text.normalisation import decode
+
+
+def clip_features(network: Any, clips: Clips, indices: Sequence[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,)."""
+    audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
+    audio_BS, samples = prepared_audio(network.config, audio, samples_for(network.config, size))
+    return front_end(network.base_model, audio_BS, samples), frame_counts(network.config, samples)
+
+
+def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
+    """Indices in order of length, in batches of at most `limit` in all when padded to the longest."""
+    lengths, batch = np.asarray(lengths), []
+    for index in map(int, np.argsort(lengths, kind="stable")):
+        if batch and (len(batch) + 1) * lengths[index] > limit:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0) -> list[str]:
+    """Greedy transcripts of `clips` by a fine-tuned network, in their order."""
+    texts = [""] * len(clips)
+    shortest = samples_for(network.config, 1)  # a clip of no frame is padded to one, and has the empty transcript
+    for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
+        audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
+        audio_BS, samples = prepared_audio(network.config, audio, max(shortest, int(clips.lengths[batch].max())))
+        features_BTC = front_end(network.base_model, audio_BS, samples)
+        frames = frame_counts(network.config, samples)
+        for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):
+            texts[index] = text
+    return texts
+
+
+@torch.no_grad()
+def transcribe_features(
+    network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
+) -> list[str]:
+    """Greedy transcripts from front-end features: the best label of each valid frame, repeats and blanks removed."""
+    context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
+    # A label that no training transcript has (bos, padding of the output layer) is never the answer.
+    logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
+    best_BT = logits_BTV.argmax(-1).cpu()
+    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]

@@ -13,7 +13,18 @@ import pytest
 import soundfile
 import yaml
 
+from headstart.analyse.analysis import analyse_start
+from headstart.corpora.reading import describe
+from headstart.files import read_json
+from headstart.finetune import finetune_run
+from headstart.report.page import write_report
+from headstart.score.scoring import score_run
+from headstart.semisup import refine_start
 from headstart.study.sections import SPLITS
+from headstart.study.study import load_study
+from headstart.summarise.summary import write_summary
+from headstart.training.recipes import files_recipe
+from headstart.workflow import Workflow
 
 ROOT = Path(__file__).parent.parent
 ALL = ("scratch", "mono", "mono+S", "data2vec", "data2vec+S", "best-rq", "best-rq+S")
@@ -123,6 +134,59 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         }
     finally:
         (finished / "study.yaml").write_text(before)
+
+
+def hermetic(finished: Path, folder: Path, inputs: dict) -> None:
+    """Give a folder the files that a job declares, and no others."""
+    for group in inputs.values():
+        for path in [group] if isinstance(group, str) else group:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(finished / path, folder / path)
+
+
+RUN = ("mono+S", "en-es", "1min", 1)
+
+
+@pytest.mark.parametrize("kind", ["refine", "finetune", "score", "analyse", "summarise"])
+def test_a_job_opens_nothing_but_what_its_rule_declares(kind, finished, tmp_path, monkeypatch, one_thread):
+    """With only the declared files, each job writes again what it has written."""
+    study = load_study(finished / "study.yaml")
+    flow = Workflow(study)
+    monkeypatch.chdir(tmp_path)
+    if kind == "refine":
+        job = flow.start_job(RUN[0])
+        hermetic(finished, tmp_path, flow.start_input(RUN[0]))
+        refine_start(job)
+        outputs = [f"{job.output}/model.safetensors"]
+    elif kind == "finetune":
+        job = flow.finetune_job(*RUN)
+        hermetic(finished, tmp_path, flow.finetune_input(*RUN))
+        finetune_run(job)
+        outputs = [f"{job.output}/model.safetensors", f"{job.output}/vocab.json"]
+    elif kind == "score":
+        job = flow.score_job(*RUN)
+        hermetic(finished, tmp_path, flow.score_input(*RUN))
+        Path(job.output).parent.mkdir(parents=True)
+        score_run(job)
+        outputs = [job.output]
+    elif kind == "analyse":
+        job = flow.analyse_job(*RUN[:3])
+        hermetic(finished, tmp_path, flow.analyse_input(*RUN[:3]))
+        analyse_start(job)
+        outputs = [job.output]
+    else:
+        inputs, settings = flow.summary_input(), flow.study_settings()
+        hermetic(finished, tmp_path, inputs)
+        write_summary(study, Path("results"), files_recipe(settings, inputs))
+        outputs = [f"{flow.results}/{name}" for name in ("summary.json", "metrics.json", "curves.csv")]
+        inputs = flow.report_input()
+        hermetic(finished, tmp_path, inputs)
+        summary, report = read_json(inputs["summary"]), Path(flow.results) / "report.html"
+        recipe = files_recipe(settings, inputs)
+        write_report(study, summary, Path("results"), describe(inputs["manifests"]), report, recipe)
+        outputs.append(str(report))
+    for path in outputs:
+        assert Path(path).read_bytes() == (finished / path).read_bytes(), path
 
 
 def clone_of(finished: Path, folder: Path) -> Path:

@@ -47,7 +47,8 @@ def write_manifest() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def make_clips(write_manifest) -> Callable[..., object]:
     """A function that takes clips through the feature stage."""
-    from headstart.features.clips import Clips, extract_features
+    from headstart.features.clips import Clips
+    from headstart.features.extraction import extract_features
 
     def make(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> Clips:
         manifest = write_manifest(folder, clips, texts, rate)
@@ -90,7 +91,7 @@ def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
     """Synthetic English after the feature stage: split -> `features` and `audio` paths."""
     from headstart.corpora.reading import as_folder, write_manifests
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
-    from headstart.features.clips import extract_features
+    from headstart.features.extraction import extract_features
     from headstart.study.sections import SplitHours, SyntheticCorpus
 
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)

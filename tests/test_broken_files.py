@@ -11,7 +11,8 @@ import pytest
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
 from headstart.corpora.reading import describe
-from headstart.features.clips import Clips, extract_features
+from headstart.features.clips import Clips
+from headstart.features.extraction import extract_features
 from headstart.files import BrokenFileError, derived, set_aside
 from headstart.finetune import finetune_run
 from headstart.logs import HeadstartError

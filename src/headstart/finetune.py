@@ -25,7 +25,8 @@ from headstart.encoder.front_end import (
     takes_log_mel,
 )
 from headstart.encoder.model import encode, front_end_stays, span_mask
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.jobs import FinetuneJob
 from headstart.logs import HeadstartError
 from headstart.objectives.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from headstart.corpora.manifests import FEATURES, read_columns, write_table
-from headstart.features.clips import SAMPLE_RATE
+from headstart.features.audio import SAMPLE_RATE
 from headstart.logs import HeadstartError
 from headstart.study.sections import budget_seconds
 

@@ -30,7 +30,8 @@ from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import encoder_model
 from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
 from headstart.encoder.model import layer_outputs
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.finetune import DataError
 from headstart.jobs import AnalyseJob
 from headstart.objectives.ctc import batches_by_length

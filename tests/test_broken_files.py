@@ -10,7 +10,7 @@ import pytest
 
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
-from headstart.corpora.reading import describe
+from headstart.corpora.overview import describe
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
 from headstart.files import BrokenFileError, derived, set_aside

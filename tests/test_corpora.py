@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
-from headstart.corpora.reading import CorpusError, audio_state, describe, read_folder, write_manifests
+from headstart.corpora.overview import describe
+from headstart.corpora.reading import CorpusError, audio_state, read_folder, write_manifests
 from headstart.study.sections import Columns, FolderCorpus, Text
 from headstart.text.normalisation import normalise
 

@@ -18,8 +18,10 @@ from headstart.logs import HeadstartError
 RECIPE = b"headstart.recipe"  # key of a table's metadata
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
-# What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
-# as transcribed (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
+# What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
+# path `shard.parquet#12` is reserved for the audio in a row of a container, with rows counted from 0; nothing decodes
+# containers yet. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is as transcribed
+# (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
 MANIFEST = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),

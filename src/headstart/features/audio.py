@@ -10,12 +10,12 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
-SILENCE_DBFS = -65.0  # 16-bit dither and idle converters lie below, the faintest usable speech well above
-ABSURD = 100.0  # times full scale, 40 dB over it: no recording's peak
+SILENCE_DBFS = -65.0  # above the level of 16-bit dither and idle converters, well below the faintest usable speech
+MAX_PEAK = 100.0  # times full scale, which is 40 dB above it; no recording has a higher peak
 
 
 class SampleError(ValueError):
-    """Audio whose samples are no recording: no numbers, on another scale than from -1 to 1, or all the same."""
+    """Decoded samples that cannot be a recording: not finite, not between -1 and 1, or all equal."""
 
 
 def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -26,7 +26,7 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
     Raises:
         soundfile.LibsndfileError: the file is missing or cannot be decoded.
-        SampleError: samples are no numbers, far beyond full scale, or hold no sound beside a constant offset.
+        SampleError: samples are not finite or far beyond full scale, or there is no sound beside a constant offset.
     """
     with soundfile.SoundFile(path) as file:
         rate, subtype = file.samplerate, file.subtype
@@ -36,7 +36,7 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
         samples = file.read(frames, dtype="float32", always_2d=True)
     _check_numbers(samples, subtype)
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    _check_offset(samples)  # before resampling, which gives a constant clip flanks
+    _check_offset(samples)  # before resampling, which adds flanks to a constant clip
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
@@ -45,27 +45,31 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
 
 def _check_numbers(samples: np.ndarray, subtype: str) -> None:
-    """Refuse decoded samples that are not all finite, and on the scale from -1 to 1 except for a few peaks.
+    """Raise `SampleError` unless all samples are finite, and all but a few peaks are between -1 and 1.
 
-    Compressed formats may clip in as many samples as they like: their scale is not the writer's choice.
+    In compressed formats any number of samples may exceed 1, because whoever writes them does not choose the scale.
     """
-    if not samples.size or (samples.min() >= -1 and samples.max() <= 1):  # NaN is neither
+    if not samples.size or (samples.min() >= -1 and samples.max() <= 1):  # NaN fails both comparisons
         return
     size = np.abs(samples)
     counts = {"NaN": np.isnan(size).sum(), "infinite": np.isinf(size).sum()}
     if any(counts.values()):
-        found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        raise SampleError(f"samples that are no numbers: {found}, of {size.size}; write the file anew")
+        listing = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        raise SampleError(f"samples that are no numbers: {listing}, of {size.size}; write the file anew")
     if subtype in ("FLOAT", "DOUBLE") and (size <= 1).mean() < 0.99:
         raise SampleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
-    if absurd := int((size > ABSURD).sum()):
-        facts = f"{absurd} of {size.size} beyond {ABSURD:g} times full scale, up to {size.max():.3g}"
+    if count := int((size > MAX_PEAK).sum()):
+        facts = f"{count} of {size.size} beyond {MAX_PEAK:g} times full scale, up to {size.max():.3g}"
         raise SampleError(f"absurd samples: {facts}; write the file anew")
 
 
 def _check_offset(samples: np.ndarray) -> None:
-    """Refuse a clip that is nothing but a constant offset. One of zeros is silent, as its loudness tells."""
-    if not len(samples) or np.dot(samples, samples) / len(samples) - samples.mean() ** 2 > 1e-5:  # quick, and -50 dBFS
+    """Raise `SampleError` for a clip that holds nothing but a constant offset.
+
+    A clip of zeros passes: it is rejected as silent when its loudness has been measured.
+    """
+    # A quick test first: most clips have far more than the -50 dBFS around their mean that 1e-5 stands for.
+    if not len(samples) or np.dot(samples, samples) / len(samples) - samples.mean() ** 2 > 1e-5:
         return
     samples = samples.astype(np.float64)
     mean, level = samples.mean(), _dbfs(samples.var())
@@ -78,6 +82,7 @@ def _check_offset(samples: np.ndarray) -> None:
 
 
 def _dbfs(energy: float) -> float:
+    """Level of a mean square of samples, in dB relative to full scale."""
     return float(10 * np.log10(energy + 1e-10))
 
 

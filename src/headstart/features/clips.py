@@ -1,4 +1,4 @@
-"""Clips: utterances of a split with their samples, which lie memory-mapped in an Arrow file."""
+"""Clips: the utterances of a split, and random access to their samples in a memory-mapped Arrow file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AudioStore:
     def __init__(self, path: str | Path):
         """Map a file; raises `BrokenFileError` when it is missing, or broken and therefore set aside."""
         self.path = path
-        with derived(path, pa.ArrowException, ValueError) as self._found, open(path, "rb") as file:
+        with derived(path, pa.ArrowException, ValueError) as self._status, open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._reader = pa.ipc.open_file(pa.py_buffer(self._map))
             if not self._reader.schema.equals(AUDIO):
@@ -42,13 +42,13 @@ class AudioStore:
         """int16 samples of clip `index`, shape (num_samples,); read-only, backed by the mapped file.
 
         Raises:
-            BrokenFileError: they cannot be found in the file, which was set aside.
+            BrokenFileError: the file is damaged there, and was set aside.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no clip {index}")
         try:
             batch = self._reader.get_batch(index // CLIPS_A_BATCH)
-            batch.validate()  # that its buffers are as long as it says, so that nothing is read beside them
+            batch.validate()  # its buffers have the stated lengths, so that nothing is read beyond them
             clips, row = batch.column(0), index % CLIPS_A_BATCH
             begin, end = clips.offsets[row : row + 2].to_pylist()
         except (pa.ArrowException, ValueError, OSError, IndexError) as error:
@@ -56,41 +56,41 @@ class AudioStore:
         return clips.values.to_numpy(zero_copy_only=True)[begin:end]
 
     def broken(self, problem: str) -> BrokenFileError:
-        """Set the file aside for what its content turned out to be; see `set_aside`."""
-        return set_aside(self.path, self._found, problem)
+        """Set the file aside because of a problem with its content; see `set_aside`."""
+        return set_aside(self.path, self._status, problem)
 
-    def let_go(self) -> None:
-        """Take what was read out of this process's resident memory. Arrays over it stay valid, and read it again."""
+    def release(self) -> None:
+        """Give back the memory of what was read. Arrays over it stay valid, and are read again on access."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass
 class Split:
-    """The two files that the feature stage makes of a split."""
+    """The two files that the feature stage writes for a split."""
 
     features: str | Path
     audio: AudioStore
     _hashes: np.ndarray | None = field(default=None, init=False, repr=False)  # uint64, of each clip
-    _read: np.ndarray | None = field(default=None, init=False, repr=False)  # of each clip, whether its hash agreed
+    _checked: np.ndarray | None = field(default=None, init=False, repr=False)  # bool, of each clip
 
     def clip(self, row: int) -> np.ndarray:
-        """int16 samples of a clip, shape (num_samples,), read-only. At the first reading they are compared to its hash.
+        """int16 samples of a clip, shape (num_samples,), read-only; compared to its hash when first read.
 
         Raises:
-            BrokenFileError: they are not those that were extracted, and the file was set aside.
+            BrokenFileError: they differ from those that were extracted, and the file was set aside.
         """
         samples = self.audio[row]
         if self._hashes is None:
             self._hashes = _content_hashes(self.features)
-            self._read = np.zeros(len(self._hashes), bool)
-        if not self._read[row]:
+            self._checked = np.zeros(len(self._hashes), bool)
+        if not self._checked[row]:
             if int(content_hash(samples), 16) != self._hashes[row]:
                 name = read_rows(self.features, FEATURES, ["utterance_id"], np.array([row]))["utterance_id"][0]
                 raise self.audio.broken(
                     f"{self.audio.path}: damaged, the samples of {name} are not those that {self.features} describes"
                 )
-            self._read[row] = True
+            self._checked[row] = True
         return samples
 
 
@@ -105,11 +105,11 @@ def _content_hashes(features: str | Path) -> np.ndarray:
 class Clips:
     """Utterances of one split, or of several.
 
-    All that is held of an utterance is its place and its length: a corpus of a thousand hours has a million of them.
-    Anything else is read from the feature manifest when it is asked for.
+    Only the place and the length of each utterance are in memory, because a corpus of a thousand hours has a million
+    utterances. Everything else is read from the feature manifest on access.
 
     Args:
-        splits: what the utterances are taken from.
+        splits: the splits that the utterances are taken from.
         split: of each utterance, a position in `splits`, shape (N,).
         row: its row there, shape (N,).
         lengths: its samples, shape (N,).
@@ -121,7 +121,7 @@ class Clips:
 
     @classmethod
     def open(cls, features: str | Path, audio: str | Path) -> Clips:
-        """The whole of a split; raises `HeadstartError` when the two files are not of one feature stage."""
+        """The whole of a split; raises `HeadstartError` when the two files do not belong together."""
         lengths = read_columns(features, FEATURES, ["num_samples"])["num_samples"].to_numpy()
         store, count = AudioStore(audio), len(lengths)
         if count != len(store):
@@ -145,7 +145,7 @@ class Clips:
         return Clips(self.splits, self.split[indices], self.row[indices], self.lengths[indices])
 
     def first(self, minutes: float) -> Clips:
-        """The first utterances, of so many minutes together or less, but one at least."""
+        """The first utterances, as many as fit into so many minutes, and at least one."""
         count = int((np.cumsum(self.lengths) <= minutes * 60 * SAMPLE_RATE).sum())
         return self.take(range(min(len(self), max(1, count))))
 
@@ -154,14 +154,14 @@ class Clips:
 
     def audio(self, index: int) -> np.ndarray:
         """int16 samples of an utterance, shape (num_samples,), read-only; see `Split.clip`."""
-        if self._read is not None:  # or the whole corpus would come to be resident
-            self._read.let_go()
+        if self._read is not None:  # otherwise the whole corpus would stay in memory
+            self._read.release()
         split = self.splits[self.split[index]]
         self._read = split.audio
         return split.clip(int(self.row[index]))
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """These columns of the feature manifest, an utterance at a time: read in blocks, to go over all of them."""
+        """These columns of the feature manifest, one tuple an utterance. They are read in blocks."""
         for start in range(0, len(self), ROWS_A_GROUP):
             split, row = (places[start : start + ROWS_A_GROUP] for places in (self.split, self.row))
             block = gather(split, lambda k, at, row=row: read_rows(self.splits[k].features, FEATURES, names, row[at]))
@@ -173,7 +173,7 @@ class Clips:
 
     @property
     def seconds(self) -> float:
-        """Audio in all of them."""
+        """Seconds of audio in all utterances."""
         return int(self.lengths.sum()) / SAMPLE_RATE
 
     @property

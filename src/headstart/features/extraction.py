@@ -1,4 +1,4 @@
-"""Extraction: every clip of a manifest is decoded once, so that training never decodes audio."""
+"""The feature stage: every clip of a manifest is decoded once, so that training never decodes audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
 
     Clips that cannot be decoded, or are silent, go to `rejects` with the reason; the rest keep the manifest's order.
     """
-    rows, kept, rejected = read_table(manifest, MANIFEST), [], []
+    rows, feature_rows, reject_rows = read_table(manifest, MANIFEST), [], []
     started = reported = time.monotonic()
     with written_whole(audio) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, AUDIO) as writer:
@@ -36,9 +36,9 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
                         reason = f"silent: {facts['loudness_dbfs']:.0f} dBFS"
                 if reason is not None:
                     reject = {key: row[key] for key in ("utterance_id", "audio_path")}
-                    rejected.append({**reject, "row": index, "reason": reason})
+                    reject_rows.append({**reject, "row": index, "reason": reason})
                     continue
-                kept.append({**row, **facts})
+                feature_rows.append({**row, **facts})
                 pending.append(samples)
                 if len(pending) == CLIPS_A_BATCH:
                     writer.write_batch(_record_batch(pending))
@@ -51,19 +51,23 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
                     )
             if pending:
                 writer.write_batch(_record_batch(pending))
-        seconds = sum(row["num_samples"] for row in kept) / SAMPLE_RATE
-        spent = time.monotonic() - started
+        seconds = sum(row["num_samples"] for row in feature_rows) / SAMPLE_RATE
+        elapsed = time.monotonic() - started
         log.info(
-            "%s: %d clips, %.2f h, %.0f x real time", manifest, len(kept), seconds / 3600, seconds / max(spent, 1e-9)
+            "%s: %d clips, %.2f h, %.0f x real time",
+            manifest,
+            len(feature_rows),
+            seconds / 3600,
+            seconds / max(elapsed, 1e-9),
         )
-        for reject in rejected:
+        for reject in reject_rows:
             log.warning("rejected %s: %s", reject["utterance_id"], reject["reason"])
-        write_table(rejects, rejected, REJECTS)
-        write_table(features, kept, FEATURES)
+        write_table(rejects, reject_rows, REJECTS)
+        write_table(features, feature_rows, FEATURES)
 
 
 def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
-    """Samples of a manifest row, or the reason why there are none."""
+    """The samples of a manifest row, or the reason why it is rejected."""
     try:
         samples = load_audio(row["audio_path"], row["offset_s"], row["duration_s"])
     except SampleError as error:
@@ -71,12 +75,13 @@ def _decode(row: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         return None, f"undecodable audio: {error}"
     seconds = len(samples) / SAMPLE_RATE
-    if seconds < 0.95 * row["duration_s"]:  # some formats' headers give the duration only nearly
+    if seconds < 0.95 * row["duration_s"]:  # the headers of some formats give an approximate duration
         return None, f"truncated: {seconds:.2f} s of {row['duration_s']:.2f} s"
     return samples, None
 
 
 def _record_batch(clips: list[np.ndarray]) -> pa.RecordBatch:
+    """Clips as rows under the schema `AUDIO`."""
     offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips])])
     values = pa.array(np.concatenate(clips), pa.int16())
     return pa.record_batch([pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)], schema=AUDIO)

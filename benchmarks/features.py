@@ -20,7 +20,8 @@ import soundfile
 
 from headstart.corpora.manifests import MANIFEST, write_table
 from headstart.corpora.synthetic.synthesis import synthesise_corpus
-from headstart.features.clips import SAMPLE_RATE, extract_features
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.extraction import extract_features
 
 SYNTHETIC_HOURS = 0.25
 

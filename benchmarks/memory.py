@@ -18,7 +18,8 @@ import soundfile
 import torch
 
 from headstart.corpora.manifests import MANIFEST, write_table
-from headstart.features.clips import SAMPLE_RATE, extract_features
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.extraction import extract_features
 from headstart.jobs import PretrainJob
 from headstart.pretrain import pretrain_start
 from headstart.study.sections import Model, Pretrain

@@ -10,7 +10,8 @@ import soundfile
 
 from headstart.corpora.manifests import MANIFEST, write_table
 from headstart.corpora.synthetic.synthesis import synthesise_corpus
-from headstart.features.clips import SAMPLE_RATE, extract_features, load_audio
+from headstart.features.audio import SAMPLE_RATE, load_audio
+from headstart.features.extraction import extract_features
 
 LENGTHS = (2.0, 15.0)  # seconds
 

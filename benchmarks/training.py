@@ -252,7 +252,8 @@ def measure_peer(
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
     from transformers import Wav2Vec2FeatureExtractor
 
-    from headstart.features.clips import SAMPLE_RATE, Clips
+    from headstart.features.audio import SAMPLE_RATE
+    from headstart.features.clips import Clips
     from headstart.text.normalisation import build_vocabulary, encode, references
 
     task = Task(**task)

@@ -53,8 +53,8 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def corpus_table(wildcards):
-    return WORKFLOW.table(wildcards.corpus)
+def corpus_inputs(wildcards):
+    return WORKFLOW.corpus_inputs(wildcards.corpus)
 
 
 def corpus_settings(wildcards):

@@ -20,7 +20,7 @@ rule synthesise_corpus:
 
 rule read_corpus:
     input:
-        table=corpus_table,
+        corpus=corpus_inputs,
     output:
         train="data/manifests/{corpus}/train.parquet",
         dev="data/manifests/{corpus}/dev.parquet",

@@ -47,7 +47,8 @@ def write_manifest() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def make_clips(write_manifest) -> Callable[..., object]:
     """A function that takes clips through the feature stage."""
-    from headstart.features.clips import Clips, extract_features
+    from headstart.features.clips import Clips
+    from headstart.features.extraction import extract_features
 
     def make(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str | None] = (), rate: int = 16000) -> Clips:
         manifest = write_manifest(folder, clips, texts, rate)
@@ -88,15 +89,15 @@ def tiny_model():
 
 def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
     """Synthetic English after the feature stage: split -> `features` and `audio` paths."""
-    from headstart.corpora.reading import as_folder, write_manifests
+    from headstart.corpora.reading import open_reader, read_corpus
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
-    from headstart.features.clips import extract_features
+    from headstart.features.extraction import extract_features
     from headstart.study.sections import SplitHours, SyntheticCorpus
 
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
-    corpus = as_folder(SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours)), folder / "raw")
+    corpus = SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours))
     manifests = {split: (str(folder / f"{split}.m"), str(folder / f"{split}.mr")) for split in hours}
-    write_manifests(corpus, manifests)
+    read_corpus(open_reader(corpus, folder / "raw"), manifests)
     paths = {}
     for split, (manifest, _) in manifests.items():
         paths[split] = {"features": str(folder / f"{split}.parquet"), "audio": str(folder / f"{split}.arrow")}

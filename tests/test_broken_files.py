@@ -10,11 +10,13 @@ import pytest
 
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import FEATURES, REJECTS, read_columns, read_table, write_table
-from headstart.corpora.reading import describe
+from headstart.corpora.overview import describe
 from headstart.errors import HeadstartError
-from headstart.features.clips import Clips, extract_features
+from headstart.features.clips import Clips
+from headstart.features.extraction import extract_features
 from headstart.files import BrokenFileError, derived, set_aside
 from headstart.finetune import finetune_run
+from headstart.jobs import FinetuneJob
 from headstart.score.scoring import SCORES
 from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Text
@@ -49,10 +51,11 @@ def folder(noise_clips, tmp_path) -> Path:
 
 def finetune(folder: Path, tiny_model) -> None:
     files = {"features": str(folder / "a.parquet"), "audio": str(folder / "a.arrow")}
-    settings = Finetune(updates=2, batch_seconds=5.0, log_every=2, dev_minutes=1.0).model_dump()
-    options = {"settings": settings, "text": Text().model_dump(), "model": tiny_model.model_dump(), "start": None}
+    settings = Finetune(updates=2, batch_seconds=5.0, log_every=2, dev_minutes=1.0)
+    data = {"train": files, "dev": files, "subset": str(folder / "subset.parquet"), "text": Text()}
+    shutil.rmtree(folder / "state", ignore_errors=True)  # or a run that is finished would not be trained again
     places = {"output": str(folder / "run"), "state": str(folder / "state")}
-    finetune_run(files, files, str(folder / "subset.parquet"), **options, seed=1, **places, threads=1)
+    finetune_run(FinetuneJob.of(**data, settings=settings, model=tiny_model, parent=None, seed=1, **places))
 
 
 def extract(folder: Path, _) -> None:

@@ -11,7 +11,10 @@ import pytest
 import soundfile
 
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
-from headstart.corpora.reading import CorpusError, audio_state, describe, read_folder, write_manifests
+from headstart.corpora.overview import describe
+from headstart.corpora.reader import CorpusError
+from headstart.corpora.reading import Reading, audio_state, read_corpus, read_utterances
+from headstart.corpora.table import TableReader
 from headstart.study.sections import Columns, FolderCorpus, Text
 from headstart.text.normalisation import normalise
 
@@ -34,6 +37,10 @@ def write_corpus(folder: Path, header: str, *lines: str, table: str = "metadata.
 
 def folder_corpus(folder: Path, **settings) -> FolderCorpus:
     return FolderCorpus(**{"reader": "folder", "path": str(folder), "language": "qu", **settings})
+
+
+def read_folder(corpus: FolderCorpus) -> Reading:
+    return read_utterances(TableReader(corpus))
 
 
 def test_a_tsv_becomes_a_manifest_a_split(tmp_path):
@@ -174,7 +181,7 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_line_and_reason_and_the_
     columns = Columns(split="split", tokens="tokens", token_languages="tags")
     corpus = folder_corpus(tmp_path, columns=columns, max_seconds=2.0, token_tags={"KC": "qu", "ES": "es"})
     paths = {split: (str(tmp_path / f"{split}.m"), str(tmp_path / f"{split}.r")) for split in ("train", "dev", "test")}
-    write_manifests(corpus, paths)
+    read_corpus(TableReader(corpus), paths)
     rejects = [row for _, path in paths.values() for row in read_table(path, REJECTS)]
     by_line = {row["row"]: row for row in rejects}
     assert sorted(by_line) == list(range(3, 3 + len(BAD_ROWS)))  # line 1 is the header, line 2 a good row
@@ -283,7 +290,7 @@ def test_the_state_of_the_audio_changes_with_every_file_and_with_nothing_else(tm
     corpus, states = folder_corpus(tmp_path), []
 
     def changed() -> bool:
-        states.append(audio_state(corpus))
+        states.append(audio_state(TableReader(corpus)))
         assert re.fullmatch("[0-9a-f]{16}", states[-1])
         return states[-1] not in states[:-1]
 
@@ -363,7 +370,7 @@ def test_sentences_that_train_shares_with_dev_and_test_are_noted_in_the_log(tmp_
     write_corpus(tmp_path, "id\tpath\tsplit\ttext", *lines)
     paths = {split: (str(tmp_path / f"{split}.m"), str(tmp_path / f"{split}.r")) for split in ("train", "dev", "test")}
     with caplog.at_level(logging.WARNING):
-        write_manifests(folder_corpus(tmp_path, columns=SPLIT), paths)
+        read_corpus(TableReader(folder_corpus(tmp_path, columns=SPLIT)), paths)
     assert [record.getMessage() for record in caplog.records] == ["dev: 1 of 2 sentences also occur in train"]
 
 
@@ -378,7 +385,7 @@ def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):
     manifest, rejects = tmp_path / "manifests/qu/train.parquet", tmp_path / "manifests/qu/train.rejects.parquet"
     columns = Columns(split="split", speaker="speaker")
     corpus = folder_corpus(tmp_path, columns=columns, dev_share=0.0, test_share=0.0)
-    write_manifests(corpus, {"train": (str(manifest), str(rejects))})
+    read_corpus(TableReader(corpus), {"train": (str(manifest), str(rejects))})
     expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1, "leaks": {}}
     assert describe([str(manifest)]) == [{**expected, "hours": pytest.approx(1.5 / 3600)}]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.corpora.reading import check_folder
+from headstart.corpora.table import TableReader
 from headstart.study.sections import FolderCorpus
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ def test_the_example_corpus_comes_with_the_clone(clone):
     dvc(clone, "pull", "data/raw/example.dvc")
     folder = clone / "data/raw/example"
     columns = {name: name for name in ("speaker", "language", "split", "tokens", "token_languages")}
-    check_folder(FolderCorpus(reader="folder", path=str(folder), language="es", columns=columns))
+    TableReader(FolderCorpus(reader="folder", path=str(folder), language="es", columns=columns)).check()
     with (folder / "metadata.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 12

@@ -29,7 +29,8 @@ from headstart.encoder.checkpoint_files import FAMILIES, CheckpointError
 from headstart.encoder.checkpoints import ctc_model, load_config
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.encoder.model import encode, layer_outputs, norm_on_top
-from headstart.features.clips import Clips, extract_features
+from headstart.features.clips import Clips
+from headstart.features.extraction import extract_features
 from headstart.files import read_json, write_json
 from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob

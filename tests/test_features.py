@@ -12,7 +12,10 @@ from scipy.signal import resample_poly
 
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.features import clips as features
-from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips, extract_features, load_audio, measure
+from headstart.features import extraction
+from headstart.features.audio import load_audio, measure
+from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips
+from headstart.features.extraction import extract_features
 
 
 def sine(hz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
@@ -198,7 +201,7 @@ def test_an_utterance_costs_a_few_bytes_however_long_its_text(tmp_path):
     write_table(tmp_path / "a.parquet", rows, FEATURES)
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, features.AUDIO) as writer:
         for _ in range(count // CLIPS_A_BATCH):
-            writer.write_batch(features._record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
+            writer.write_batch(extraction._record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
     peak(1)  # so that nothing is imported or first cached while it is measured
     (few, before), (many, after) = peak(1), peak(8)
     assert many == 8 * few
@@ -261,7 +264,7 @@ def test_the_content_hash_changes_with_the_audio_and_only_with_it(tmp_path, writ
 def test_a_writer_that_dies_leaves_no_result(tmp_path, write_manifest, monkeypatch):
     manifest = write_manifest(tmp_path, [sine(300, 0.05, 16000)] * (CLIPS_A_BATCH + 10))
     before = {path.name for path in tmp_path.iterdir()}
-    decode, calls = features._decode, []
+    decode, calls = extraction._decode, []
 
     def dying(row):
         calls.append(row)
@@ -269,7 +272,7 @@ def test_a_writer_that_dies_leaves_no_result(tmp_path, write_manifest, monkeypat
             raise KeyboardInterrupt
         return decode(row)
 
-    monkeypatch.setattr(features, "_decode", dying)
+    monkeypatch.setattr(extraction, "_decode", dying)
     with pytest.raises(KeyboardInterrupt):
         extract(tmp_path, manifest)
     assert {path.name for path in tmp_path.iterdir()} == before

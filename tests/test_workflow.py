@@ -14,7 +14,7 @@ import soundfile
 import yaml
 
 from headstart.analyse.analysis import analyse_start
-from headstart.corpora.reading import describe
+from headstart.corpora.overview import describe
 from headstart.files import read_json
 from headstart.finetune import finetune_run
 from headstart.report.page import write_report

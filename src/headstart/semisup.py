@@ -20,7 +20,8 @@ from transformers import AutoModel, AutoModelForCTC
 from headstart.encoder.checkpoints import encoder_model, save_ctc, save_encoder
 from headstart.encoder.model import WithHeads, front_end_stays
 from headstart.errors import DataError
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.jobs import SemisupJob
 from headstart.objectives.ctc import usable
 from headstart.objectives.semisup import SemisupObjective

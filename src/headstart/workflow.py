@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from headstart.corpora.reading import CorpusError, audio_state, check_folder
+from headstart.corpora.reader import CorpusError, Reader
+from headstart.corpora.reading import audio_state, open_reader
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
 from headstart.study.sections import Analyse, SyntheticCorpus
@@ -34,12 +35,11 @@ class Workflow:
     def problems(self) -> list[str]:
         """What keeps the study from running with the files that are there now, a line each."""
         found = []
-        for name, corpus in self.study.corpora.items():
-            if not isinstance(corpus, SyntheticCorpus):
-                try:
-                    check_folder(corpus)
-                except CorpusError as error:
-                    found.append(f"corpora.{name}: {error}")
+        for name in self.study.corpora:
+            try:
+                self.reader(name).check()
+            except CorpusError as error:
+                found.append(f"corpora.{name}: {error}")
         for name, start in self.study.starts.items():
             try:
                 if model := getattr(start, "model", None):
@@ -65,14 +65,18 @@ class Workflow:
         """Corpora that the workflow makes itself."""
         return [name for name, corpus in self.study.corpora.items() if isinstance(corpus, SyntheticCorpus)]
 
+    def reader(self, corpus: str) -> Reader:
+        """The reader of a corpus."""
+        return open_reader(self.study.corpora[corpus], raw_folder(corpus))
+
     @cache  # noqa: B019 (a workflow lives as long as its process)
     def audio_state(self, corpus: str) -> dict[str, str]:
-        """State of a recorded corpus's audio, which its table does not show; empty for a synthetic one."""
-        settings = self.study.corpora[corpus]
-        return {} if isinstance(settings, SyntheticCorpus) else {"audio": audio_state(settings)}
+        """State of a corpus's audio files; empty where they change only with the inputs of the reader."""
+        state = audio_state(self.reader(corpus))
+        return {} if state is None else {"audio": state}
 
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
-        """What reading a corpus depends on, beside its table."""
+        """What reading a corpus depends on, beside its inputs."""
         settings = _plain(self.study.corpora[corpus])
         return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
 
@@ -80,12 +84,9 @@ class Workflow:
         """What making a synthetic corpus depends on."""
         return {"version": VERSIONS["synthesis"], "corpus": _plain(self.study.corpora[corpus])}
 
-    def table(self, corpus: str) -> str:
-        """The table of a corpus."""
-        settings = self.study.corpora[corpus]
-        if isinstance(settings, SyntheticCorpus):
-            return f"data/raw/{corpus}/metadata.tsv"
-        return f"{settings.path}/{settings.table}"
+    def corpus_inputs(self, corpus: str) -> list[str]:
+        """The files that are read of a corpus, beside its audio."""
+        return self.reader(corpus).inputs()
 
     def split(self, corpus: str, split: str) -> SplitFiles:
         """What the feature stage makes of a split."""
@@ -308,6 +309,11 @@ class Workflow:
                 for stage in ("manifests", "features")
             ],
         }
+
+
+def raw_folder(corpus: str) -> str:
+    """The folder of a corpus that the workflow makes."""
+    return f"data/raw/{corpus}"
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-from headstart.features.clips import extract_features
+from headstart.features.extraction import extract_features
 from headstart.logs import log_to
 
 log_to(snakemake.log[0])

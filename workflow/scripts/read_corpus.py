@@ -1,12 +1,11 @@
-from pathlib import Path
-
 from pydantic import TypeAdapter
 
-from headstart.corpora.reading import as_folder, write_manifests
+from headstart.corpora.reading import open_reader, read_corpus
 from headstart.logs import log_to
 from headstart.study.sections import SPLITS, Corpus
+from headstart.workflow import raw_folder
 
 log_to(snakemake.log[0])
 corpus = TypeAdapter(Corpus).validate_python(snakemake.params.settings["corpus"])
-folder = as_folder(corpus, Path(snakemake.input.table).parent)
-write_manifests(folder, {s: (snakemake.output[s], snakemake.output[f"{s}_rejects"]) for s in SPLITS})
+reader = open_reader(corpus, raw_folder(snakemake.wildcards.corpus))
+read_corpus(reader, {s: (snakemake.output[s], snakemake.output[f"{s}_rejects"]) for s in SPLITS})

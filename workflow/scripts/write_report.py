@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from headstart.corpora.reading import describe
+from headstart.corpora.overview import describe
 from headstart.files import read_json
 from headstart.logs import log_to
 from headstart.report.page import write_report

@@ -31,7 +31,8 @@ from headstart.encoder.checkpoints import encoder_model
 from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
 from headstart.encoder.model import layer_outputs
 from headstart.errors import DataError
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.jobs import AnalyseJob
 from headstart.score.transcription import batches_by_length
 from headstart.summarise.statistics import RNG_SEED, draw_counts

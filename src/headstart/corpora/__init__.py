@@ -1,1 +1,1 @@
-"""Corpora: readers, and manifests with one row an utterance."""
+"""Corpora: readers, splits, and manifests with one row an utterance."""

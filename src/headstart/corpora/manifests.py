@@ -18,8 +18,10 @@ from headstart.files import derived, written_whole
 RECIPE = b"headstart.recipe"  # key of a table's metadata
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
-# What a corpus reader writes. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is
-# as transcribed (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
+# What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
+# path `shard.parquet#12` is reserved for the audio in a row of a container, with rows counted from 0; nothing decodes
+# containers yet. `tokens`, `token_languages` and `phonemes` are null where a corpus has none; `text` is as transcribed
+# (null in an unlabelled corpus): normalisation is a setting of the study, not a property of the data.
 MANIFEST = pa.schema(
     [
         pa.field("utterance_id", pa.string(), nullable=False),
@@ -35,7 +37,7 @@ MANIFEST = pa.schema(
     ]
 )
 
-# What the feature stage adds: facts measured on the decoded 16 kHz audio.
+# What the feature stage adds: measurements of the decoded 16 kHz audio.
 FEATURES = pa.schema(
     [
         *MANIFEST,
@@ -62,7 +64,7 @@ def write_table(
 ) -> None:
     """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null.
 
-    `recipe` is what the rows were made from, for `table_recipe` to tell.
+    `recipe` describes what the rows were computed from; `table_recipe` reads it back.
     """
     columns = {field.name: [] for field in schema}
     for row in rows:
@@ -82,21 +84,21 @@ def write_table(
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
-    """A parquet table that the workflow made, with the checksums of its pages compared.
+    """Open a parquet table of the workflow. The checksums of its pages are verified as they are read.
 
     Raises:
-        BrokenFileError: it is missing or broken; a broken one was set aside, for the workflow to make it again.
+        BrokenFileError: it is missing or broken. A broken one was set aside, so that the workflow writes it again.
     """
     with derived(path, pa.ArrowException, ValueError):
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            if sum(counts) != file.metadata.num_rows:  # the only counts, and nothing has a checksum of them
+            if sum(counts) != file.metadata.num_rows:  # no checksum covers these counts
                 raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, {sum(counts)} in its parts")
             yield file
 
 
 def table_recipe(path: str | Path) -> dict[str, Any] | None:
-    """What a table was made from, as `write_table` was given it; None where it does not say, or is no such file."""
+    """The recipe that `write_table` was given for a table; None without one, or where the file is no such table."""
     try:
         return json.loads((pq.read_schema(path).metadata or {})[RECIPE])
     except (OSError, pa.ArrowException, KeyError, ValueError):
@@ -132,7 +134,7 @@ def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: n
         counts = [group.num_rows for group in groups]
         begins = np.cumsum([0, *counts])
         if len(rows) and not 0 <= rows.min() <= rows.max() < begins[-1]:
-            raise IndexError(f"{path} has no row {rows.max()}")  # the caller's mistake, not the file's
+            raise IndexError(f"{path} has no row {rows.max()}")  # a mistake of the caller, not damage
         return gather(
             np.searchsorted(begins, rows, side="right") - 1,
             lambda group, places: _of_length(file.read_row_group(group, names), counts[group]).take(
@@ -142,18 +144,18 @@ def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: n
 
 
 def _of_length(table: pa.Table, rows: int) -> pa.Table:
-    """The table, if it has so many rows: a column whose own count is damaged comes out shorter."""
+    """The table; raises `ArrowInvalid` unless it has so many rows. A column with a damaged count comes out shorter."""
     if len(table) != rows:
         raise pa.ArrowInvalid(f"{rows} rows, but only {len(table)} of some column")
     return table
 
 
 def gather(keys: np.ndarray, read: Callable[[int, np.ndarray], pa.Table]) -> pa.Table:
-    """Rows that are read together where they have the same key, put back into their own order.
+    """Read rows with the same key together, and return all of them in their own order.
 
     Args:
-        keys: of each row, shape (N,); at least one row.
-        read: the rows of a key, given the key and the places in `keys` where it stands.
+        keys: the key of each row, shape (N,); at least one row.
+        read: returns the rows of a key, given the key and its positions in `keys`.
     """
     order = np.argsort(keys, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)

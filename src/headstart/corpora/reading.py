@@ -1,156 +1,123 @@
-"""Reading corpora: a folder of audio files and a table becomes one manifest a split, and a list of rejected rows."""
+"""Reading corpora: the utterances that a reader yields become one manifest a split, and a list of rejected rows."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import soundfile
 
-from headstart.corpora.manifests import MANIFEST, REJECTS, opened, read_columns, write_table
-from headstart.errors import HeadstartError
-from headstart.study.explain import nearest
-from headstart.study.sections import SPLITS, Columns, FolderCorpus, Split, SyntheticCorpus
+from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
+from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Utterance
+from headstart.corpora.splits import Rows, check_drawn, draw_split, missing_splits, shared_sentences
+from headstart.corpora.synthetic.reader import SyntheticReader
+from headstart.corpora.table import TableReader
+from headstart.study.sections import SPLITS, Split
 
 log = logging.getLogger(__name__)
 
-
-class CorpusError(HeadstartError):
-    """A corpus that cannot be read at all. Rows that cannot be used are rejected instead, with a reason."""
+# `reader:` of a corpus in the study -> its reader. `reader.py` describes what a new one takes.
+READERS: dict[str, Callable[[Any, str | Path], Reader]] = {
+    "folder": TableReader,
+    "synthetic": SyntheticReader,
+}
 
 
 @dataclass
 class Reading:
-    """What a reader made of a corpus: manifest rows and rejected rows by split, and what a user should know."""
+    """A corpus as it was read: manifest rows and rejected rows by split, and notes for the log."""
 
-    rows: dict[Split, list[dict[str, Any]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
-    rejects: dict[Split, list[dict[str, Any]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    rows: Rows = field(default_factory=lambda: {split: [] for split in SPLITS})
+    rejects: Rows = field(default_factory=lambda: {split: [] for split in SPLITS})
     notes: list[str] = field(default_factory=list)
 
 
-# The synthesiser writes an ordinary corpus folder with this table.
-SYNTHETIC_COLUMNS = Columns(
-    speaker="speaker",
-    language="language",
-    split="split",
-    tokens="tokens",
-    token_languages="token_languages",
-    phonemes="phonemes",
-)
+class UnusableError(ValueError):
+    """Why an utterance is rejected."""
 
 
-def as_folder(corpus: SyntheticCorpus | FolderCorpus, folder: str | Path) -> FolderCorpus:
-    """The folder reader's settings for any corpus; `folder` is where a synthetic one was written."""
-    if isinstance(corpus, FolderCorpus):
-        return corpus
-    return FolderCorpus(
-        reader="folder", path=str(folder), columns=SYNTHETIC_COLUMNS, language=corpus.language.split("-")[0]
-    )
+def open_reader(settings: Any, raw: str | Path) -> Reader:
+    """The reader of a corpus.
 
-
-def check_folder(corpus: FolderCorpus) -> Path:
-    """Path of a corpus's table; raises `CorpusError` when the folder or the table is not there."""
-    folder = Path(corpus.path)
-    table = folder / corpus.table
-    if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such corpus folder; set `path` of the corpus to where its audio is")
-    if not table.is_file():
-        found = [path.name for path in folder.iterdir() if path.suffix in (".tsv", ".csv")]
-        raise CorpusError(f"{table}: no such table{nearest(table.name, found)}; set `table` of the corpus")
-    return table
-
-
-def read_folder(corpus: FolderCorpus) -> Reading:
-    """Read a corpus folder.
-
-    Raises:
-        CorpusError: the folder or its table is missing, a mapped column is not in the table, nothing is usable, or a
-            split that should be drawn got nothing.
+    Args:
+        settings: the corpus's section of the study.
+        raw: folder of the corpus where the workflow makes it.
     """
-    table = check_folder(corpus)
-    header, lines = _read_lines(table)
-    _check_columns(table, corpus.columns, header)
-    drawn = _drawn_splits(corpus, [line for _, line in lines])
-    malformed = _malformed(header, lines)
-
-    reading = Reading()
-    seen: dict[str, int] = {}
-    folder = Path(corpus.path)  # audio paths are relative to it, also when the table lies in a subfolder
-    split: Split | None = "train"
-    for number, line in lines:
-        reason = malformed.get(number)
-        # The cells of a malformed row may stand in other columns: only a split that exists is taken from them, and
-        # otherwise the row belongs to the one before it.
-        if reason is None or _split_name(line, corpus) in corpus.splits:
-            split = _split_of(line, corpus, drawn, table, number)
-        if split is None:
-            continue
-        if reason is None:
-            _check_inside(line, corpus, table, number)
-            row, reason = _row_of(line, corpus, folder)
-        else:
-            row = _named_by(line, corpus, folder)
-        if reason is None and row["utterance_id"] in seen:
-            reason = f"duplicate id: already used in line {seen[row['utterance_id']]}"
-        if reason is None:
-            seen[row["utterance_id"]] = number
-            reading.rows[split].append(row)
-        else:
-            reject = {key: row[key] for key in ("utterance_id", "audio_path")}
-            reading.rejects[split].append({**reject, "row": number, "reason": reason})
-    if not any(reading.rows.values()):
-        reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
-        common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-        raise CorpusError(f"{table}: no usable utterance ({common or 'the table is empty'})")
-    for split, share in drawn.items():
-        if share and reading.rows["train"] and not reading.rows[split] and not reading.rejects[split]:
-            what = "speakers" if corpus.columns.speaker else "sentences"
-            raise CorpusError(
-                f"{table}: of its few {what}, none was drawn for {split}. Name a column of splits (columns.split), "
-                f"draw sentences instead of speakers (columns.speaker: null), raise {split}_share from {share:g}, "
-                f"or, where the study does not use it, set {split}_share: 0"
-            )
-    reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]] + _leaks(reading)
-    return reading
+    return READERS[settings.reader](settings, raw)
 
 
-def audio_state(corpus: FolderCorpus) -> str:
-    """Short hash of the path, size and modification time of every audio file that a corpus's table names.
+def audio_state(reader: Reader) -> str | None:
+    """Short hash of the path, size and modification time of every audio file that a corpus names.
 
-    It changes when audio is replaced, added or removed under the same table, and costs no more than asking the file
-    system. A table that cannot be read names no file: the job that reads it says what is wrong with it.
+    It changes when audio is replaced, added or removed while the inputs of the reader stay, and costs no more than
+    asking the file system. It is None where that cannot happen. A corpus that cannot be read names no file.
     """
-    digest = hashlib.sha256()
     try:
-        header, lines = _read_lines(check_folder(corpus))
+        names = reader.audio_files()
+        if names is None:
+            return None
+        names = list(names)
     except (CorpusError, OSError):
-        header, lines = [], []
-    if corpus.columns.audio in header:
-        for _, line in lines:
-            audio = _cell(line, corpus.columns.audio)
-            if audio is None:
-                continue
-            try:
-                found = os.stat(os.path.join(corpus.path, audio))
-                state = f"{found.st_size} {found.st_mtime_ns}"
-            except (OSError, ValueError):  # ValueError: of a name that no file can have
-                state = "missing"
-            digest.update(f"{audio}\0{state}\n".encode())
+        names = []
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = os.stat(os.path.join(reader.folder, name))
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            state = "missing"
+        digest.update(f"{name}\0{state}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -> Reading:
+def read_utterances(reader: Reader) -> Reading:
+    """Read a corpus: check every utterance, and draw the splits that the corpus does not have.
+
+    Raises:
+        CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
+    """
+    entries = list(reader.utterances())
+    shares = missing_splits(reader, entries)
+    audio_seconds = lru_cache(maxsize=1)(_audio_seconds)  # the stretches of a recording follow one another
+    reading = Reading()
+    lines: dict[str, int] = {}  # of the ids that are used
+    split: Split = "train"
+    for entry in entries:
+        is_utterance = isinstance(entry, Utterance)
+        if is_utterance or entry.split is not None:
+            split = entry.split or "train"
+            if split == "train":
+                split = draw_split(shares, entry.draw_key)
+        path = str(reader.folder / entry.audio.path) if entry.audio else None
+        try:
+            if not is_utterance:
+                raise UnusableError(entry.reason)
+            row = _manifest_row(entry, path, reader.settings, audio_seconds)
+            if entry.utterance_id in lines:
+                raise UnusableError(f"duplicate id: already used in line {lines[entry.utterance_id]}")
+        except UnusableError as error:
+            reject = {"utterance_id": entry.utterance_id, "audio_path": path, "row": entry.line, "reason": str(error)}
+            reading.rejects[split].append(reject)
+        else:
+            lines[entry.utterance_id] = entry.line
+            reading.rows[split].append(row)
+    _check_not_empty(reader, reading)
+    check_drawn(reader, shares, reading.rows, reading.rejects)
+    reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]]
+    reading.notes += shared_sentences(reading.rows)
+    return reading
+
+
+def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]]) -> Reading:
     """Read a corpus and write, for each split, its (manifest, rejects) parquet files."""
-    reading = read_folder(corpus)
+    reading = read_utterances(reader)
     for note in reading.notes:
         log.warning(note)
     for split, (manifest, rejects) in paths.items():
@@ -164,225 +131,69 @@ def write_manifests(corpus: FolderCorpus, paths: dict[Split, tuple[str, str]]) -
     return reading
 
 
-def _read_lines(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names, and each row with its line number."""
-    separator = "," if table.suffix == ".csv" else "\t"
-    # Quotes are ordinary characters in a TSV of transcripts; a CSV needs them around commas.
-    quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=separator, quoting=quoting, strict=True)
-            # The number of the line on which a row ends, as an editor shows it. A line of spaces is a blank one.
-            lines = [(reader.line_num, line) for line in reader if (only := _only_cell(line)) is None or only.strip()]
-            return list(reader.fieldnames or []), lines
-    except csv.Error as error:
-        raise CorpusError(
-            f"{table}: not a valid table after line {reader.line_num} ({error}); check its quotes"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{table}: not UTF-8 text ({error}); convert it, for example with iconv") from None
-
-
-def _only_cell(line: dict[str, str]) -> str | None:
-    """What stands in a row that has a single cell where the table has more columns."""
-    cells = [cell for cell in line.values() if cell is not None]
-    return cells[0] if len(cells) == 1 < len(line) else None
-
-
-def _check_columns(table: Path, columns: Columns, header: list[str]) -> None:
-    problems = [
-        f"columns.{key}: the table has no column {name!r}{nearest(name, header)}"
-        for key, name in columns.model_dump().items()
-        if name is not None and name not in header
-    ]
-    if problems:
-        raise CorpusError("\n".join([f"{table}: {len(problems)} mapped column(s) not found", *problems]))
-
-
-def _drawn_splits(corpus: FolderCorpus, lines: list[dict[str, str]]) -> dict[Split, float]:
-    """The splits that the table does not have, each with the share of its training rows that becomes it."""
-    column = corpus.columns.split
-    present = {corpus.splits.get(_split_name(line, corpus)) for line in lines} if column else set()
-    shares: dict[Split, float] = {"dev": corpus.dev_share, "test": corpus.test_share}
-    return {split: share for split, share in shares.items() if split not in present}
-
-
-def _malformed(header: list[str], lines: list[tuple[int, dict[str, str]]]) -> dict[int, str]:
-    """Line number -> reason, for the rows that have not one cell a column, and those whose last cell is cut short.
-
-    A line break inside a cell makes several rows of one. Where the cell is in the last column, the first of them has
-    all its cells, and each of the others a single one.
-    """
-    reasons, before = {}, None
-    width = max((place for place, name in enumerate(header, start=1) if name), default=0)  # less a nameless end
-    for number, line in lines:
-        if any(line.get(None) or []):
-            reasons[number] = f"more cells than columns: {line[None]}; quote a text that holds the separator"
-        cells = sum(line[name] is not None for name in header)
-        if cells < width:
-            reasons[number] = f"fewer cells than columns: {cells} of {width}, probably a line break inside a cell"
-            if cells == 1 and before is not None:
-                rest = f"the row seems to go on in line {number}, which has a single cell"
-                reasons.setdefault(before, f"fewer cells than columns: {rest}, probably a line break inside a cell")
-        if cells > 1:
-            before = number
-    return reasons
-
-
-def _split_name(line: dict[str, str], corpus: FolderCorpus) -> str | None:
-    """What the table says of a row's split; None where it has no column of splits."""
-    return (line[corpus.columns.split] or "").strip() if corpus.columns.split is not None else None
-
-
-def _check_inside(line: dict[str, str], corpus: FolderCorpus, table: Path, number: int) -> None:
-    """Refuse audio outside the corpus folder, unless the study allows it. Links inside the folder may lead anywhere."""
-    audio, folder = (line[corpus.columns.audio] or "").strip(), os.path.abspath(corpus.path)
-    if not corpus.outside and os.path.commonpath([folder, os.path.abspath(os.path.join(folder, audio))]) != folder:
-        raise CorpusError(
-            f"{table}, line {number}: {audio!r} lies outside the corpus folder. Put the audio into the folder, or set "
-            "`outside: true` of the corpus if it may be read from elsewhere"
-        )
-
-
-def _split_of(
-    line: dict[str, str], corpus: FolderCorpus, drawn: dict[Split, float], table: Path, number: int
-) -> Split | None:
-    name = _split_name(line, corpus)
-    if name is not None:
-        if name not in corpus.splits:
-            raise CorpusError(
-                f"{table}, line {number}: split {name!r} is not in the corpus's `splits` mapping"
-                f"{nearest(name, list(corpus.splits))}; map it to train, dev, test or null"
-            )
-        if corpus.splits[name] != "train":
-            return corpus.splits[name]
-    # Whole speakers (or equal sentences) are drawn by a hash, so that adding rows to a corpus never moves the others
-    # between splits.
-    columns = filter(None, (corpus.columns.speaker, corpus.columns.text, corpus.columns.audio))
-    by = next(filter(None, ((line[column] or "").strip().lower() for column in columns)), "")
-    digest = hashlib.sha256(by.encode()).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
-    for split, share in drawn.items():
-        if draw < share:
-            return split
-        draw -= share
-    return "train"
-
-
-def _cell(line: dict[str, str], name: str | None) -> str | None:
-    return ((line[name] or "").strip() or None) if name else None
-
-
-def _named_by(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> dict[str, str | None]:
-    """What a table line says of the utterance's id and audio. A single cell is the rest of a text, and says nothing."""
-    columns = corpus.columns
-    if _only_cell(line) is not None:
-        return {"utterance_id": None, "audio_path": None}
-    audio = _cell(line, columns.audio)
-    return {
-        "utterance_id": _cell(line, columns.utterance_id) if columns.utterance_id else Path(audio or "").stem,
-        "audio_path": str(folder / audio) if audio else None,
-    }
-
-
-def _row_of(line: dict[str, str], corpus: FolderCorpus, folder: Path) -> tuple[dict[str, Any], str | None]:
-    """Manifest row of a table line, and the reason to reject it (or None)."""
-    columns = corpus.columns
-
-    def cell(name: str | None) -> str | None:
-        return _cell(line, name)
-
-    row = {
-        **_named_by(line, corpus, folder),
-        "offset_s": 0.0,
-        "duration_s": 0.0,
-        "speaker": cell(columns.speaker),
-        "language": cell(columns.language) or corpus.language,
-        "text": cell(columns.text),
-        "tokens": (cell(columns.tokens) or "").split() or None,
-        "token_languages": [corpus.token_tags.get(t, t) for t in (cell(columns.token_languages) or "").split()] or None,
-        "phonemes": cell(columns.phonemes),
-    }
-    if not row["utterance_id"]:
-        return row, "empty id"
-    if row["audio_path"] is None:
-        return row, "no audio file named"
-    if columns.text and row["text"] is None:
-        return row, "empty transcript"
-    tokens, tags = row["tokens"] or [], row["token_languages"] or []
+def _manifest_row(
+    utterance: Utterance, path: str | None, settings: CommonSettings, audio_seconds: Callable[[str], float]
+) -> dict[str, Any]:
+    """The manifest row of an utterance; raises `UnusableError` where it has to be rejected."""
+    if not utterance.utterance_id:
+        raise UnusableError("empty id")
+    if path is None:
+        raise UnusableError("no audio file named")
+    if utterance.text == "":
+        raise UnusableError("empty transcript")
+    tokens, tags = utterance.tokens or [], utterance.token_languages or []
     if tags and len(tokens) != len(tags):
-        return row, f"token tags do not match: {len(tokens)} tokens, {len(tags)} tags"
+        raise UnusableError(f"token tags do not match: {len(tokens)} tokens, {len(tags)} tags")
+    duration_s = _duration(utterance.audio, audio_seconds(path))
+    if duration_s < settings.min_seconds:
+        raise UnusableError(f"too short: {duration_s:.2f} s, min_seconds is {settings.min_seconds:g}")
+    if duration_s > settings.max_seconds:
+        raise UnusableError(f"too long: {duration_s:.1f} s, max_seconds is {settings.max_seconds:g}")
+    return {
+        "utterance_id": utterance.utterance_id,
+        "audio_path": path,
+        "offset_s": utterance.audio.offset_s,
+        "duration_s": duration_s,
+        "speaker": utterance.speaker,
+        "language": utterance.language,
+        "text": utterance.text,
+        "tokens": utterance.tokens,
+        "token_languages": utterance.token_languages,
+        "phonemes": utterance.phonemes,
+    }
+
+
+def _audio_seconds(path: str) -> float:
+    """Length of an audio file by its header; raises `UnusableError` where it has none."""
     try:
-        info = soundfile.info(row["audio_path"])
+        info = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:  # TypeError: headerless .raw
-        missing = not os.path.exists(row["audio_path"])  # also of a name that no file can have
-        return row, "audio file not found" if missing else f"undecodable audio: {error}"
-    row["duration_s"] = info.frames / info.samplerate if info.samplerate else 0.0
-    if row["duration_s"] < corpus.min_seconds:
-        return row, f"too short: {row['duration_s']:.2f} s, min_seconds is {corpus.min_seconds:g}"
-    if row["duration_s"] > corpus.max_seconds:
-        return row, f"too long: {row['duration_s']:.1f} s, max_seconds is {corpus.max_seconds:g}"
-    return row, None
+        missing = not os.path.exists(path)  # also for a name that no file can have
+        raise UnusableError("audio file not found" if missing else f"undecodable audio: {error}") from None
+    return info.frames / info.samplerate if info.samplerate else 0.0
 
 
-def _leaks(reading: Reading) -> list[str]:
-    """Notes on sentences that a test or dev split shares with the training split."""
-    trained = {(row["text"] or "").lower() for row in reading.rows["train"]} - {""}
-    notes = []
-    for split in ("dev", "test"):
-        shared = sum((row["text"] or "").lower() in trained for row in reading.rows[split])
-        if shared:
-            notes.append(f"{split}: {shared} of {len(reading.rows[split])} sentences also occur in train")
-    return notes
+def _duration(audio: AudioReference, file_seconds: float) -> float:
+    """Length of a whole file, or of a stretch that has to lie within the file.
 
-
-# What a leak is called in the report, and the column that tells it.
-LEAKS = {"recordings": "content_hash", "sentences": "text", "speakers": "speaker"}
-
-
-def _facts(manifest: Path) -> pa.Table:
-    """What is counted of a split; only feature manifests know their audio."""
-    with opened(manifest) as file:
-        return file.read(sorted({"speaker", "duration_s", "text", "content_hash"} & set(file.schema_arrow.names)))
-
-
-def _count(table: Path) -> int:
-    """Rows of a table, from all of its pages: its own count is no proof that they can be read."""
-    return len(read_columns(table, REJECTS))
-
-
-def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
-    """How many utterances of a split have something in common with a training split."""
-    shared = {}
-    for name, column in LEAKS.items():
-        if column in split.column_names and column in train.column_names:
-            values, trained = (pc.utf8_lower(table[column]) for table in (split, train))
-            known = pc.is_in(values, value_set=trained.combine_chunks().drop_null())
-            shared[name] = pc.sum(pc.and_(known, pc.not_equal(pc.fill_null(values, ""), ""))).as_py() or 0
-    return {name: count for name, count in shared.items() if count}
-
-
-def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each `<...>/{corpus}/{split}.parquet`: utterances, hours, speakers, rejected clips, and `leaks`.
-
-    `leaks` counts what a dev or test split has in common with the training split beside it: `recordings` (the same
-    audio), `sentences` and `speakers`, each by utterances. It is empty for a training split.
+    The times of segments are often rounded, so the end of a stretch may lie beyond the end of the file by 5 % of the
+    stretch, as much as the feature stage accepts to be missing; the stretch then ends with the file.
     """
-    rows = []
-    for path in map(Path, manifests):
-        table = _facts(path)
-        train = path.with_name("train.parquet")
-        stages = (path.parents[2] / stage / path.parent.name for stage in ("manifests", "features"))
-        rejects = [stage / f"{path.stem}.rejects.parquet" for stage in stages]
-        rows.append(
-            {
-                "corpus": path.parent.name,
-                "split": path.stem,
-                "utterances": len(table),
-                "hours": sum(table["duration_s"].to_pylist()) / 3600,
-                "speakers": len(set(table["speaker"].to_pylist()) - {None}),
-                "rejected": sum(_count(file) for file in rejects if file.exists()),
-                "leaks": _shared(table, _facts(train)) if path != train and train.exists() else {},
-            }
-        )
-    return rows
+    if not audio.offset_s and audio.duration_s is None:
+        return file_seconds
+    left = file_seconds - audio.offset_s
+    if not (audio.offset_s >= 0 and left > 0):
+        raise UnusableError(f"outside the audio: begins at {audio.offset_s:.2f} s of {file_seconds:.2f} s")
+    if audio.duration_s is None:
+        return left
+    if not left >= 0.95 * audio.duration_s:  # also of NaN
+        end = audio.offset_s + audio.duration_s
+        raise UnusableError(f"outside the audio: ends at {end:.2f} s of {file_seconds:.2f} s")
+    return min(audio.duration_s, left)
+
+
+def _check_not_empty(reader: Reader, reading: Reading) -> None:
+    if not any(reading.rows.values()):
+        reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
+        common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        raise CorpusError(f"{reader.source}: no usable utterance ({common or 'the table is empty'})")

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
 from headstart.encoder.model import WithHeads, dropouts, initialise, new_config
-from headstart.features.clips import SAMPLE_RATE
+from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
 from headstart.study.sections import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY

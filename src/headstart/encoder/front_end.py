@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from transformers import SeamlessM4TFeatureExtractor
 
 from headstart.encoder.convolutions import convolution
-from headstart.features.clips import SAMPLE_RATE
+from headstart.features.audio import SAMPLE_RATE
 
 FRAMES_QUANTUM = 32  # batches are padded to multiples of so many frames: every new shape costs time
 MEL_WINDOW, MEL_HOP = 400, 160  # samples, fixed in transformers' extractor

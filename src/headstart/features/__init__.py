@@ -1,1 +1,1 @@
-"""Features: decoded audio, what is measured on it, and access to it."""
+"""Features: decoded audio, measurements on it, and access to it."""

@@ -16,7 +16,8 @@ from transformers.audio_utils import mel_filter_bank
 
 from headstart.encoder.front_end import MEL_HOP, MEL_WINDOW, frame_counts, frame_stride, length_mask, samples_for
 from headstart.encoder.model import encode
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
 from headstart.study.sections import BestRq, Pretrain
 from headstart.training.batching import Batch

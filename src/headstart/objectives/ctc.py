@@ -23,7 +23,8 @@ from headstart.encoder.front_end import (
     takes_log_mel,
 )
 from headstart.encoder.model import encode, span_mask
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
 from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
 from headstart.study.sections import Finetune, Text

@@ -21,7 +21,8 @@ from headstart.encoder.front_end import (
     samples_for,
 )
 from headstart.encoder.model import span_mask
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.study.sections import Pretrain
 from headstart.training import loop as training
 from headstart.training.batching import Batch, endless_batches

@@ -18,7 +18,8 @@ import torch
 
 from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
 from headstart.encoder.model import encode, norm_on_top, span_mask
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.objectives.ctc import ctc_loss
 from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
 from headstart.pretrain import make_objective

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for
 from headstart.encoder.model import encode
-from headstart.features.clips import SAMPLE_RATE, Clips
+from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 from headstart.text.normalisation import decode
 
 

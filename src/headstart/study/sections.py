@@ -33,7 +33,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 def _grammar(language: str) -> str:
-    files = (resources.files("headstart") / "grammars").iterdir()
+    files = (resources.files("headstart.corpora.synthetic") / "grammars").iterdir()
     valid = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
     if language not in valid:
         raise ValueError(f"there is no grammar {language!r}{nearest(language, valid)}")

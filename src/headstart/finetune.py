@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import pyarrow as pa
 import torch
@@ -29,6 +28,7 @@ from headstart.features.clips import SAMPLE_RATE, Clips
 from headstart.jobs import FinetuneJob
 from headstart.logs import HeadstartError
 from headstart.objectives.ctc import batches_by_length, clip_features, ctc_loss, required_frames, transcribe_features
+from headstart.score.metrics import METRICS
 from headstart.study.sections import Finetune, Text
 from headstart.subsets import SUBSET
 from headstart.text.normalisation import BLANK, build_vocabulary, normalise, references
@@ -163,7 +163,7 @@ class CtcObjective(training.Objective):
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
-        """Dev word and character error rates of greedy transcripts."""
+        """Error rates of greedy transcripts of the dev split, by every metric."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
@@ -171,10 +171,7 @@ class CtcObjective(training.Objective):
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
                 hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
-        return {
-            "dev_wer": jiwer.wer(self.dev_references, hypotheses),
-            "dev_cer": jiwer.cer(self.dev_references, hypotheses),
-        }
+        return {f"dev_{name}": metric.rate(self.dev_references, hypotheses) for name, metric in METRICS.items()}
 
     def names(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")

@@ -28,7 +28,6 @@ from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
 from headstart.report.charts import Gallery
 from headstart.report.sentences import (
-    METRICS,
     answer,
     change,
     count,
@@ -43,12 +42,14 @@ from headstart.report.sentences import (
     span,
     verdict,
 )
+from headstart.score.metrics import METRICS
 from headstart.study.sections import budget_seconds
 from headstart.study.study import Start, Study
 from headstart.summarise.statistics import false_alarm
 from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
+DIFFICULTY = "cer"  # the metric by which sample utterances are spread
 Row = dict[str, Any]
 
 STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
@@ -94,7 +95,9 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "summary": summary,
         "version": headstart.__version__,
         "styles": gallery.styles,
-        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
+        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},  # the study's own comes first
+        "registered": list(METRICS.values()),
+        "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
         "false_alarm": false_alarm,
         "overall": overall(study, summary),
@@ -163,7 +166,7 @@ def _group_order(study: Study, row: Row) -> tuple[int, int]:
 
 
 def contrast_rows(summary: Row) -> list[Row]:
-    """Rows of the table of paired differences, both metrics in one row."""
+    """Rows of the table of paired differences, all metrics in one row."""
     rows: dict[tuple, Row] = {}
     for contrast in summary["contrasts"]:
         keys = ("treatment", "baseline", "target", "budget")
@@ -178,7 +181,7 @@ def contrast_rows(summary: Row) -> list[Row]:
 
 
 def average_rows(summary: Row) -> list[Row]:
-    """Rows of the table of relative changes over all targets, both metrics in one row."""
+    """Rows of the table of relative changes over all targets, all metrics in one row."""
     rows: dict[tuple, Row] = {}
     for average in summary["averages"]:
         keys = ("treatment", "baseline", "budget")
@@ -264,8 +267,8 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
         for start in study.starts
         for seed in study.seeds
     ]
-    errors = sum(run.errors["cer"] for run in runs)
-    difficulty = errors / np.maximum(1, sum(run.reference["cer"] for run in runs))
+    errors = sum(run.errors[DIFFICULTY] for run in runs)
+    difficulty = errors / np.maximum(1, sum(run.reference[DIFFICULTY] for run in runs))
     order = np.lexsort((np.arange(len(difficulty)), difficulty))
     wanted = min(study.report.samples, len(order))
     chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]

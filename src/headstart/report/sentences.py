@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from headstart.score.metrics import METRICS, Metric
 from headstart.study.study import Study
 
-METRICS = {"wer": "Word error rate (WER)", "cer": "Character error rate (CER)"}
 UNCLEAR = "no clear difference"
 Row = dict[str, Any]
 
@@ -109,7 +109,7 @@ def overall(study: Study, summary: Row) -> str:
         if start != study.baseline:
             part += f" (clearly lower than {study.baseline} in {clear[start]})"
         parts.append(part)
-    return f"Lowest {metric.upper()} over targets and label budgets: {'; '.join(parts)}."
+    return f"Lowest {METRICS[metric].label} over targets and label budgets: {'; '.join(parts)}."
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
@@ -119,44 +119,51 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
     """
     group = {"target": target, "budget": budget}
     cells = select(summary["cells"], **group)
-    metric, other = _metrics(summary)
+    metric = summary["metric"]
     best = min(cells, key=lambda row: row[metric])
+    others = (
+        f"{o.label}: {rate(best[o.name])} {span(best[f'{o.name}_low'], best[f'{o.name}_high'])}"
+        for o in _others(metric)
+    )
     return {
         **group,
         "best": best["start"],
         "alone": len(cells) == 1,
         "rate": rate(best[metric]),
         "span": span(best[f"{metric}_low"], best[f"{metric}_high"]),
-        "other": f"{other.upper()}: {rate(best[other])} {span(best[f'{other}_low'], best[f'{other}_high'])}",
+        "other": "; ".join(others),
         "sentences": _against_baseline(study, summary, best["start"], group)
         + _speed(study, summary, best["start"], group),
-        "notes": _others(study, summary, best["start"], group) + _prepared(study, target),
+        "notes": _other_starts(study, summary, best["start"], group) + _prepared(study, target),
     }
 
 
-def _metrics(summary: Row) -> tuple[str, str]:
-    """The metric by which starts are judged, and the other one."""
-    metric = summary["metric"]
-    (other,) = METRICS.keys() - {metric}
-    return metric, other
+def _others(metric: str) -> list[Metric]:
+    """All metrics but the one by which starts are judged."""
+    return [other for name, other in METRICS.items() if name != metric]
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """By how much the best start differs from the baseline, and whether that is clear."""
     if len(study.starts) == 1:
         return []
-    metric, other = _metrics(summary)
+    metric = METRICS[summary["metric"]]
     if best == study.baseline:
-        return [f"This is the baseline: no other start has a lower {metric.upper()} than {best}."]
+        return [f"This is the baseline: no other start has a lower {metric.label} than {best}."]
     pair = {"treatment": best, "baseline": study.baseline, **group}
-    (judged,), (beside,) = (select(summary["contrasts"], **pair, metric=name) for name in (metric, other))
-    zero = "includes" if verdict(judged) == UNCLEAR else "excludes"
-    return [
-        f"{metric.upper()} against {study.baseline}: {points(judged['difference'])} percentage points, "
-        f"{percent(summary['confidence'])} interval {span(judged['low'], judged['high'], signed=True)}. "
-        f"That is {verdict(judged)}: the interval {zero} zero. {other.upper()}: "
-        f"{points(beside['difference'])} {span(beside['low'], beside['high'], signed=True)}, {verdict(beside)}."
-    ]
+    contrasts = {row["metric"]: row for row in select(summary["contrasts"], **pair)}
+    row = contrasts[metric.name]
+    zero = "includes" if verdict(row) == UNCLEAR else "excludes"
+    sentence = (
+        f"{metric.label} against {study.baseline}: {points(row['difference'])} percentage points, "
+        f"{percent(summary['confidence'])} interval {span(row['low'], row['high'], signed=True)}. "
+        f"That is {verdict(row)}: the interval {zero} zero."
+    )
+    for other in _others(metric.name):
+        row = contrasts[other.name]
+        ends = span(row["low"], row["high"], signed=True)
+        sentence += f" {other.label}: {points(row['difference'])} {ends}, {verdict(row)}."
+    return [sentence]
 
 
 def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
@@ -167,7 +174,7 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
         return []
     if baseline["reference_error"] is None:
         return [f"There is no learning curve of {study.baseline}: nothing to say on speed."]
-    metric = summary["metric"].upper()
+    metric = METRICS[summary["metric"]].label
     level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
     sentences = []
     if row and row["updates"] is not None:
@@ -207,9 +214,9 @@ def _prepared(study: Study, target: str) -> list[str]:
     return [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
 
 
-def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """What the other starts are against the baseline, and the contrasts that the study asks for."""
-    name = summary["metric"].upper()
+    name = METRICS[summary["metric"]].label
     rows = select(summary["contrasts"], **group, metric=summary["metric"])
     others: dict[str, list[str]] = {}
     for row in rows:

@@ -301,25 +301,37 @@ def test_the_answer_names_the_best_start_and_how_sure_that_is(tiny):
         assert html.escape(sentence).replace("&#x27;", "&#39;") in text
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [
-        (-0.2, -0.001, "clearly lower"),
-        (0.001, 0.2, "clearly higher"),
-        (-0.2, 0.0, "no clear difference"),
-        (0.0, 0.0, "no clear difference"),
-        (-0.1, 0.1, "no clear difference"),
-    ],
-)
-def test_a_verdict_is_the_interval_in_words(low, high, words):
-    assert verdict({"low": low, "high": high}) == words
+def test_the_page_prints_the_verdicts_of_the_summary(tiny, tmp_path):
+    """Whatever the intervals are: they are judged once, in the summary."""
+    study, results, summary, _ = tiny
+    judged = json.loads(json.dumps(summary))
+    keys, words = ("higher", "unclear", "lower"), ("clearly higher", "no clear difference", "clearly lower")
+    for row, key in zip(judged["contrasts"], keys * len(judged["contrasts"]), strict=False):
+        row["verdict"] = key
+    judged["representation_contrasts"][0]["verdict"] = "higher"
+    write_report(study, judged, results, CORPORA, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    tables = Page(text).tables
+    shown = {(row[2], row[3]): (row[6], row[9]) for row in tables["difference-table"][1:]}
+    in_words = {
+        (row["treatment"], row["baseline"], row["metric"]): words[keys.index(row["verdict"])]
+        for row in judged["contrasts"]
+    }
+    assert shown == {pair: (in_words[*pair, "cer"], in_words[*pair, "wer"]) for pair in shown}
+    assert [row[5] for row in tables["gap-difference-table"][1:]] == ["clearly higher"]
+    best = answer(study, judged, "swahili", "10min")
+    assert f"That is {in_words[best['best'], 'scratch', 'cer']}: " in best["sentences"][0]
+    bold = sum(attributes == {"class": "clear"} for tag, attributes in Page(text).tags if tag == "td")
+    assert bold == 1 + sum(row["verdict"] != "unclear" for row in judged["contrasts"])
+    charts = json.dumps(page_of(study, judged, results, CORPORA)["charts"])
+    assert all(charts.count(f'"verdict": "{text}"') == list(in_words.values()).count(text) for text in words)
 
 
 def test_the_answer_does_not_call_an_unclear_difference_clear(tiny):
     study, _, summary, _ = tiny
     unclear = json.loads(json.dumps(summary))
     for row in unclear["contrasts"]:
-        row["high"] = 0.01
+        row |= {"high": 0.01, "verdict": "unclear"}
     text = " ".join(answer(study, unclear, "swahili", "10min")["sentences"])
     assert "no clear difference: the interval includes zero" in text
     assert "clearly" not in text

@@ -14,5 +14,5 @@ VERSIONS = {
     "finetune": 3,
     "score": 2,
     "analyse": 1,
-    "report": 5,
+    "report": 6,
 }

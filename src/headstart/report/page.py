@@ -28,6 +28,7 @@ from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
 from headstart.report.charts import Gallery
 from headstart.report.sentences import (
+    VERDICTS,
     answer,
     change,
     count,
@@ -40,7 +41,6 @@ from headstart.report.sentences import (
     rate,
     select,
     span,
-    verdict,
 )
 from headstart.score.metrics import METRICS
 from headstart.study.sections import budget_seconds
@@ -100,6 +100,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
         "false_alarm": false_alarm,
+        "verdicts": VERDICTS,
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": rate_rows(study, summary),
@@ -175,7 +176,7 @@ def contrast_rows(summary: Row) -> list[Row]:
             "difference": points(contrast["difference"]),
             "span": span(contrast["low"], contrast["high"], signed=True),
             "relative": change(contrast["relative"]),
-            "verdict": verdict(contrast),
+            "verdict": contrast["verdict"],
         }
     return list(rows.values())
 
@@ -190,6 +191,7 @@ def average_rows(summary: Row) -> list[Row]:
         row[average["metric"]] = {
             "relative": change(average["relative"]),
             "span": span(*ends, signed=True) if None not in ends else "",
+            "verdict": average["verdict"],
         }
     return list(rows.values())
 
@@ -207,7 +209,7 @@ def gap_contrast_rows(summary: Row) -> list[Row]:
     return [
         {key: row[key] for key in ("treatment", "baseline", "target", "budget")}
         | {"difference": decimal(row["difference"], signed=True)}
-        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": verdict(row)}
+        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": row["verdict"]}
         for row in summary["representation_contrasts"]
     ]
 

@@ -1,6 +1,6 @@
-"""The answer in words: what the intervals of a summary say, strictly derived from them.
+"""The answer in words: what a summary says, with its numbers and its verdicts as they are.
 
-A difference is called clear when its interval excludes zero, and not otherwise.
+A difference is called clear when its verdict is `lower` or `higher`, which is when its interval excludes zero.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from typing import Any
 
 from headstart.score.metrics import METRICS, Metric
 from headstart.study.study import Study
+from headstart.summarise.statistics import Verdict
 
-UNCLEAR = "no clear difference"
+VERDICTS: dict[Verdict, str] = {
+    "lower": "clearly lower",
+    "higher": "clearly higher",
+    "unclear": "no clear difference",
+}
 Row = dict[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """What the interval of a difference says, in words; strictly whether it excludes zero."""
-    if row["high"] < 0:
-        return "clearly lower"
-    if row["low"] > 0:
-        return "clearly higher"
-    return UNCLEAR
+    """The verdict of a difference in words."""
+    return VERDICTS[row["verdict"]]
 
 
 def rate(value: float) -> str:
@@ -102,12 +103,12 @@ def overall(study: Study, summary: Row) -> str:
             treatment=best,
             baseline=study.baseline,
         )
-        clear[best] += bool(against) and verdict(against[0]) == "clearly lower"
+        clear[best] += bool(against) and against[0]["verdict"] == "lower"
     parts = []
     for start, won in wins.most_common():
         part = f"{start} in {won} of {len(groups)}"
         if start != study.baseline:
-            part += f" (clearly lower than {study.baseline} in {clear[start]})"
+            part += f" ({VERDICTS['lower']} than {study.baseline} in {clear[start]})"
         parts.append(part)
     return f"Lowest {METRICS[metric].label} over targets and label budgets: {'; '.join(parts)}."
 
@@ -153,7 +154,7 @@ def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list
     pair = {"treatment": best, "baseline": study.baseline, **group}
     contrasts = {row["metric"]: row for row in select(summary["contrasts"], **pair)}
     row = contrasts[metric.name]
-    zero = "includes" if verdict(row) == UNCLEAR else "excludes"
+    zero = "includes" if row["verdict"] == "unclear" else "excludes"
     sentence = (
         f"{metric.label} against {study.baseline}: {points(row['difference'])} percentage points, "
         f"{percent(summary['confidence'])} interval {span(row['low'], row['high'], signed=True)}. "
@@ -221,8 +222,8 @@ def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str
     others: dict[str, list[str]] = {}
     for row in rows:
         if row["baseline"] == study.baseline and row["treatment"] != best:
-            others.setdefault(verdict(row), []).append(row["treatment"])
-    named = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
+            others.setdefault(row["verdict"], []).append(row["treatment"])
+    named = "; ".join(f"{VERDICTS[key]}: {', '.join(starts)}" for key, starts in others.items())
     notes = [f"Other starts against {study.baseline}, by {name}: {named}."] if named else []
     for row in rows:
         if row["baseline"] != study.baseline:

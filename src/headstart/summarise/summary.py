@@ -116,6 +116,9 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
       `representation_contrasts`; see `_representation`.
 
+    Each row of `contrasts`, `averages` and `representation_contrasts` has a `verdict` on its difference or change:
+    `lower` or `higher` where the interval excludes zero, and `unclear` otherwise.
+
     What cannot be computed is None.
 
     `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
@@ -279,7 +282,7 @@ def _intervals(
             contrasts.append(
                 {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
                 | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
-                | {"relative": _finite(change)}
+                | {"verdict": interval.verdict, "relative": _finite(change)}
                 | {"relative_low": _finite(relative.low), "relative_high": _finite(relative.high)}
             )
     return list(cells.values()), contrasts, changes
@@ -303,6 +306,7 @@ def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...],
             rows.append(
                 {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
                 | {name: _finite(getattr(interval, key)) for name, key in _RELATIVE.items()}
+                | {"verdict": interval.verdict}
             )
     return rows
 
@@ -456,6 +460,7 @@ def _representation(study: Study, results: Path, target: str, budget: str) -> tu
             contrasts.append(
                 {"treatment": treatment, "baseline": baseline, **group, "measure": study.analyse.measure}
                 | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+                | {"verdict": interval.verdict}
             )
     return layers, gaps, contrasts
 

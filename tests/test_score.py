@@ -1,16 +1,23 @@
 """Metrics and score files: from two texts to counts, and from a new metric to the report."""
 
 import csv
+from collections import Counter
+from dataclasses import astuple
+from itertools import groupby, pairwise
 
 import jiwer
 import numpy as np
 import pytest
 from test_report import Page, fabricate, read, study_of, write_table, written
 
+from headstart.corpora import manifests
 from headstart.report.sentences import points, rate, span
+from headstart.score.alignment import steps
 from headstart.score.metrics import METRICS, Metric
-from headstart.score.score_file import score_columns, score_schema
+from headstart.score.score_file import score_columns, score_schema, word_languages
+from headstart.study.sections import Text
 from headstart.summarise.summary import nested_metrics, score_path, write_summary
+from headstart.text.normalisation import normalise
 
 
 def random_texts(count: int) -> list[tuple[str, str]]:
@@ -28,6 +35,70 @@ def test_counts_tell_the_kinds_of_errors_apart():
     assert METRICS["cer"].count("the old boat sank", "the cold boat sank now") == (17, 0, 0, 5)  # "c", and " now"
     assert METRICS["wer"].count("old boat", "") == (0, 0, 2, 0)
     assert METRICS["cer"].count("old boat", "") == (0, 0, 8, 0)
+
+
+def chunks(alignment: str) -> list[tuple[str, int, int, int, int]]:
+    """An alignment as jiwer has it: kind, and both ends on both sides, of every longest stretch of equal edits."""
+    stretches, reference, hypothesis = [], 0, 0
+    for edit, stretch in groupby(alignment):
+        size = len(list(stretch))
+        ends = reference + size * (edit != "I"), hypothesis + size * (edit != "D")
+        kind = {"H": "equal", "S": "substitute", "D": "delete", "I": "insert"}[edit]
+        stretches.append((kind, reference, ends[0], hypothesis, ends[1]))
+        reference, hypothesis = ends
+    return stretches
+
+
+@pytest.mark.parametrize(("unit", "process"), [("word", jiwer.process_words), ("char", jiwer.process_characters)])
+def test_a_score_file_holds_jiwers_alignment_from_which_its_counts_follow(unit, process):
+    kinds = {"hits": "H", "substitutions": "S", "deletions": "D", "insertions": "I"}
+    seen = set()
+    for reference, hypothesis in random_texts(200):
+        row, peer = score_columns(reference, hypothesis), process(reference, hypothesis)
+        alignment = row[f"{unit}_alignment"]
+        assert chunks(alignment) == [astuple(chunk) for chunk in peer.alignments[0]]
+        for kind, letter in kinds.items():
+            assert row[f"{unit}_{kind}"] == alignment.count(letter) == getattr(peer, kind)
+        seen |= set(alignment)
+    assert seen == set("HSDI")
+
+
+def test_steps_name_the_tokens_that_stand_side_by_side():
+    assert list(steps("HSDI")) == [("H", 0, 0), ("S", 1, 1), ("D", 2, None), ("I", None, 2)]
+    for reference, hypothesis in random_texts(50):
+        edits = list(steps(score_columns(reference, hypothesis)["word_alignment"]))
+        sides = reference.split(), hypothesis.split()
+        assert [step.reference for step in edits if step.edit != "I"] == list(range(len(sides[0])))
+        assert [step.hypothesis for step in edits if step.edit != "D"] == list(range(len(sides[1])))
+        assert all((sides[0][i] == sides[1][j]) == (edit == "H") for edit, i, j in edits if edit in "HS")
+
+
+def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(tmp_path):
+    text = Text()
+    tokens = ["Ella", "said", "well-known", "cosas", "!"]
+    tags = ["es", "en", "en", "es", "punct"]
+    reference = normalise(" ".join(tokens), text, "es")
+    languages = word_languages(reference, tokens, tags, text, "es")
+    assert languages == ["es", "en", "en", "en", "es"]
+    facts = {"utterance_id": "u", "language": "es", "duration_s": 1.0, "tokens": tokens, "token_languages": tags}
+    row = {**facts, "word_languages": languages, **score_columns(reference, "ella sad well casas ya")}
+    manifests.write_table(tmp_path / "scores.parquet", [row], score_schema())
+
+    (row,) = manifests.read_table(tmp_path / "scores.parquet", score_schema())
+    assert (row["tokens"], row["token_languages"]) == (tokens, tags)
+    words = [step for step in steps(row["word_alignment"]) if step.reference is not None]
+    errors = Counter(row["word_languages"][step.reference] for step in words if step.edit != "H")
+    assert errors == {"en": 2, "es": 1}
+    switches = {i for i, pair in enumerate(pairwise(row["word_languages"]), 1) if len(set(pair)) == 2}
+    assert [step.edit for step in words if step.reference in switches] == ["S", "S"]
+
+
+def test_words_have_no_languages_where_tags_are_missing_or_do_not_fit():
+    text = Text()
+    assert word_languages("a b", None, None, text, "en") is None
+    assert word_languages("a b", ["a", "b"], None, text, "en") is None
+    assert word_languages("ab", ["a", "b"], ["en", "es"], text, "en") is None
+    assert word_languages("ışık", ["IŞIK"], ["tr"], text, "tr") == ["tr"]
 
 
 @pytest.mark.parametrize(("name", "peer"), [("wer", jiwer.wer), ("cer", jiwer.cer)])

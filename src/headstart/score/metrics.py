@@ -45,6 +45,11 @@ class Metric:
         """The columns of the score file that hold its counts, in the order of `EditCounts`."""
         return tuple(f"{self.unit}_{kind}" for kind in EditCounts._fields)
 
+    @property
+    def alignment(self) -> str:
+        """The column of the score file that holds its alignments."""
+        return f"{self.unit}_alignment"
+
     def count(self, reference: str, hypothesis: str) -> EditCounts:
         """Hits and errors of one utterance."""
         return count_edits(self.align(reference, hypothesis))

@@ -1,4 +1,4 @@
-"""Scoring: transcripts of the test split, and a row of error counts for each utterance."""
+"""Scoring: transcripts of the test split, and a row of alignments and error counts for each utterance."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import finetuned_model
 from headstart.features.clips import Clips
-from headstart.files import read_json
+from headstart.files import fingerprint_rows, read_json
 from headstart.finetune import DataError
 from headstart.jobs import ScoreJob
 from headstart.objectives.ctc import transcribe
 from headstart.score.metrics import METRICS
-from headstart.score.score_file import score_columns, score_schema
+from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.text.normalisation import normalise, references
 
 log = logging.getLogger(__name__)
@@ -24,18 +24,20 @@ log = logging.getLogger(__name__)
 
 def score_recipe(job: ScoreJob) -> dict[str, Any]:
     """What the scores of a run follow from."""
+    clips = Clips.open(job.test.features, job.test.audio)
     return {
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
         "metrics": job.metrics,
         "run": checkpoint_content(job.run),
-        "content": Clips.open(job.test.features, job.test.audio).content,
+        "content": clips.content,
+        "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
     }
 
 
 def score_run(job: ScoreJob) -> None:
-    """Transcribe a test split with a fine-tuned run and write a row of error counts for each utterance.
+    """Transcribe a test split with a fine-tuned run and write a row of alignments and counts for each utterance.
 
     References that are empty after normalisation cannot be scored: they are left out and counted in the log.
 
@@ -52,12 +54,13 @@ def score_run(job: ScoreJob) -> None:
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []
-    keys = ("utterance_id", "speaker", "language", "duration_s")
+    keys = ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages")
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise(transcript, job.text, facts["language"])
-        rows.append({**facts, **score_columns(reference, hypothesis)})
+        tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
+        rows.append({**facts, "word_languages": tags, **score_columns(reference, hypothesis)})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
     counts = [column for metric in METRICS.values() for column in metric.columns]
     totals = {column: sum(row[column] for row in rows) for column in counts}

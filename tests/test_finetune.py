@@ -233,8 +233,9 @@ def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitt
     score(overfitted[0], english["test"], tmp_path / "scores.parquet")
     rows = read_table(tmp_path / "scores.parquet", score_schema())
     facts = read_table(english["test"]["features"], FEATURES)
-    for key in ("utterance_id", "speaker", "language", "duration_s"):
+    for key in ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages"):
         assert [row[key] for row in rows] == [row[key] for row in facts]
+    assert all(row["word_languages"] == ["en"] * len(row["reference"].split()) for row in rows)
     references = [normalise(row["text"], Text(), row["language"]) for row in facts]
     hypotheses = [row["hypothesis"] for row in rows]
     assert [row["reference"] for row in rows] == references and any(hypotheses)

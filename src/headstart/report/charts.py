@@ -27,7 +27,7 @@ POINTS_IN_ALL = 12_000  # Points of all curves together: keeps the page of the l
 # What starts log in training, with the titles of its panels; which of it are shares.
 PRETRAINING = {
     "contrastive_loss": "wav2vec 2.0: contrastive loss",
-    "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
+    "accuracy": "wav2vec 2.0: share of masked frames distinguished from distractors",
     "perplexity": "wav2vec 2.0: codebook perplexity",
     "diversity_loss": "wav2vec 2.0: diversity loss",
     "unexplained": "data2vec: share of the targets that is not predicted",
@@ -42,7 +42,7 @@ REFINING = {
     "supervised_loss": "CTC on transcripts",
     "pseudo_loss": "CTC on pseudo-labels",
     "pseudo_kept": "share of pseudo-labels that are used",
-    "pseudo_confidence": "mean confidence of those",
+    "pseudo_confidence": "mean confidence of pseudo-labels that are used",
     "ssl_loss": "self-supervised loss",
     "labelled_share": "share of audio that is labelled",
 }

@@ -351,7 +351,11 @@ def histories(study: Study, trained: list[Row]) -> Row:
 def _history(recipe: Row) -> str:
     """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
     data = recipe.get("data", {})
-    amounts = [(data.get("corpora"), ""), (data.get("labelled"), ", transcribed"), (data.get("unlabelled"), ", not")]
+    amounts = [
+        (data.get("corpora"), ""),
+        (data.get("labelled"), ", transcribed"),
+        (data.get("unlabelled"), ", untranscribed"),
+    ]
     parts = [f"{sum(corpora.values()):g} h of {', '.join(corpora)}{how}" for corpora, how in amounts if corpora]
     hours = "; ".join(parts) or "unknown audio"
     updates = recipe.get("settings", {}).get("updates")
@@ -361,7 +365,7 @@ def _history(recipe: Row) -> str:
 
 def training_audio(start: Start) -> list[tuple[str, float, str]]:
     """(corpus, hours, how) of what a start is trained on here."""
-    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without"))
+    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without transcripts"))
     return [(*corpus, how) for kind, how in kinds for corpus in vars(start).get(kind, {}).items()]
 
 

@@ -173,9 +173,9 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     baseline, row = rows.pop(study.baseline), rows.get(best)
     if not rows:
         return []
-    if baseline["reference_error"] is None:
-        return [f"There is no learning curve of {study.baseline}: nothing to say on speed."]
     metric = METRICS[summary["metric"]].label
+    if baseline["reference_error"] is None:
+        return [f"There is no learning curve of {study.baseline} by {metric}, so that convergence cannot be compared."]
     level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
     sentences = []
     if row and row["updates"] is not None:
@@ -206,13 +206,13 @@ def _pace(row: Row, baseline: Row) -> str:
 
 
 def _prepared(study: Study, target: str) -> list[str]:
-    """Which starts have learnt from transcripts of the target's own corpus before they are fine-tuned on some."""
+    """Which starts were trained on transcripts of the target's own corpus before fine-tuning."""
     corpus = study.targets[target].corpus
     hours = {start: study.transcribed(start).get(corpus) for start in study.starts}
     named = ", ".join(f"{start} ({amount:g} h)" for start, amount in hours.items() if amount)
     if not named:
         return []
-    return [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
+    return [f"Before fine-tuning, these starts were trained on transcripts of the target's own corpus: {named}."]
 
 
 def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str]:

@@ -112,7 +112,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
       a share of the baseline (`relative`); `averages`: that share over all targets,
     - `stages`: time of each start that the study trained, beside the pre-training that it goes on from, and which
-      share of its pseudo-labels it learnt from,
+      share of its pseudo-labels it used,
     - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
       `representation_contrasts`; see `_representation`.
 
@@ -273,7 +273,7 @@ def _intervals(
             interval = percentile_interval(
                 rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
             )
-            # Of nothing but right answers there is no share.
+            # A rate of zero has no relative change.
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
                 change = float(np.divide(rates[treatment], rates[baseline]) - 1)
@@ -317,7 +317,7 @@ _RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "hi
 def _stages(study: Study, results: Path) -> list[Row]:
     """What each start that the study trained took, beside all the pre-training before it, if that is known.
 
-    `pseudo_used` is the share of pseudo-labels that were learnt from; None where none were made.
+    `pseudo_used` is the share of pseudo-labels that were used; None where there were none.
     """
     rows = []
     for name, start in study.starts.items():
@@ -474,11 +474,11 @@ def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarr
     """
     if not path.is_file():
         raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
-    found: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
+    by_measure: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
     for row in read_columns(path, None).to_pylist():
-        found.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
+        by_measure.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
     similarity, replicates = {}, {}
-    for measure, cells in found.items():
+    for measure, cells in by_measure.items():
         layers = range(1 + max(layer for layer, _ in cells))
         estimates = np.array([[cells[layer, seed][0] for seed in seeds] for layer in layers])
         drawn = np.array([[cells[layer, seed][1] for seed in seeds] for layer in layers])  # [layers, seeds, replicates]

@@ -75,5 +75,7 @@ def steps(alignment: str) -> Iterator[Step]:
 
 def _letters(chunks: list[Any]) -> str:
     """The letters of jiwer's chunks, each of which is a stretch of equal edits."""
-    sizes = (max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx) for c in chunks)
-    return "".join(LETTERS[chunk.type] * size for chunk, size in zip(chunks, sizes, strict=True))
+    return "".join(
+        LETTERS[chunk.type] * (chunk.ref_end_idx - chunk.ref_start_idx or chunk.hyp_end_idx - chunk.hyp_start_idx)
+        for chunk in chunks
+    )

@@ -11,12 +11,14 @@ import pytest
 from test_report import Page, fabricate, read, study_of, write_table, written
 
 from headstart.corpora import manifests
+from headstart.jobs import ScoreJob
+from headstart.logs import HeadstartError
 from headstart.report.sentences import points, rate, span
 from headstart.score.alignment import steps
 from headstart.score.metrics import METRICS, Metric
 from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.study.sections import Text
-from headstart.summarise.summary import nested_metrics, score_path, write_summary
+from headstart.summarise.summary import nested_metrics, read_counts, score_path, write_summary
 from headstart.text.normalisation import normalise
 
 
@@ -116,8 +118,16 @@ def test_a_new_metric_needs_nothing_but_its_entry_in_the_registry(tmp_path, monk
     """From the score file to the page: no other module names metrics."""
     monkeypatch.setitem(METRICS, "ser", Metric("ser", "sentence error rate", "sentence", "sentences", sentence_error))
     assert "sentence_substitutions" in score_schema().names
+    split = {"features": "test.parquet", "audio": "test.arrow"}
+    job = ScoreJob.of(run="run", test=split, text=Text(), output="scores.parquet")
+    assert job.plain()["metrics"] == ["wer", "cer", "ser"]  # which makes the workflow score every run again
     study = study_of()
     fabricate(tmp_path, study)
+    for run in study.runs():  # as they were before there was such a metric
+        path = score_path(tmp_path, study.study, run)
+        write_table(path, [{k: v for k, v in row.items() if not k.startswith("sentence_")} for row in read(path)])
+    with pytest.raises(HeadstartError, match="no column 'sentence_hits'; delete the file and run again"):
+        read_counts(path)
     wrong = []
     for run in study.runs():
         path = score_path(tmp_path, study.study, run)

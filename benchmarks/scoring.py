@@ -21,11 +21,11 @@ COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 def rows(seconds: float, rounds: int, threads: int) -> list[dict[str, Any]]:
     """One row: words and characters of an utterance counted."""
-    found = {"ours": [], "peer": []}
+    runs = {"ours": [], "peer": []}
     for _ in range(rounds):
-        for side, results in found.items():
+        for side, results in runs.items():
             results.append(call("scoring", "measure", threads, side=side, seconds=seconds / 2))
-    ours, peer = (statistics.median(one["rate"] for one in found[side]) for side in ("ours", "peer"))
+    ours, peer = (statistics.median(one["rate"] for one in runs[side]) for side in ("ours", "peer"))
     return [
         {
             "name": "scoring, words and characters",
@@ -34,9 +34,9 @@ def rows(seconds: float, rounds: int, threads: int) -> list[dict[str, Any]]:
             "ratio": round(ours / peer, 3),
             "unit": "utterances/s",
             "peer_name": f"jiwer {version('jiwer')}, an utterance at a time",
-            "ours_memory_mb": max(one["memory_mb"] for one in found["ours"]),
-            "peer_memory_mb": max(one["memory_mb"] for one in found["peer"]),
-            "note": "most of our memory is PyTorch, which the module imports to transcribe",
+            "ours_memory_mb": max(one["memory_mb"] for one in runs["ours"]),
+            "peer_memory_mb": max(one["memory_mb"] for one in runs["peer"]),
+            "note": "ours includes putting together the row of the score file",
         }
     ]
 
@@ -54,22 +54,22 @@ def measure(side: str, seconds: float) -> dict[str, Any]:
 
 
 def our_counts() -> Callable[[list[tuple[str, str]]], list[dict[str, int]]]:
-    from headstart.score.scoring import error_counts
+    from headstart.score.score_file import score_columns
 
-    return lambda pairs: [error_counts(reference, hypothesis) for reference, hypothesis in pairs]
+    return lambda pairs: [score_columns(reference, hypothesis) for reference, hypothesis in pairs]
 
 
 def peer_counts() -> Callable[[list[tuple[str, str]]], list[dict[str, int]]]:
     import jiwer
 
     def count(pairs: list[tuple[str, str]]) -> list[dict[str, int]]:
-        found = []
+        rows = []
         for reference, hypothesis in pairs:
             words = jiwer.process_words(reference, hypothesis)
             chars = jiwer.process_characters(reference, hypothesis)
             row = {f"word_{name}": getattr(words, name) for name in COUNTS}
-            found.append(row | {f"char_{name}": getattr(chars, name) for name in COUNTS})
-        return found
+            rows.append(row | {f"char_{name}": getattr(chars, name) for name in COUNTS})
+        return rows
 
     return count
 

@@ -17,7 +17,7 @@ from headstart.features.extraction import extract_features
 from headstart.files import BrokenFileError, derived, set_aside
 from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob
-from headstart.score.scoring import SCORES
+from headstart.score.score_file import score_columns, score_schema
 from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Text
 from headstart.subsets import draw_subset
@@ -25,10 +25,6 @@ from headstart.summarise.summary import _read_similarities, read_counts, read_cu
 from headstart.training.curve import write_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-COUNTS = {
-    f"{unit}_{kind}": 1 for unit in ("word", "char") for kind in ("hits", "substitutions", "deletions", "insertions")
-}
 
 
 @pytest.fixture
@@ -42,8 +38,8 @@ def folder(noise_clips, tmp_path) -> Path:
         rejects = [{"utterance_id": f"u{i}", "reason": "silent"} for i in range(20)]
         write_table(tmp_path / stage / "en/train.rejects.parquet", rejects, REJECTS)
     shutil.copy(source / "a.parquet", tmp_path / "features/en/train.parquet")
-    facts = {"language": "en", "duration_s": 1.0, "reference": "a", "hypothesis": "b", **COUNTS}
-    write_table(tmp_path / "scores.parquet", [{"utterance_id": f"u{i}", **facts} for i in range(20)], SCORES)
+    facts = {"language": "en", "duration_s": 1.0, **score_columns("a", "b")}
+    write_table(tmp_path / "scores.parquet", [{"utterance_id": f"u{i}", **facts} for i in range(20)], score_schema())
     facts = {"seed": 1, "measure": "cka", "similarity": 0.5, "replicates": [0.5, 0.5]}
     write_table(tmp_path / "similarities.parquet", [{"layer": i, **facts} for i in range(4)], SIMILARITIES)
     return tmp_path

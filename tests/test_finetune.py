@@ -29,7 +29,10 @@ from headstart.files import read_json
 from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob, PretrainJob, ScoreJob
 from headstart.pretrain import pretrain_start
-from headstart.score.scoring import COUNTS, SCORES, error_counts, score_run
+from headstart.score.alignment import EditCounts
+from headstart.score.metrics import METRICS
+from headstart.score.score_file import score_schema
+from headstart.score.scoring import score_run
 from headstart.score.transcription import transcribe
 from headstart.study.sections import Finetune, Model, Pretrain, Text
 from headstart.subsets import BudgetError, draw_subset
@@ -229,27 +232,18 @@ def test_the_transformers_pipeline_writes_what_we_write_and_it_has_learnt(overfi
 
 def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitted, english, tmp_path):
     score(overfitted[0], english["test"], tmp_path / "scores.parquet")
-    rows = read_table(tmp_path / "scores.parquet", SCORES)
+    rows = read_table(tmp_path / "scores.parquet", score_schema())
     facts = read_table(english["test"]["features"], FEATURES)
-    for key in ("utterance_id", "speaker", "language", "duration_s"):
+    for key in ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages"):
         assert [row[key] for row in rows] == [row[key] for row in facts]
+    assert all(row["word_languages"] == ["en"] * len(row["reference"].split()) for row in rows)
     references = [normalise(row["text"], Text(), row["language"]) for row in facts]
     hypotheses = [row["hypothesis"] for row in rows]
     assert [row["reference"] for row in rows] == references and any(hypotheses)
-    for unit, rate in (("word", jiwer.wer), ("char", jiwer.cer)):
-        hits, substitutions, deletions, insertions = (sum(row[f"{unit}_{c}"] for row in rows) for c in COUNTS)
-        errors = substitutions + deletions + insertions
-        assert errors / (hits + substitutions + deletions) == pytest.approx(rate(references, hypotheses))
-        assert min(hits, substitutions, deletions) > 0 or unit == "word"
-
-
-def test_error_counts_tell_the_kinds_of_errors_apart():
-    found = error_counts("the old boat sank", "the cold boat sank now")
-    assert [found[f"word_{count}"] for count in COUNTS] == [3, 1, 0, 1]
-    assert [found[f"char_{count}"] for count in COUNTS] == [17, 0, 0, 5]  # "c", and " now"
-    nothing = error_counts("old boat", "")
-    assert [nothing[f"word_{count}"] for count in COUNTS] == [0, 0, 2, 0]
-    assert [nothing[f"char_{count}"] for count in COUNTS] == [0, 0, 8, 0]
+    for name, rate in (("wer", jiwer.wer), ("cer", jiwer.cer)):
+        counts = EditCounts(*(sum(row[column] for row in rows) for column in METRICS[name].columns))
+        assert counts.errors / counts.reference == pytest.approx(rate(references, hypotheses))
+        assert min(counts.hits, counts.substitutions, counts.deletions) > 0 or name == "wer"
 
 
 def relabelled(split: dict[str, str], folder: Path, **texts: str) -> dict[str, str]:
@@ -295,7 +289,7 @@ def test_a_reference_that_is_empty_is_not_scored(overfitted, english, tmp_path, 
     test = relabelled(english["test"], tmp_path / "test", i0="—")
     with caplog.at_level(logging.WARNING):
         score(overfitted[0], test, tmp_path / "scores.parquet")
-    rows = read_table(tmp_path / "scores.parquet", SCORES)
+    rows = read_table(tmp_path / "scores.parquet", score_schema())
     assert len(rows) == len(read_table(test["features"], FEATURES)) - 1
     assert any("1 utterances have no reference" in record.getMessage() for record in caplog.records)
     count = len(rows) + 1

@@ -5,10 +5,10 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import jiwer
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,8 @@ import pytest
 from headstart.files import write_json
 from headstart.report.page import marked_words, page_of, samples, write_report
 from headstart.report.sentences import answer, change, decimal, decimals, duration, points, rate, span, verdict
+from headstart.score.alignment import align_words
+from headstart.score.score_file import score_columns
 from headstart.study.study import Study
 from headstart.summarise.statistics import false_alarm
 from headstart.summarise.summary import representation_path, run_folder, score_path, summarise
@@ -77,7 +79,7 @@ def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
                 " ".join(garbled(rng, words, error * test.uniform(0.3, 1.7))),
             )
             row = {"utterance_id": f"u{i:03d}", "speaker": f"s{i % 4}", "language": "sw", "duration_s": 2.5}
-            rows.append({**row, **scored(reference, hypothesis)})
+            rows.append({**row, **score_columns(reference, hypothesis)})
         write_table(score_path(results, study.study, (start, target, budget, seed)), rows)
         steps = np.arange(20, 601, 20)
         cer = 0.12 * error + 0.9 * np.exp(-steps / (140 * BETTER.get(start, 0.8))) + 0.01 * rng.random(len(steps))
@@ -127,15 +129,6 @@ def fabricate_similarities(path: Path, seeds: list[int], distance: float) -> Non
                 row = {"layer": layer, "seed": seed, "measure": measure}
                 rows.append({**row, "similarity": value, "replicates": replicates})
     write_table(path, rows)
-
-
-def scored(reference: str, hypothesis: str) -> dict:
-    row = {"reference": reference, "hypothesis": hypothesis}
-    for unit, align in (("word", jiwer.process_words), ("char", jiwer.process_characters)):
-        result = align(reference, hypothesis)
-        for kind in ("hits", "substitutions", "deletions", "insertions"):
-            row[f"{unit}_{kind}"] = getattr(result, kind)
-    return row
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
@@ -301,25 +294,37 @@ def test_the_answer_names_the_best_start_and_how_sure_that_is(tiny):
         assert html.escape(sentence).replace("&#x27;", "&#39;") in text
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [
-        (-0.2, -0.001, "clearly lower"),
-        (0.001, 0.2, "clearly higher"),
-        (-0.2, 0.0, "no clear difference"),
-        (0.0, 0.0, "no clear difference"),
-        (-0.1, 0.1, "no clear difference"),
-    ],
-)
-def test_a_verdict_is_the_interval_in_words(low, high, words):
-    assert verdict({"low": low, "high": high}) == words
+def test_the_page_prints_the_verdicts_of_the_summary(tiny, tmp_path):
+    """Whatever the intervals are: they are judged once, in the summary."""
+    study, results, summary, _ = tiny
+    judged = json.loads(json.dumps(summary))
+    keys, words = ("higher", "unclear", "lower"), ("clearly higher", "no clear difference", "clearly lower")
+    for row, key in zip(judged["contrasts"], keys * len(judged["contrasts"]), strict=False):
+        row["verdict"] = key
+    judged["representation_contrasts"][0]["verdict"] = "higher"
+    write_report(study, judged, results, CORPORA, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    tables = Page(text).tables
+    shown = {(row[2], row[3]): (row[6], row[9]) for row in tables["difference-table"][1:]}
+    in_words = {
+        (row["treatment"], row["baseline"], row["metric"]): words[keys.index(row["verdict"])]
+        for row in judged["contrasts"]
+    }
+    assert shown == {pair: (in_words[*pair, "cer"], in_words[*pair, "wer"]) for pair in shown}
+    assert [row[5] for row in tables["gap-difference-table"][1:]] == ["clearly higher"]
+    best = answer(study, judged, "swahili", "10min")
+    assert f"That is {in_words[best['best'], 'scratch', 'cer']}: " in best["sentences"][0]
+    bold = sum(attributes == {"class": "clear"} for tag, attributes in Page(text).tags if tag == "td")
+    assert bold == 1 + sum(row["verdict"] != "unclear" for row in judged["contrasts"])
+    charts = json.dumps(page_of(study, judged, results, CORPORA)["charts"])
+    assert all(charts.count(f'"verdict": "{text}"') == list(in_words.values()).count(text) for text in words)
 
 
 def test_the_answer_does_not_call_an_unclear_difference_clear(tiny):
     study, _, summary, _ = tiny
     unclear = json.loads(json.dumps(summary))
     for row in unclear["contrasts"]:
-        row["high"] = 0.01
+        row |= {"high": 0.01, "verdict": "unclear"}
     text = " ".join(answer(study, unclear, "swahili", "10min")["sentences"])
     assert "no clear difference: the interval includes zero" in text
     assert "clearly" not in text
@@ -357,8 +362,8 @@ def test_markup_in_a_hypothesis_and_a_name_stays_text(tmp_path):
     fabricate(tmp_path, study)
     attack = "<script>alert(1)</script> <img src=x onerror=alert(2)>"
     path = score_path(tmp_path, "tiny", ("xlsr", "swahili", "10min", 1))
-    rows = [{**row, "hypothesis": attack, "utterance_id": "</script>" + row["utterance_id"]} for row in read(path)]
-    write_table(path, rows)
+    rows = [{**row, **score_columns(row["reference"], attack)} for row in read(path)]
+    write_table(path, [{**row, "utterance_id": "</script>" + row["utterance_id"]} for row in rows])
     for start, target, budget, seed in study.runs():
         path = score_path(tmp_path, "tiny", (start, target, budget, seed))
         ids = [row["utterance_id"].removeprefix("</script>") for row in read(path)]
@@ -391,16 +396,37 @@ def test_samples_are_all_there_is_when_that_is_few(tmp_path):
 
 
 def test_words_are_marked_by_their_alignment():
-    assert marked_words("a b c d", "a x c d e") == [
+    assert marked_words("a b c d", "a x c d e", "HSHHI") == [
         {"kind": "hit", "text": "a"},
         {"kind": "substitution", "text": "x", "reference": "b"},
         {"kind": "hit", "text": "c"},
         {"kind": "hit", "text": "d"},
         {"kind": "insertion", "text": "e"},
     ]
-    assert [word["kind"] for word in marked_words("a b", "")] == ["deletion", "deletion"]
-    assert [word["kind"] for word in marked_words("", "a")] == ["insertion"]
-    assert marked_words("नमस्ते दुनिया", "नमस्ते दुनीया")[1]["reference"] == "दुनिया"
+    assert [word["kind"] for word in marked_words("a b", "", "DD")] == ["deletion", "deletion"]
+    assert [word["kind"] for word in marked_words("", "a", "I")] == ["insertion"]
+    texts = "नमस्ते दुनिया", "नमस्ते दुनीया"
+    assert marked_words(*texts, align_words(*texts))[1]["reference"] == "दुनिया"
+
+
+def test_samples_are_marked_by_the_alignment_of_the_score_file(tiny, tmp_path):
+    """The report aligns nothing itself: where the score file has another alignment, it shows that one."""
+    study, results, *_ = tiny
+    shutil.copytree(results / study.study / "scores", tmp_path / study.study / "scores")
+    for run in study.runs():
+        path = score_path(tmp_path, study.study, run)
+        sides = [(len(row["reference"].split()), len(row["hypothesis"].split())) for row in read(path)]
+        rows = zip(read(path), sides, strict=True)
+        write_table(path, [{**row, "word_alignment": "D" * of + "I" * said} for row, (of, said) in rows])
+    (sample,) = samples(study, tmp_path)
+    words = [word for item in sample["utterances"] for hypothesis in item["hypotheses"] for word in hypothesis["words"]]
+    assert {word["kind"] for word in words} == {"deletion", "insertion"}
+
+
+def test_the_report_and_the_summary_do_without_jiwer():
+    program = "import sys, headstart.report.page, headstart.summarise.summary; print('jiwer' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
@@ -417,8 +443,8 @@ def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
     recipe |= {"version": 2, "seed": 0}
     write_json(tmp_path / "shipped" / "recipe.json", recipe)
     _, text = written(study, tmp_path)
-    assert "<td>sw (0.4 h with transcripts), sw (0.2 h without)</td>" in text
-    assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, not" in text
+    assert "<td>sw (0.4 h with transcripts), sw (0.2 h without transcripts)</td>" in text
+    assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, untranscribed" in text
     assert "transcripts of the target&#39;s own corpus: refined (0.4 h), more (0.4 h)." in text
     assert f"up to {false_alarm(2, 0.95):.0%} would look clear" in text
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from headstart.summarise.statistics import (
+    Interval,
     bootstrap_interval,
     bootstrap_rates,
     check_same_utterances,
@@ -97,6 +98,23 @@ def test_paired_differences_cover_the_true_difference_and_rarely_exclude_a_true_
         excluded += paired_difference((second, reference), (first, reference), replicates=400).excludes_zero
     assert covered / 150 >= 0.88
     assert excluded / 150 <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.2, -0.001, "lower"),
+        (0.001, 0.2, "higher"),
+        (0.001, np.inf, "higher"),
+        (-0.2, 0.0, "unclear"),
+        (0.0, 0.0, "unclear"),
+        (-0.1, 0.1, "unclear"),
+        (np.nan, np.nan, "unclear"),
+    ],
+)
+def test_a_verdict_says_on_which_side_of_zero_the_interval_lies(low, high, verdict):
+    interval = Interval(0.0, low, high)
+    assert interval.verdict == verdict and interval.excludes_zero == (verdict != "unclear")
 
 
 def test_few_seeds_raise_false_alarms():

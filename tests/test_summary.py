@@ -136,6 +136,28 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
     )
 
 
+def test_every_difference_has_its_verdict(tiny):
+    study, results = tiny
+    for target in ("swahili", "other"):
+        for (start, seed), errors in ERRORS.items():
+            write_scores(results, study, (start, target, "10min", seed), errors, WORDS)
+    targets = {name: {"corpus": "sw", "kind": "in-domain"} for name in ("swahili", "other")}
+    contrasts = [{"treatment": "scratch", "baseline": "xlsr"}]
+    summary = summarise(study_of(targets=targets, contrasts=contrasts), results)
+    for rows in (summary["contrasts"], summary["averages"]):
+        verdicts = {(row["treatment"], row["metric"]): row["verdict"] for row in rows}
+        assert verdicts == {
+            ("xlsr", "wer"): "lower",
+            ("xlsr", "cer"): "lower",
+            ("scratch", "wer"): "higher",
+            ("scratch", "cer"): "higher",
+        }
+    alike = study_of(starts={"scratch": {"kind": "scratch"}, "copy": {"kind": "hub", "path": "copy"}})
+    for seed in alike.seeds:
+        write_scores(results, alike, ("copy", "swahili", "10min", seed), ERRORS["scratch", seed], WORDS)
+    assert {row["verdict"] for row in summarise(alike, results)["contrasts"]} == {"unclear"}
+
+
 def test_updates_to_reference_compare_with_the_same_seeds_baseline(tiny):
     study, results = tiny
     summary = summarise(study, results)
@@ -224,7 +246,7 @@ def test_the_file_is_plain_json_and_the_same_twice(tiny):
         raise AssertionError(f"{name} is not JSON")
 
     first = path.read_bytes()
-    assert json.loads(first, parse_constant=no_constant) == summarise(study, results)
+    assert json.loads(first, parse_constant=no_constant) == {**summarise(study, results), "recipe": ""}
     assert write_summary(study, results).read_bytes() == first
     assert [p.name for p in path.parent.glob("*summary*")] == ["summary.json"]
 
@@ -333,6 +355,7 @@ def test_differences_of_the_gap_are_paired_and_of_analysed_starts_only(analysed)
     study, results = analysed
     (row,) = summarise(study, results)["representation_contrasts"]
     assert (row["treatment"], row["baseline"], row["difference"]) == ("xlsr", "base", pytest.approx(-0.15))
+    assert row["verdict"] == "lower"
     # The scatter over utterances is common and cancels. Left is the draw of xlsr's seeds, which differ by 0.1: both of
     # one seed, or one of each.
     assert (row["low"], row["high"]) == pytest.approx((-0.2, -0.1), abs=1e-9)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from headstart.score.metrics import METRICS
 from headstart.study.sections import Analyse, Finetune, Model, Pretrain, Semisup, Settings, Text
 from headstart.versions import VERSIONS
 
@@ -91,11 +92,15 @@ class FinetuneJob(TrainingJob, stage="finetune"):
 
 
 class ScoreJob(Job, stage="score"):
-    """Scoring of one run, a model folder, on a test split."""
+    """Scoring of one run, a model folder, on a test split.
+
+    `metrics` are all that there are: a new one changes the job, because the score file gets its columns.
+    """
 
     run: str
     test: SplitFiles
     text: Text
+    metrics: list[str] = Field(default_factory=lambda: list(METRICS))
     output: str
 
 

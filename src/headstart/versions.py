@@ -12,7 +12,7 @@ VERSIONS = {
     "pretrain": 3,
     "semisup": 2,
     "finetune": 3,
-    "score": 2,
+    "score": 3,
     "analyse": 1,
-    "report": 5,
+    "report": 6,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from headstart.corpora.reader import AudioReference, CorpusError, Reader, Reject, Utterance
@@ -29,8 +30,9 @@ class TableReader(Reader):
         )
 
     def check(self) -> None:
-        """Raise `CorpusError` when the folder or its table is missing."""
-        self._check_files()
+        """Raise `CorpusError` when the folder, its table or a mapped column is missing."""
+        header, _ = self._read(most=0)
+        self._check_columns(header)
 
     def _check_files(self) -> None:
         if not self.folder.is_dir():
@@ -87,8 +89,8 @@ class TableReader(Reader):
                 draw_key=utterance.draw_key,
             )
 
-    def _read(self) -> tuple[list[str], list[tuple[int, Row]]]:
-        """Column names, and each row with the number of the line on which it ends, as an editor shows it."""
+    def _read(self, most: int | None = None) -> tuple[list[str], list[tuple[int, Row]]]:
+        """Column names, and each row, or the first `most`, with the line on which it ends, as an editor shows it."""
         self._check_files()
         separator = "," if self.source.suffix == ".csv" else "\t"
         # Quotes are ordinary characters in a TSV of transcripts; a CSV needs them around commas.
@@ -97,8 +99,10 @@ class TableReader(Reader):
             with self.source.open(encoding="utf-8-sig", newline="") as file:
                 table = csv.DictReader(file, delimiter=separator, quoting=quoting, strict=True)
                 # A line of spaces counts as blank.
-                rows = [(table.line_num, row) for row in table if (only := _only_cell(row)) is None or only.strip()]
-                return list(table.fieldnames or []), rows
+                header, rows = list(table.fieldnames or []), islice(table, most)
+                return header, [
+                    (table.line_num, row) for row in rows if (only := _only_cell(row)) is None or only.strip()
+                ]
         except csv.Error as error:
             raise CorpusError(
                 f"{self.source}: not a valid table after line {table.line_num} ({error}); check its quotes"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jiwer
 import numpy as np
 import pyarrow as pa
 import torch
@@ -26,6 +25,7 @@ from headstart.encoder.model import encode, span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
+from headstart.score.metrics import METRICS
 from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
 from headstart.study.sections import Finetune, Text
 from headstart.text.normalisation import BLANK, normalise, references
@@ -180,7 +180,7 @@ class CtcObjective(Objective):
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
-        """Dev word and character error rates of greedy transcripts."""
+        """Error rates of greedy transcripts of the dev split, by every metric."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
@@ -188,10 +188,7 @@ class CtcObjective(Objective):
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
                 hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
-        return {
-            "dev_wer": jiwer.wer(self.dev_references, hypotheses),
-            "dev_cer": jiwer.cer(self.dev_references, hypotheses),
-        }
+        return {f"dev_{name}": metric.rate(self.dev_references, hypotheses) for name, metric in METRICS.items()}
 
     def names(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")

@@ -15,7 +15,8 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from headstart.report.sentences import METRICS, count, decimal, decimals, points, rate, select, span, verdict
+from headstart.report.sentences import count, decimal, decimals, points, rate, select, span, verdict
+from headstart.score.metrics import METRICS
 from headstart.study.sections import budget_seconds
 from headstart.study.study import Study
 
@@ -26,7 +27,7 @@ POINTS_IN_ALL = 12_000  # Points of all curves together: keeps the page of the l
 # What starts log in training, with the titles of its panels; which of it are shares.
 PRETRAINING = {
     "contrastive_loss": "wav2vec 2.0: contrastive loss",
-    "accuracy": "wav2vec 2.0: share of masked frames told from distractors",
+    "accuracy": "wav2vec 2.0: share of masked frames distinguished from distractors",
     "perplexity": "wav2vec 2.0: codebook perplexity",
     "diversity_loss": "wav2vec 2.0: diversity loss",
     "unexplained": "data2vec: share of the targets that is not predicted",
@@ -41,7 +42,7 @@ REFINING = {
     "supervised_loss": "CTC on transcripts",
     "pseudo_loss": "CTC on pseudo-labels",
     "pseudo_kept": "share of pseudo-labels that are used",
-    "pseudo_confidence": "mean confidence of those",
+    "pseudo_confidence": "mean confidence of pseudo-labels that are used",
     "ssl_loss": "self-supervised loss",
     "labelled_share": "share of audio that is labelled",
 }
@@ -326,7 +327,7 @@ class Gallery:
             else:
                 spec = dot_chart(rows, seeds if len(self.study.seeds) > 1 else [], self.styles, top)
             text = ", ".join(f"{r['start']} {r['budget']} {r['label']}" for r in rows)
-            panels.append(self._panel(target, f"{METRICS[metric]}, {target}: {text}", spec))
+            panels.append(self._panel(target, f"{METRICS[metric].heading}, {target}: {text}", spec))
         return panels
 
     def differences(self, metric: str) -> list[Row]:
@@ -348,13 +349,13 @@ class Gallery:
                 data.append({**r, **ends, "pair": pair, "label": label, "verdict": verdict(r)})
             spec = difference_chart(data, self.styles, low - margin, high + margin)
             text = ", ".join(f"{r['treatment']} minus {r['baseline']} {r['budget']} {r['label']}" for r in data)
-            panels.append(self._panel(target, f"Differences in {metric.upper()}, {target}: {text}", spec))
+            panels.append(self._panel(target, f"Differences in {METRICS[metric].label}, {target}: {text}", spec))
         return panels
 
     def curves(self, runs: list[Row], metric: str) -> list[Row]:
         """Learning curves: one panel a target and budget."""
-        # Both metrics are drawn, and a mean with every few runs.
-        limit = min(200, max(8, POINTS_IN_ALL // max(1, 3 * len(runs))))
+        # Every metric is drawn, and a mean with every few runs.
+        limit = min(200, max(8, POINTS_IN_ALL // max(1, (1 + len(METRICS)) * len(runs))))
         panels = []
         for target in self.study.targets:
             for budget in self.study.budgets:
@@ -377,7 +378,7 @@ class Gallery:
                 )
                 if spec:
                     title = f"{target}, {budget}" if len(self.study.budgets) > 1 else target
-                    text = f"Dev {metric.upper()} against updates, {target}, {budget}"
+                    text = f"Dev {METRICS[metric].label} against updates, {target}, {budget}"
                     panels.append(self._panel(title, text, spec))
         return panels
 

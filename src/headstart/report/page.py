@@ -17,7 +17,6 @@ from typing import Any
 
 import altair as alt
 import jinja2
-import jiwer
 import numpy as np
 import vl_convert
 from markupsafe import Markup
@@ -28,7 +27,7 @@ from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
 from headstart.report.charts import Gallery
 from headstart.report.sentences import (
-    METRICS,
+    VERDICTS,
     answer,
     change,
     count,
@@ -41,14 +40,17 @@ from headstart.report.sentences import (
     rate,
     select,
     span,
-    verdict,
 )
+from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, steps
+from headstart.score.metrics import METRICS
 from headstart.study.sections import budget_seconds
 from headstart.study.study import Start, Study
 from headstart.summarise.statistics import false_alarm
 from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
+KINDS = {HIT: "hit", SUBSTITUTION: "substitution", DELETION: "deletion", INSERTION: "insertion"}  # of edits
+DIFFICULTY = "cer"  # the metric by which sample utterances are spread
 Row = dict[str, Any]
 
 STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
@@ -94,9 +96,12 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "summary": summary,
         "version": headstart.__version__,
         "styles": gallery.styles,
-        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},
+        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},  # the study's own comes first
+        "registered": list(METRICS.values()),
+        "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
         "false_alarm": false_alarm,
+        "verdicts": VERDICTS,
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": rate_rows(study, summary),
@@ -117,7 +122,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "refined": [row["start"] for row in refining if row["curve"]],
         "samples": samples(study, results),
         "histories": histories(study, trained),
-        "heard": heard,
+        "training_audio": training_audio,
         "corpora": corpora,
         "settings": settings(study),
         "rejected": rejected(runs),
@@ -163,7 +168,7 @@ def _group_order(study: Study, row: Row) -> tuple[int, int]:
 
 
 def contrast_rows(summary: Row) -> list[Row]:
-    """Rows of the table of paired differences, both metrics in one row."""
+    """Rows of the table of paired differences, all metrics in one row."""
     rows: dict[tuple, Row] = {}
     for contrast in summary["contrasts"]:
         keys = ("treatment", "baseline", "target", "budget")
@@ -172,13 +177,13 @@ def contrast_rows(summary: Row) -> list[Row]:
             "difference": points(contrast["difference"]),
             "span": span(contrast["low"], contrast["high"], signed=True),
             "relative": change(contrast["relative"]),
-            "verdict": verdict(contrast),
+            "verdict": contrast["verdict"],
         }
     return list(rows.values())
 
 
 def average_rows(summary: Row) -> list[Row]:
-    """Rows of the table of relative changes over all targets, both metrics in one row."""
+    """Rows of the table of relative changes over all targets, all metrics in one row."""
     rows: dict[tuple, Row] = {}
     for average in summary["averages"]:
         keys = ("treatment", "baseline", "budget")
@@ -187,6 +192,7 @@ def average_rows(summary: Row) -> list[Row]:
         row[average["metric"]] = {
             "relative": change(average["relative"]),
             "span": span(*ends, signed=True) if None not in ends else "",
+            "verdict": average["verdict"],
         }
     return list(rows.values())
 
@@ -204,7 +210,7 @@ def gap_contrast_rows(summary: Row) -> list[Row]:
     return [
         {key: row[key] for key in ("treatment", "baseline", "target", "budget")}
         | {"difference": decimal(row["difference"], signed=True)}
-        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": verdict(row)}
+        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": row["verdict"]}
         for row in summary["representation_contrasts"]
     ]
 
@@ -212,11 +218,11 @@ def gap_contrast_rows(summary: Row) -> list[Row]:
 def layer_rows(study: Study, summary: Row) -> list[Row]:
     """Rows of the table of similarities, every measure of a layer in one row."""
     rows: dict[tuple, Row] = {}
-    for found in sorted(summary["representation"], key=lambda r: _group_order(study, r)):
+    for layer in sorted(summary["representation"], key=lambda r: _group_order(study, r)):
         keys = ("target", "budget", "start", "layer")
-        row = rows.setdefault(tuple(found[key] for key in keys), {key: found[key] for key in keys})
-        row[found["measure"]] = decimal(found["similarity"])
-        row[f"{found['measure']}_span"] = decimals(found["low"], found["high"])
+        row = rows.setdefault(tuple(layer[key] for key in keys), {key: layer[key] for key in keys})
+        row[layer["measure"]] = decimal(layer["similarity"])
+        row[f"{layer['measure']}_span"] = decimals(layer["low"], layer["high"])
     return list(rows.values())
 
 
@@ -264,8 +270,8 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
         for start in study.starts
         for seed in study.seeds
     ]
-    errors = sum(run.errors["cer"] for run in runs)
-    difficulty = errors / np.maximum(1, sum(run.reference["cer"] for run in runs))
+    errors = sum(run.errors[DIFFICULTY] for run in runs)
+    difficulty = errors / np.maximum(1, sum(run.reference[DIFFICULTY] for run in runs))
     order = np.lexsort((np.arange(len(difficulty)), difficulty))
     wanted = min(study.report.samples, len(order))
     chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]
@@ -284,34 +290,24 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
 
 
 def _scored(row: Row) -> Row:
-    words = marked_words(row["reference"] or "", row["hypothesis"] or "")
-    wrong = sum(word["kind"] != "hit" for word in words)
-    return {"words": words, "wrong": wrong, "empty": not (row["hypothesis"] or "").strip()}
+    words = marked_words(row["reference"], row["hypothesis"], row[METRICS["wer"].alignment])
+    errors = sum(word["kind"] != "hit" for word in words)
+    return {"words": words, "errors": errors, "empty": not row["hypothesis"].strip()}
 
 
-def marked_words(reference: str, hypothesis: str) -> list[Row]:
-    """The word alignment of two normalised texts, from jiwer: what the page shows of a hypothesis.
+def marked_words(reference: str, hypothesis: str, alignment: str) -> list[Row]:
+    """What the page shows of a hypothesis, by the alignment of its words that the score file has.
 
     Each word is a dict of `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, of a
     substitution, `reference`: the word that `text` stands in for.
     """
-    aligned = jiwer.process_words(reference, hypothesis)
-    spoken, heard = aligned.references[0], aligned.hypotheses[0]
+    reference_words, hypothesis_words = reference.split(), hypothesis.split()
     words = []
-    for chunk in aligned.alignments[0]:
-        theirs = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
-        ours = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        if chunk.type == "equal":
-            words += [{"kind": "hit", "text": word} for word in ours]
-        elif chunk.type == "substitute":
-            words += [
-                {"kind": "substitution", "text": wrong, "reference": right}
-                for wrong, right in zip(ours, theirs, strict=True)
-            ]
-        elif chunk.type == "delete":
-            words += [{"kind": "deletion", "text": word} for word in theirs]
-        else:
-            words += [{"kind": "insertion", "text": word} for word in ours]
+    for edit, i, j in steps(alignment):
+        word = {"kind": KINDS[edit], "text": reference_words[i] if j is None else hypothesis_words[j]}
+        if edit == SUBSTITUTION:
+            word["reference"] = reference_words[i]
+        words.append(word)
     return words
 
 
@@ -340,7 +336,7 @@ def _read_folder(folder: Path) -> Row:
 
 
 def histories(study: Study, trained: list[Row]) -> Row:
-    """What each start's checkpoint had gone through before this study, as far as its recipe tells."""
+    """How each start's checkpoint was trained before this study, as far as its recipe says."""
     before = {row["start"]: row["recipe"].get("parent") for row in trained}
     for name, start in study.starts.items():
         if (folder := getattr(start, "path", None)) and (recipe := own_recipe(folder)):
@@ -355,39 +351,43 @@ def histories(study: Study, trained: list[Row]) -> Row:
 def _history(recipe: Row) -> str:
     """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
     data = recipe.get("data", {})
-    amounts = [(data.get("corpora"), ""), (data.get("labelled"), ", transcribed"), (data.get("unlabelled"), ", not")]
-    heard = [f"{sum(corpora.values()):g} h of {', '.join(corpora)}{how}" for corpora, how in amounts if corpora]
-    hours = "; ".join(heard) or "unknown audio"
+    amounts = [
+        (data.get("corpora"), ""),
+        (data.get("labelled"), ", transcribed"),
+        (data.get("unlabelled"), ", untranscribed"),
+    ]
+    parts = [f"{sum(corpora.values()):g} h of {', '.join(corpora)}{how}" for corpora, how in amounts if corpora]
+    hours = "; ".join(parts) or "unknown audio"
     updates = recipe.get("settings", {}).get("updates")
     text = f"{count(updates)} updates on {hours}" if updates else hours
     return f"{text}, in {duration(recipe['wall_s'])}" if recipe.get("wall_s") else text
 
 
-def heard(start: Start) -> list[tuple[str, float, str]]:
+def training_audio(start: Start) -> list[tuple[str, float, str]]:
     """(corpus, hours, how) of what a start is trained on here."""
-    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without"))
+    kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without transcripts"))
     return [(*corpus, how) for kind, how in kinds for corpus in vars(start).get(kind, {}).items()]
 
 
 def rejected(runs: list[Row]) -> list[Row]:
     """Utterances that a run could not use, once for each target and reason, by utterance id."""
-    found = {
+    rejects = {
         (run["target"], str(reject.get("utterance_id")), str(reject.get("reason")))
         for run in runs
         for reject in _data(run).get("rejected") or []
     }
-    return [{"target": t, "utterance_id": u, "reason": r} for t, u, r in sorted(found)]
+    return [{"target": t, "utterance_id": u, "reason": r} for t, u, r in sorted(rejects)]
 
 
 def unseen_characters(runs: list[Row]) -> list[Row]:
     """Characters of the dev transcripts that a run's training transcripts lack, by target and budget."""
-    found: dict[tuple, set[str]] = {}
+    unseen: dict[tuple, set[str]] = {}
     for run in runs:
         characters = _data(run).get("unseen_characters") or ()
-        found.setdefault((run["target"], run["budget"]), set()).update(map(str, characters))
+        unseen.setdefault((run["target"], run["budget"]), set()).update(map(str, characters))
     return [
         {"target": target, "budget": budget, "characters": sorted(characters)}
-        for (target, budget), characters in found.items()
+        for (target, budget), characters in unseen.items()
         if characters
     ]
 

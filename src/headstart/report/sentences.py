@@ -1,6 +1,6 @@
-"""The answer in words: what the intervals of a summary say, strictly derived from them.
+"""The answer in words: what a summary says, with its numbers and its verdicts as they are.
 
-A difference is called clear when its interval excludes zero, and not otherwise.
+A difference is called clear when its verdict is `lower` or `higher`, which is when its interval excludes zero.
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from headstart.score.metrics import METRICS, Metric
 from headstart.study.study import Study
+from headstart.summarise.statistics import Verdict
 
-METRICS = {"wer": "Word error rate (WER)", "cer": "Character error rate (CER)"}
-UNCLEAR = "no clear difference"
+VERDICTS: dict[Verdict, str] = {
+    "lower": "clearly lower",
+    "higher": "clearly higher",
+    "unclear": "no clear difference",
+}
 Row = dict[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """What the interval of a difference says, in words; strictly whether it excludes zero."""
-    if row["high"] < 0:
-        return "clearly lower"
-    if row["low"] > 0:
-        return "clearly higher"
-    return UNCLEAR
+    """The verdict of a difference in words."""
+    return VERDICTS[row["verdict"]]
 
 
 def rate(value: float) -> str:
@@ -102,14 +103,14 @@ def overall(study: Study, summary: Row) -> str:
             treatment=best,
             baseline=study.baseline,
         )
-        clear[best] += bool(against) and verdict(against[0]) == "clearly lower"
+        clear[best] += bool(against) and against[0]["verdict"] == "lower"
     parts = []
     for start, won in wins.most_common():
         part = f"{start} in {won} of {len(groups)}"
         if start != study.baseline:
-            part += f" (clearly lower than {study.baseline} in {clear[start]})"
+            part += f" ({VERDICTS['lower']} than {study.baseline} in {clear[start]})"
         parts.append(part)
-    return f"Lowest {metric.upper()} over targets and label budgets: {'; '.join(parts)}."
+    return f"Lowest {METRICS[metric].label} over targets and label budgets: {'; '.join(parts)}."
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
@@ -119,44 +120,51 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
     """
     group = {"target": target, "budget": budget}
     cells = select(summary["cells"], **group)
-    metric, other = _metrics(summary)
+    metric = summary["metric"]
     best = min(cells, key=lambda row: row[metric])
+    others = (
+        f"{o.label}: {rate(best[o.name])} {span(best[f'{o.name}_low'], best[f'{o.name}_high'])}"
+        for o in _others(metric)
+    )
     return {
         **group,
         "best": best["start"],
         "alone": len(cells) == 1,
         "rate": rate(best[metric]),
         "span": span(best[f"{metric}_low"], best[f"{metric}_high"]),
-        "other": f"{other.upper()}: {rate(best[other])} {span(best[f'{other}_low'], best[f'{other}_high'])}",
+        "other": "; ".join(others),
         "sentences": _against_baseline(study, summary, best["start"], group)
         + _speed(study, summary, best["start"], group),
-        "notes": _others(study, summary, best["start"], group) + _prepared(study, target),
+        "notes": _other_starts(study, summary, best["start"], group) + _prepared(study, target),
     }
 
 
-def _metrics(summary: Row) -> tuple[str, str]:
-    """The metric by which starts are judged, and the other one."""
-    metric = summary["metric"]
-    (other,) = METRICS.keys() - {metric}
-    return metric, other
+def _others(metric: str) -> list[Metric]:
+    """All metrics but the one by which starts are judged."""
+    return [other for name, other in METRICS.items() if name != metric]
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """By how much the best start differs from the baseline, and whether that is clear."""
     if len(study.starts) == 1:
         return []
-    metric, other = _metrics(summary)
+    metric = METRICS[summary["metric"]]
     if best == study.baseline:
-        return [f"This is the baseline: no other start has a lower {metric.upper()} than {best}."]
+        return [f"This is the baseline: no other start has a lower {metric.label} than {best}."]
     pair = {"treatment": best, "baseline": study.baseline, **group}
-    (judged,), (beside,) = (select(summary["contrasts"], **pair, metric=name) for name in (metric, other))
-    zero = "includes" if verdict(judged) == UNCLEAR else "excludes"
-    return [
-        f"{metric.upper()} against {study.baseline}: {points(judged['difference'])} percentage points, "
-        f"{percent(summary['confidence'])} interval {span(judged['low'], judged['high'], signed=True)}. "
-        f"That is {verdict(judged)}: the interval {zero} zero. {other.upper()}: "
-        f"{points(beside['difference'])} {span(beside['low'], beside['high'], signed=True)}, {verdict(beside)}."
-    ]
+    contrasts = {row["metric"]: row for row in select(summary["contrasts"], **pair)}
+    row = contrasts[metric.name]
+    zero = "includes" if row["verdict"] == "unclear" else "excludes"
+    sentence = (
+        f"{metric.label} against {study.baseline}: {points(row['difference'])} percentage points, "
+        f"{percent(summary['confidence'])} interval {span(row['low'], row['high'], signed=True)}. "
+        f"That is {verdict(row)}: the interval {zero} zero."
+    )
+    for other in _others(metric.name):
+        row = contrasts[other.name]
+        ends = span(row["low"], row["high"], signed=True)
+        sentence += f" {other.label}: {points(row['difference'])} {ends}, {verdict(row)}."
+    return [sentence]
 
 
 def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
@@ -165,9 +173,9 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     baseline, row = rows.pop(study.baseline), rows.get(best)
     if not rows:
         return []
+    metric = METRICS[summary["metric"]].label
     if baseline["reference_error"] is None:
-        return [f"There is no learning curve of {study.baseline}: nothing to say on speed."]
-    metric = summary["metric"].upper()
+        return [f"There is no learning curve of {study.baseline} by {metric}, so that convergence cannot be compared."]
     level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
     sentences = []
     if row and row["updates"] is not None:
@@ -198,24 +206,24 @@ def _pace(row: Row, baseline: Row) -> str:
 
 
 def _prepared(study: Study, target: str) -> list[str]:
-    """Which starts have learnt from transcripts of the target's own corpus before they are fine-tuned on some."""
+    """Which starts were trained on transcripts of the target's own corpus before fine-tuning."""
     corpus = study.targets[target].corpus
     hours = {start: study.transcribed(start).get(corpus) for start in study.starts}
     named = ", ".join(f"{start} ({amount:g} h)" for start, amount in hours.items() if amount)
     if not named:
         return []
-    return [f"Before fine-tuning, these have learnt from transcripts of the target's own corpus: {named}."]
+    return [f"Before fine-tuning, these starts were trained on transcripts of the target's own corpus: {named}."]
 
 
-def _others(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str]:
     """What the other starts are against the baseline, and the contrasts that the study asks for."""
-    name = summary["metric"].upper()
+    name = METRICS[summary["metric"]].label
     rows = select(summary["contrasts"], **group, metric=summary["metric"])
     others: dict[str, list[str]] = {}
     for row in rows:
         if row["baseline"] == study.baseline and row["treatment"] != best:
-            others.setdefault(verdict(row), []).append(row["treatment"])
-    named = "; ".join(f"{words}: {', '.join(starts)}" for words, starts in others.items())
+            others.setdefault(row["verdict"], []).append(row["treatment"])
+    named = "; ".join(f"{VERDICTS[key]}: {', '.join(starts)}" for key, starts in others.items())
     notes = [f"Other starts against {study.baseline}, by {name}: {named}."] if named else []
     for row in rows:
         if row["baseline"] != study.baseline:

@@ -1,4 +1,4 @@
-"""Scoring: transcripts of the test split, and one row of error counts an utterance."""
+"""Scoring: transcripts of the test split, and a row of alignments and error counts for each utterance."""
 
 from __future__ import annotations
 
@@ -7,55 +7,37 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import jiwer
-import pyarrow as pa
-
 from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import finetuned_model
 from headstart.errors import DataError
 from headstart.features.clips import Clips
-from headstart.files import read_json
+from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
+from headstart.score.metrics import METRICS
+from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.score.transcription import transcribe
 from headstart.text.normalisation import normalise, references
 
 log = logging.getLogger(__name__)
 
-COUNTS = ("hits", "substitutions", "deletions", "insertions")
-SCORES = pa.schema(
-    [
-        pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("speaker", pa.string()),
-        pa.field("language", pa.string(), nullable=False),
-        pa.field("duration_s", pa.float64(), nullable=False),
-        pa.field("reference", pa.string(), nullable=False),
-        pa.field("hypothesis", pa.string(), nullable=False),
-        *(pa.field(f"{unit}_{count}", pa.int64(), nullable=False) for unit in ("word", "char") for count in COUNTS),
-    ]
-)
-
-
-def error_counts(reference: str, hypothesis: str) -> dict[str, int]:
-    """Hits, substitutions, deletions and insertions of words and of characters (spaces included), by jiwer."""
-    words = jiwer.process_words(reference, hypothesis)
-    chars = jiwer.process_characters(reference, hypothesis)
-    return {f"{unit}_{c}": getattr(found, c) for unit, found in (("word", words), ("char", chars)) for c in COUNTS}
-
 
 def score_recipe(job: ScoreJob) -> dict[str, Any]:
     """What the scores of a run follow from."""
+    clips = Clips.open(job.test.features, job.test.audio)
     return {
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
+        "metrics": job.metrics,
         "run": checkpoint_content(job.run),
-        "content": Clips.open(job.test.features, job.test.audio).content,
+        "content": clips.content,
+        "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
     }
 
 
 def score_run(job: ScoreJob) -> None:
-    """Transcribe a test split with a fine-tuned run and write a row of error counts for each utterance.
+    """Transcribe a test split with a fine-tuned run and write a row of alignments and counts for each utterance.
 
     References that are empty after normalisation cannot be scored: they are left out and counted in the log.
 
@@ -72,12 +54,14 @@ def score_run(job: ScoreJob) -> None:
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []
-    keys = ("utterance_id", "speaker", "language", "duration_s")
+    keys = ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages")
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise(transcript, job.text, facts["language"])
-        rows.append({**facts, "reference": reference, "hypothesis": hypothesis, **error_counts(reference, hypothesis)})
-    write_table(job.output, rows, SCORES, recipe=score_recipe(job))
-    totals = {key: sum(row[key] for row in rows) for key in rows[0] if "_" in key and isinstance(rows[0][key], int)}
+        tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
+        rows.append({**facts, "word_languages": tags, **score_columns(reference, hypothesis)})
+    write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
+    counts = [column for metric in METRICS.values() for column in metric.columns]
+    totals = {column: sum(row[column] for row in rows) for column in counts}
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headstart.score.metrics import METRICS
 from headstart.study.explain import BUDGET_PATTERN, KEEP_PATTERN, NAME_PATTERN, nearest
 
 SPLITS = ("train", "dev", "test")
@@ -455,9 +456,9 @@ class Report(Settings):
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
     bootstrap_replicates: int = Field(2000, ge=20, description="Bootstrap replicates behind every interval.")
-    metric: Literal["wer", "cer"] = Field(
+    metric: Literal[*METRICS] = Field(
         "cer",
         description="Error rate by which starts are judged: on test in the answer, on dev for convergence. "
-        "The other is shown beside it.",
+        "The others are shown beside it.",
     )
     samples: Count = Field(4, description="Test utterances whose hypotheses are shown for each target.")

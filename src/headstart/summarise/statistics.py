@@ -31,12 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RNG_SEED = 20040517  # Any constant does: it makes every interval a pure function of the counts.
 CHUNK_CELLS = 4_000_000  # Bounds the memory of one block of utterance draws (32 MB of float64).
+Verdict = Literal["lower", "higher", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,14 @@ class Interval:
     @property
     def excludes_zero(self) -> bool:
         """Whether all of the interval lies strictly on one side of zero."""
-        return self.low > 0 or self.high < 0
+        return self.verdict != "unclear"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval of a difference says: on which side of zero all of it lies, or that it includes zero."""
+        if self.high < 0:
+            return "lower"
+        return "higher" if self.low > 0 else "unclear"
 
 
 def false_alarm(seeds: int, confidence: float) -> float:

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from headstart.corpora.manifests import read_columns
 from headstart.errors import HeadstartError
 from headstart.files import read_json, write_json, written_whole
+from headstart.score.alignment import EditCounts
+from headstart.score.metrics import METRICS
 from headstart.study.study import Study
 from headstart.summarise.statistics import (
     RNG_SEED,
@@ -29,7 +31,6 @@ from headstart.summarise.statistics import (
     percentile_interval,
 )
 
-METRICS = {"wer": "word", "cer": "char"}
 Row = dict[str, Any]
 
 
@@ -43,11 +44,21 @@ class Counts:
 
 
 def read_counts(path: Path) -> Counts:
-    """Read a score file. Raises `FileNotFoundError`; `ValueError` if it is empty or repeats an utterance."""
+    """Read the counts of a score file.
+
+    Raises:
+        HeadstartError: there is no such file, or it lacks the counts of a metric.
+        ValueError: it has no utterances, or one of them twice.
+    """
     if not path.is_file():
         raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
-    names = [f"{unit}_{kind}" for unit in METRICS.values() for kind in _KINDS]
-    table = read_columns(path, None, ["utterance_id", *names]).sort_by("utterance_id")
+    names = [column for metric in METRICS.values() for column in metric.columns]
+    table = read_columns(path, None, ["utterance_id", *names])
+    if missing := [name for name in names if name not in table.column_names]:
+        raise HeadstartError(
+            f"{path}: no column {missing[0]!r}; delete the file and run again, which scores the run anew"
+        )
+    table = table.sort_by("utterance_id")
     ids = table["utterance_id"].to_pylist()
     if not ids:
         raise ValueError(f"{path}: no scored utterances")
@@ -55,14 +66,10 @@ def read_counts(path: Path) -> Counts:
         repeated = sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b})
         raise ValueError(f"{path}: scored more than once: {', '.join(repeated[:5])}")
     errors, reference = {}, {}
-    for metric, unit in METRICS.items():
-        hits, substitutions, deletions, insertions = (table[f"{unit}_{kind}"].to_numpy() for kind in _KINDS)
-        errors[metric] = substitutions + deletions + insertions
-        reference[metric] = hits + substitutions + deletions
+    for name, metric in METRICS.items():
+        counts = EditCounts(*(table[column].to_numpy() for column in metric.columns))
+        errors[name], reference[name] = counts.errors, counts.reference
     return Counts(ids, errors, reference)
-
-
-_KINDS = ("hits", "substitutions", "deletions", "insertions")
 
 
 def read_curve(path: Path) -> dict[str, np.ndarray] | None:
@@ -105,9 +112,12 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
       a share of the baseline (`relative`); `averages`: that share over all targets,
     - `stages`: time of each start that the study trained, beside the pre-training that it goes on from, and which
-      share of its pseudo-labels it learnt from,
+      share of its pseudo-labels it used,
     - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
       `representation_contrasts`; see `_representation`.
+
+    Each row of `contrasts`, `averages` and `representation_contrasts` has a `verdict` on its difference or change:
+    `lower` or `higher` where the interval excludes zero, and `unclear` otherwise.
 
     What cannot be computed is None.
 
@@ -181,16 +191,20 @@ def nested_metrics(summary: dict[str, Any]) -> Row:
 
 
 def _write_curves(study: Study, results: Path, path: Path) -> None:
-    """The dev error rates of every run, one row for each evaluation."""
-    columns = ["step", *(f"dev_{metric}" for metric in METRICS)]
+    """The dev error rates of every run, one row for each evaluation; an empty cell where a curve lacks a metric."""
+    columns = [f"dev_{metric}" for metric in METRICS]
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["start", "target", "budget", "seed", *columns])
+        writer.writerow(["start", "target", "budget", "seed", "step", *columns])
         for run in study.runs():
-            curve = _evaluated(read_curve(run_folder(results, study.study, run) / "curve.parquet"), columns[-1])
-            if curve is not None:
-                values = (curve[name].tolist() for name in columns)
-                writer.writerows([*run, int(step), *rates] for step, *rates in zip(*values, strict=True))
+            curve = read_curve(run_folder(results, study.study, run) / "curve.parquet")
+            if curve is None:
+                continue
+            unknown = np.full(len(curve["step"]), math.nan)
+            rows = zip(curve["step"].tolist(), *(curve.get(name, unknown).tolist() for name in columns), strict=True)
+            for step, *rates in rows:
+                if any(map(math.isfinite, rates)):
+                    writer.writerow([*run, int(step), *("" if math.isnan(rate) else rate for rate in rates)])
 
 
 # ---------------------------------------------------------------------------------------------- scores
@@ -207,12 +221,12 @@ def _scores(study: Study, results: Path, target: str, budget: str) -> dict[str, 
             counts = read_counts(path)
             first_path, first = first_path or path, first or counts
             check_same_utterances(first.utterance_ids, counts.utterance_ids, str(first_path), str(path))
-            for metric, unit in METRICS.items():
-                other = np.flatnonzero(first.reference[metric] != counts.reference[metric])
+            for name, metric in METRICS.items():
+                other = np.flatnonzero(first.reference[name] != counts.reference[name])
                 if other.size:
                     names = ", ".join(counts.utterance_ids[i] for i in other[:5])
                     raise ValueError(
-                        f"{first_path} and {path} count different reference {unit}s in "
+                        f"{first_path} and {path} count different reference {metric.units} in "
                         f"{other.size} utterance(s): {names}; score both again with the same text settings"
                     )
             scores[start].append(counts)
@@ -259,7 +273,7 @@ def _intervals(
             interval = percentile_interval(
                 rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
             )
-            # Of nothing but right answers there is no share.
+            # A rate of zero has no relative change.
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
                 change = float(np.divide(rates[treatment], rates[baseline]) - 1)
@@ -268,7 +282,7 @@ def _intervals(
             contrasts.append(
                 {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
                 | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
-                | {"relative": _finite(change)}
+                | {"verdict": interval.verdict, "relative": _finite(change)}
                 | {"relative_low": _finite(relative.low), "relative_high": _finite(relative.high)}
             )
     return list(cells.values()), contrasts, changes
@@ -292,6 +306,7 @@ def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...],
             rows.append(
                 {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
                 | {name: _finite(getattr(interval, key)) for name, key in _RELATIVE.items()}
+                | {"verdict": interval.verdict}
             )
     return rows
 
@@ -302,7 +317,7 @@ _RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "hi
 def _stages(study: Study, results: Path) -> list[Row]:
     """What each start that the study trained took, beside all the pre-training before it, if that is known.
 
-    `pseudo_used` is the share of pseudo-labels that were learnt from; None where none were made.
+    `pseudo_used` is the share of pseudo-labels that were used; None where there were none.
     """
     rows = []
     for name, start in study.starts.items():
@@ -445,6 +460,7 @@ def _representation(study: Study, results: Path, target: str, budget: str) -> tu
             contrasts.append(
                 {"treatment": treatment, "baseline": baseline, **group, "measure": study.analyse.measure}
                 | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+                | {"verdict": interval.verdict}
             )
     return layers, gaps, contrasts
 
@@ -458,11 +474,11 @@ def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarr
     """
     if not path.is_file():
         raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
-    found: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
+    by_measure: dict[str, dict[tuple[int, int], tuple[float, list[float]]]] = {}
     for row in read_columns(path, None).to_pylist():
-        found.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
+        by_measure.setdefault(row["measure"], {})[row["layer"], row["seed"]] = row["similarity"], row["replicates"]
     similarity, replicates = {}, {}
-    for measure, cells in found.items():
+    for measure, cells in by_measure.items():
         layers = range(1 + max(layer for layer, _ in cells))
         estimates = np.array([[cells[layer, seed][0] for seed in seeds] for layer in layers])
         drawn = np.array([[cells[layer, seed][1] for seed in seeds] for layer in layers])  # [layers, seeds, replicates]

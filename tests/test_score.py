@@ -1,0 +1,167 @@
+"""Metrics and score files: from two texts to counts, and from a new metric to the report."""
+
+import csv
+from collections import Counter
+from dataclasses import astuple
+from itertools import groupby, pairwise
+
+import jiwer
+import numpy as np
+import pytest
+from test_report import Page, fabricate, read, study_of, write_table, written
+
+from headstart.corpora import manifests
+from headstart.errors import HeadstartError
+from headstart.jobs import ScoreJob
+from headstart.report.sentences import points, rate, span
+from headstart.score.alignment import steps
+from headstart.score.metrics import METRICS, Metric
+from headstart.score.score_file import score_columns, score_schema, word_languages
+from headstart.study.sections import Text
+from headstart.summarise.summary import nested_metrics, read_counts, score_path, write_summary
+from headstart.text.normalisation import normalise
+
+
+def random_texts(count: int) -> list[tuple[str, str]]:
+    """References and hypotheses of a few words , which give every kind of edit; some hypotheses are empty."""
+    rng = np.random.default_rng(0)
+    words = ["a", "b", "ab", "ba", "abc", "नमस्ते", "žena"]
+    return [
+        (" ".join(rng.choice(words, rng.integers(1, 12))), " ".join(rng.choice(words, rng.integers(0, 12))))
+        for _ in range(count)
+    ]
+
+
+def test_counts_tell_the_kinds_of_errors_apart():
+    assert METRICS["wer"].count("the old boat sank", "the cold boat sank now") == (3, 1, 0, 1)
+    assert METRICS["cer"].count("the old boat sank", "the cold boat sank now") == (17, 0, 0, 5)  # "c", and " now"
+    assert METRICS["wer"].count("old boat", "") == (0, 0, 2, 0)
+    assert METRICS["cer"].count("old boat", "") == (0, 0, 8, 0)
+
+
+def chunks(alignment: str) -> list[tuple[str, int, int, int, int]]:
+    """An alignment as jiwer has it: kind, and both ends on both sides, of every longest stretch of equal edits."""
+    stretches, reference, hypothesis = [], 0, 0
+    for edit, stretch in groupby(alignment):
+        size = len(list(stretch))
+        ends = reference + size * (edit != "I"), hypothesis + size * (edit != "D")
+        kind = {"H": "equal", "S": "substitute", "D": "delete", "I": "insert"}[edit]
+        stretches.append((kind, reference, ends[0], hypothesis, ends[1]))
+        reference, hypothesis = ends
+    return stretches
+
+
+@pytest.mark.parametrize(("unit", "process"), [("word", jiwer.process_words), ("char", jiwer.process_characters)])
+def test_a_score_file_holds_jiwers_alignment_from_which_its_counts_follow(unit, process):
+    kinds = {"hits": "H", "substitutions": "S", "deletions": "D", "insertions": "I"}
+    seen = set()
+    for reference, hypothesis in random_texts(200):
+        row, peer = score_columns(reference, hypothesis), process(reference, hypothesis)
+        alignment = row[f"{unit}_alignment"]
+        assert chunks(alignment) == [astuple(chunk) for chunk in peer.alignments[0]]
+        for kind, letter in kinds.items():
+            assert row[f"{unit}_{kind}"] == alignment.count(letter) == getattr(peer, kind)
+        seen |= set(alignment)
+    assert seen == set("HSDI")
+
+
+def test_steps_name_the_tokens_that_stand_side_by_side():
+    assert list(steps("HSDI")) == [("H", 0, 0), ("S", 1, 1), ("D", 2, None), ("I", None, 2)]
+    for reference, hypothesis in random_texts(50):
+        edits = list(steps(score_columns(reference, hypothesis)["word_alignment"]))
+        sides = reference.split(), hypothesis.split()
+        assert [step.reference for step in edits if step.edit != "I"] == list(range(len(sides[0])))
+        assert [step.hypothesis for step in edits if step.edit != "D"] == list(range(len(sides[1])))
+        assert all((sides[0][i] == sides[1][j]) == (edit == "H") for edit, i, j in edits if edit in "HS")
+
+
+def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(tmp_path):
+    text = Text()
+    tokens = ["Ella", "said", "well-known", "cosas", "!"]
+    tags = ["es", "en", "en", "es", "punct"]
+    reference = normalise(" ".join(tokens), text, "es")
+    languages = word_languages(reference, tokens, tags, text, "es")
+    assert languages == ["es", "en", "en", "en", "es"]
+    facts = {"utterance_id": "u", "language": "es", "duration_s": 1.0, "tokens": tokens, "token_languages": tags}
+    row = {**facts, "word_languages": languages, **score_columns(reference, "ella sad well casas ya")}
+    manifests.write_table(tmp_path / "scores.parquet", [row], score_schema())
+
+    (row,) = manifests.read_table(tmp_path / "scores.parquet", score_schema())
+    assert (row["tokens"], row["token_languages"]) == (tokens, tags)
+    words = [step for step in steps(row["word_alignment"]) if step.reference is not None]
+    errors = Counter(row["word_languages"][step.reference] for step in words if step.edit != "H")
+    assert errors == {"en": 2, "es": 1}
+    switches = {i for i, pair in enumerate(pairwise(row["word_languages"]), 1) if len(set(pair)) == 2}
+    assert [step.edit for step in words if step.reference in switches] == ["S", "S"]
+
+
+def test_words_have_no_languages_where_tags_are_missing_or_do_not_fit():
+    text = Text()
+    assert word_languages("a b", None, None, text, "en") is None
+    assert word_languages("a b", ["a", "b"], None, text, "en") is None
+    assert word_languages("ab", ["a", "b"], ["en", "es"], text, "en") is None
+    assert word_languages("ışık", ["IŞIK"], ["tr"], text, "tr") == ["tr"]
+
+
+@pytest.mark.parametrize(("name", "peer"), [("wer", jiwer.wer), ("cer", jiwer.cer)])
+def test_rates_over_several_utterances_are_exactly_those_of_jiwer(name, peer):
+    """Learning curves hold them, and no number of a curve may depend on who counts."""
+    references, hypotheses = map(list, zip(*random_texts(50), strict=True))
+    assert METRICS[name].rate(references, hypotheses) == peer(references, hypotheses)
+
+
+def sentence_error(reference: str, hypothesis: str) -> str:
+    return "H" if reference == hypothesis else "S"
+
+
+def test_a_new_metric_needs_nothing_but_its_entry_in_the_registry(tmp_path, monkeypatch):
+    """From the score file to the page: no other module names metrics."""
+    monkeypatch.setitem(METRICS, "ser", Metric("ser", "sentence error rate", "sentence", "sentences", sentence_error))
+    assert "sentence_substitutions" in score_schema().names
+    split = {"features": "test.parquet", "audio": "test.arrow"}
+    job = ScoreJob.of(run="run", test=split, text=Text(), output="scores.parquet")
+    assert job.plain()["metrics"] == ["wer", "cer", "ser"]  # which makes the workflow score every run again
+    study = study_of()
+    fabricate(tmp_path, study)
+    for run in study.runs():  # as they were before there was such a metric
+        path = score_path(tmp_path, study.study, run)
+        write_table(path, [{k: v for k, v in row.items() if not k.startswith("sentence_")} for row in read(path)])
+    with pytest.raises(HeadstartError, match="no column 'sentence_hits'; delete the file and run again"):
+        read_counts(path)
+    wrong = []
+    for run in study.runs():
+        path = score_path(tmp_path, study.study, run)
+        write_table(path, [{**row, **score_columns(row["reference"], row["hypothesis"])} for row in read(path)])
+        wrong += [row["reference"] != row["hypothesis"] for row in read(path) if run[0] == "xlsr"]
+
+    summary, text = written(study, tmp_path)
+    cell = next(row for row in summary["cells"] if row["start"] == "xlsr")
+    assert cell["ser"] == pytest.approx(np.mean(wrong)) and cell["ser_low"] < cell["ser"] < cell["ser_high"]
+    assert nested_metrics(summary)["xlsr"]["swahili"]["10min"]["ser"] == cell["ser"]
+    (contrast,) = [
+        row
+        for row in summary["contrasts"]
+        if (row["treatment"], row["baseline"], row["metric"]) == ("xlsr", "scratch", "ser")
+    ]
+
+    tables = Page(text).tables
+    assert tables["rate-table"][0][3:] == ["CER", "WER", "SER"]
+    shown = {row[2]: row[5] for row in tables["rate-table"][1:]}
+    assert shown["xlsr"] == f"{rate(cell['ser'])} {span(cell['ser_low'], cell['ser_high'])}"
+    shown = {(row[2], row[3]): row[10] for row in tables["difference-table"][1:]}
+    ends = span(contrast["low"], contrast["high"], signed=True)
+    assert shown["xlsr", "scratch"] == f"{points(contrast['difference'])} {ends}"
+    assert text.count("<h3>Sentence error rate (SER)</h3>") == 2
+    assert "reference words (WER), characters (CER) or sentences (SER)" in text
+    assert f"; SER: {shown_rate(summary)}" in text
+
+    # Runs that were trained before there was such a metric have no curve of it.
+    with (write_summary(study, tmp_path).with_name("curves.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(row["dev_ser"] == "" and float(row["dev_cer"]) for row in rows)
+
+
+def shown_rate(summary: dict) -> str:
+    """The sentence error rate of the start with the lowest character error rate, as the answer has it."""
+    best = min(summary["cells"], key=lambda row: row["cer"])
+    return f"{rate(best['ser'])} {span(best['ser_low'], best['ser_high'])}"

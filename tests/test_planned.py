@@ -147,7 +147,7 @@ def test_headstart_check_and_snakemake_refuse_the_same_in_the_same_words(tmp_pat
     starts = {"gone": {"kind": "hub", "path": "gone"}, "hollow": {"kind": "hub", "path": "hollow"}}
     starts |= {"far": {"kind": "hub", "model": "facebook/wav2vec2-base"}}
     study = {**STUDY, "corpora": STUDY["corpora"] | corpora, "starts": STUDY["starts"] | starts}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     assert main(["check", str(tmp_path / "study.yaml")]) == 2
     first, *lines = capsys.readouterr().err.strip().splitlines()
     assert first == f"{tmp_path / 'study.yaml'}: 6 problems"
@@ -162,4 +162,5 @@ def test_headstart_check_and_snakemake_refuse_the_same_in_the_same_words(tmp_pat
     ]
     assert all(line.strip().startswith(start) for line, start in zip(lines, expected, strict=True)), lines
     run = snakemake(tmp_path, "--dry-run")
-    assert run.returncode != 0 and all(line.strip() in run.stderr for line in [first, *lines]), run.stderr
+    said = run.stdout + run.stderr
+    assert run.returncode != 0 and all(line.strip() in said for line in [first, *lines]), said

@@ -1,1 +1,1 @@
-"""Objectives: what each training stage minimises, one file a loss."""
+"""Training objectives: the loss functions that the stages minimise, one file for each."""

@@ -1,4 +1,7 @@
-"""BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): masked frames tell their code in a random, frozen quantiser.
+"""BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): classification of masked frames by their code in a random quantiser.
+
+The quantiser projects the log-mel features of a frame with a random matrix and takes the nearest entry of a random
+codebook; neither is trained.
 
 Shape suffixes: B utterances, T frames, N masked frames of an utterance (padded), S samples, W windows in a frame,
 M mel bands, F = W * M, G codebooks, V entries of a codebook, E their size, D dimensions.
@@ -27,9 +30,10 @@ MEL_BANDS, MEL_FFT = 80, 512
 
 
 class RandomQuantiser(torch.nn.Module):
-    """The frozen quantiser as buffers, and an output layer over its codes.
+    """The frozen quantiser, held as buffers, and the trained output layer over its codes.
 
-    Projections (G, F, E) have Glorot's initial values, entries (G, V, E) are normal and of unit length (section 3.1).
+    The projections (G, F, E) are Glorot (Xavier) initialised; the codebook entries (G, V, E) are drawn from a normal
+    distribution and scaled to unit length (section 3.1 of the paper).
     """
 
     def __init__(self, config: Any, settings: BestRq):
@@ -43,37 +47,40 @@ class RandomQuantiser(torch.nn.Module):
         self.head = torch.nn.Linear(config.hidden_size, groups * entries)
 
     def logits(self, context_BND: torch.Tensor) -> torch.Tensor:
-        """Scores of the codes, in float32: (B, N, G, V)."""
+        """Unnormalised scores of the codes, in float32: (B, N, G, V)."""
         return self.head(context_BND).float().unflatten(-1, self.codebooks.shape[:2])
 
 
 def stacked(config: Any) -> int:
-    """W, the windows of log-mel features in a frame of the encoder: one for each 10 ms."""
+    """W, the number of log-mel windows that are stacked for a frame of the encoder: one for each 10 ms."""
     return max(1, round(frame_stride(config) / MEL_HOP))
 
 
 @cache
 def mel_filters() -> torch.Tensor:
-    """From powers of a 25 ms spectrum to mel bands: (MEL_FFT / 2 + 1, M)."""
+    """Matrix from the power spectrum of a 25 ms window to mel bands: (MEL_FFT / 2 + 1, M)."""
     bands = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="kaldi")
     return torch.from_numpy(bands).float()
 
 
 def stacked_log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """Log-mel features for each frame of an encoder, normalised over each utterance, in float32: (B, T, F).
+    """Log-mel features for each frame of the encoder: the W windows of 25 ms that belong to it, stacked.
 
-    A frame's windows of 25 ms, evenly over its stride, lie about the middle of what the front-end makes it from.
-    Every band of every window has zero mean and unit variance over the utterance's real frames (section 3.1: without
-    it, few codes are used). Other frames are zero.
+    The windows of a frame are spaced evenly over the stride and centred on the frame's receptive field. Each of the F
+    features has zero mean and unit variance over the utterance's valid frames: without this, few codes would be used
+    (section 3.1 of the paper).
 
     Args:
         config: of the encoder.
-        audio_BS: padded audio.
+        audio_BS: padded audio at 16 kHz.
         samples: valid samples of each clip (B,).
+
+    Returns:
+        Features, float32 (B, T, F); zero at frames of padding.
     """
     stride, windows, receptive = frame_stride(config), stacked(config), samples_for(config, 1)
     hop, size = stride // windows, int(frame_counts(config, torch.tensor(audio_BS.shape[1])))
-    before = ((windows - 1) * hop + MEL_WINDOW - receptive) // 2  # samples before what the front-end takes
+    before = ((windows - 1) * hop + MEL_WINDOW - receptive) // 2  # the first window starts before the receptive field
     starts_TW = torch.arange(size)[:, None] * stride + torch.arange(windows)[None] * hop - before
     padded_BS = F.pad(audio_BS.float(), (max(0, before), MEL_WINDOW + stride))
     frames_BTWS = padded_BS.unfold(1, MEL_WINDOW, 1)[:, starts_TW + max(0, before)]
@@ -88,17 +95,19 @@ def stacked_log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) 
 
 
 def nearest_codes(x_BTF: torch.Tensor, projection_GFE: torch.Tensor, codebooks_GVE: torch.Tensor) -> torch.Tensor:
-    """The entry nearest to each projected frame, both of unit length (equation 1): (B, T, G)."""
+    """Index of the codebook entry nearest to each projected frame, both of unit length (equation 1): (B, T, G)."""
     projected = F.normalize(torch.einsum("btf,gfe->btge", x_BTF, projection_GFE), dim=-1)
     return torch.einsum("btge,gve->btgv", projected, codebooks_GVE).argmax(-1)
 
 
 @dataclass
 class Draws(Masks):
-    """What a batch shares besides its masks.
+    """The masks of a batch, and the targets at its masked frames.
 
-    Codes of masked frames (B, N, G), of this process's parts only; what a masked frame costs whose code is guessed by
-    the codes' frequencies, in nats, and the perplexity of the batch's codes, both the mean over codebooks.
+    Attributes:
+        codes_BNG: target codes; only filled in for the clips of this process's parts.
+        trivial: mean cross-entropy, in nats, of predicting each code by its frequency so far; mean over codebooks.
+        perplexity: of the distribution of the batch's codes; mean over codebooks.
     """
 
     codes_BNG: torch.Tensor
@@ -109,9 +118,11 @@ class Draws(Masks):
 class BestRqObjective(MaskedAudio):
     """BEST-RQ's objective, for a network with a `RandomQuantiser` as `best_rq`.
 
-    Masked frames are the encoder's learnt embedding here, as for the other objectives; the paper masks its input,
-    log-mel features, with noise. What is learnt is compared with guessing by the frequencies of codes in all batches so
-    far: those of one batch, of some hundred frames, would know better than any prediction what codes it has.
+    It differs from the paper in the masking: masked frames are replaced by the encoder's learnt embedding, as for the
+    other objectives, whereas the paper replaces its input, log-mel features, by noise.
+
+    `trivial_loss`, against which collapse is detected, uses the frequencies of codes in all batches so far. Those of
+    the current batch would be too strong a baseline: with a few hundred frames, they would fit its codes too closely.
     """
 
     metrics = ("code_loss", "trivial_loss", "code_accuracy", "code_perplexity")
@@ -119,13 +130,13 @@ class BestRqObjective(MaskedAudio):
 
     def __init__(self, network: Any, clips: Clips, settings: Pretrain, freeze_front_end: bool, seed: int):
         super().__init__(network, clips, settings, freeze_front_end, seed)
-        # Copies: training may compute in a type whose rounding would change codes.
+        # Copies in float32: the network may be cast to bfloat16, and rounded weights would give other codes.
         self.projection_GFE = network.best_rq.projection.detach().float().cpu().clone()
         self.codebooks_GVE = network.best_rq.codebooks.detach().float().cpu().clone()
         self.seen_GV = torch.zeros(self.codebooks_GVE.shape[:2], dtype=torch.float64)
 
     def codes(self, batch: Batch, positions: list[int]) -> torch.Tensor:
-        """Codes of all frames of a part of a batch (B, T, G)."""
+        """Codes of all frames, masked or not, of a part of a batch (B, T, G)."""
         x_BTF = stacked_log_mel(self.network.config, *self.audio(batch, positions))
         return nearest_codes(x_BTF, self.projection_GFE, self.codebooks_GVE)
 
@@ -155,10 +166,10 @@ class BestRqObjective(MaskedAudio):
         context_BTD, _ = encode(self.network.base_model, features_BTC, frames, mask_BT)
         context_BND = gather_frames(context_BTD, shared.index_BN[positions])
         logits_RGV, codes_RG = self.network.best_rq.logits(context_BND)[real_BN], shared.codes_BNG[positions][real_BN]
-        # The mean over codebooks, as in Zhang et al. 2023 (arXiv 2303.01037), which has several.
+        # The mean over codebooks: the paper has one, Zhang et al. 2023 (arXiv 2303.01037) have several.
         loss = F.cross_entropy(logits_RGV.flatten(0, 1), codes_RG.flatten(), reduction="sum") / codes_RG.shape[1]
         correct = (logits_RGV.argmax(-1) == codes_RG).double().mean(-1).sum()
-        share = len(codes_RG) / shared.masked  # of what the whole batch has in common
+        share = len(codes_RG) / shared.masked  # so that values for the whole batch add up over its parts
         told = [loss.item() / shared.masked, shared.trivial * share, correct.item() / shared.masked]
         told.append(shared.perplexity * share)
         return loss / shared.masked, dict(zip(self.metrics, told, strict=True))

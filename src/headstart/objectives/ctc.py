@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (CTC, Graves et al. 2006): the loss, what a label needs, and the objective."""
+"""Connectionist temporal classification (CTC, Graves et al. 2006): the loss and the objective of fine-tuning."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def required_frames(labels: Sequence[int]) -> int:
-    """Fewest frames that can spell `labels`: one each, and a blank between equal neighbours."""
+    """The fewest frames that CTC can align `labels` to: one for each label, and a blank between equal neighbours."""
     return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
 
 
@@ -48,14 +48,20 @@ def ctc_loss(
     blank: int,
     total: int | None = None,
 ) -> torch.Tensor:
-    """Negative log-likelihood of the labels, summed over the batch and divided by its number of labels.
+    """CTC loss: negative log-likelihood of the labels, in nats, divided by the number of labels.
 
-    For a part of a batch, `total` is the number of labels in the whole of it.
+    An utterance with fewer frames than `required_frames` has an infinite loss, which is replaced by zero.
 
     Args:
         logits_BTV: unnormalised scores, any float type; computed in float32.
         frames: valid frames of each utterance (B,).
-        labels: vocabulary indices of each utterance.
+        labels: vocabulary indices of each utterance, without blanks.
+        blank: vocabulary index of the blank.
+        total: number of labels to divide by, that of the whole batch where this is a part of it; by default, the
+            number of `labels`.
+
+    Returns:
+        A scalar.
     """
     log_probs_TBV = logits_BTV.float().log_softmax(-1).transpose(0, 1)
     lengths = torch.tensor([len(label) for label in labels])
@@ -64,12 +70,18 @@ def ctc_loss(
     return summed / (total or lengths.sum())
 
 
-KEPT_BYTES = 1 << 30  # of float32 features, 3 hours of a base encoder's
+KEPT_BYTES = 1 << 30  # largest cache of float32 front-end features: about 3 hours for a base encoder
 
 
 @dataclass
 class Draws:
-    """What a batch of fine-tuning shares: masks of frames (B, T) and of channels (B, D), and the labels in all."""
+    """What the parts of a fine-tuning batch share.
+
+    Attributes:
+        mask_BT: frames to mask, bool.
+        mask_BD: hidden channels to mask, bool.
+        labels: number of labels in the batch, by which the loss is divided.
+    """
 
     mask_BT: torch.Tensor
     mask_BD: torch.Tensor
@@ -77,10 +89,10 @@ class Draws:
 
 
 class CtcObjective(Objective):
-    """CTC on a label budget, evaluated on a part of the dev split.
+    """CTC on the utterances of a label budget, with greedy transcription of a part of the dev split as evaluation.
 
-    A frozen front-end runs once: its features of every clip are kept, unless they would take more than `KEPT_BYTES`.
-    They are computed clip by clip, without padding.
+    The features of a frozen front-end are computed once for each clip and cached, unless they would take more than
+    `KEPT_BYTES`. They are computed clip by clip, without padding.
     """
 
     def __init__(
@@ -95,7 +107,7 @@ class CtcObjective(Objective):
         seed: int,
     ):
         self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
-        self.frozen = freeze_front_end or takes_log_mel(network.config)  # log-mel features have no weights
+        self.frozen = freeze_front_end or takes_log_mel(network.config)  # a log-mel front-end has no weights to train
         self.train, self.dev = train, dev
         self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
         self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
@@ -107,7 +119,7 @@ class CtcObjective(Objective):
         self.keeps = self.frozen and frames * width * 4 <= KEPT_BYTES
 
     def labels(self, index: int) -> list[int]:
-        """Vocabulary indices of a training transcript."""
+        """Vocabulary indices of the transcript of a training clip."""
         return encode_text(self.references[index].as_py(), self.vocabulary)
 
     def trainable(self, update: int) -> set[str]:
@@ -119,12 +131,13 @@ class CtcObjective(Objective):
         return names
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Batches from number `start` on."""
+        """Endless batches, from number `start` on."""
         limit = int(self.settings.batch_seconds * SAMPLE_RATE)
         quantum = FRAMES_QUANTUM * self.stride
         lengths = self.train.lengths
         for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
-            # Here, and not in the loss, where the pass over new clips would be counted in every batch's operations.
+            # The cache is filled here and not in `loss`, where the front-end's FLOPs would be measured as the loss's
+            # and then counted for every batch of this shape, also when its features come from the cache.
             self._extract(self.train, clips)
             frames = -(-int(lengths[clips].max()) // quantum) * FRAMES_QUANTUM
             seconds = float(lengths[clips].sum() / SAMPLE_RATE)
@@ -132,7 +145,7 @@ class CtcObjective(Objective):
 
     @torch.no_grad()
     def _extract(self, clips: Clips, indices: list[int]) -> None:
-        """Keep the front-end's features of these clips, if they are to be kept."""
+        """Add the front-end features of these clips to the cache, if there is one."""
         if not self.keeps:
             return
         for i in indices:
@@ -142,7 +155,7 @@ class CtcObjective(Objective):
                 self.features[id(clips), i] = front_end(self.network.base_model, audio_BS, samples)[0]
 
     def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Front-end features of clips, padded to `size` frames (B, size, C), and the frames that are real."""
+        """Front-end features of clips, padded to `size` frames (B, size, C), and their valid frames (B,)."""
         if not self.keeps:
             return clip_features(self.network, clips, indices, size)
         self._extract(clips, indices)
@@ -180,7 +193,7 @@ class CtcObjective(Objective):
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
-        """Error rates of greedy transcripts of the dev split, by every metric."""
+        """Error rates of greedy transcripts of the dev split, by every metric of the registry."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
@@ -195,7 +208,17 @@ class CtcObjective(Objective):
 
 
 def usable(clips: Clips, labels: Iterable[Sequence[Any]], config: Any) -> tuple[Clips, list[dict[str, str]]]:
-    """Clips that CTC can learn from, given the labels (or characters) of each, and the others with the reason."""
+    """Separate clips that CTC can be trained on from those that it cannot; the latter are logged.
+
+    A clip is rejected if it has no label, or fewer frames than its labels need (`required_frames`).
+
+    Args:
+        labels: the labels of each clip, or its characters.
+        config: of the encoder, which decides the number of frames.
+
+    Returns:
+        The usable clips, and for each rejected one its `utterance_id` and the `reason`.
+    """
     keep, rejected = np.ones(len(clips), bool), []
     frames = frame_counts(config, torch.tensor(clips.lengths)).numpy()
     names = clips.rows("utterance_id")

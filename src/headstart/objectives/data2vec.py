@@ -1,4 +1,6 @@
-"""data2vec (Baevski et al. 2022, arXiv 2202.03555): masked frames tell what a teacher makes of the whole utterance.
+"""data2vec (Baevski et al. 2022, arXiv 2202.03555): regression of a teacher's layer outputs at masked frames.
+
+The student sees the utterance with masked frames, the teacher sees it unmasked.
 
 Shape suffixes: B utterances, T frames, N masked frames of an utterance (padded), D dimensions.
 """
@@ -20,21 +22,28 @@ from headstart.training.teacher import Teacher
 
 
 def decay_at(update: int, updates: int, settings: Data2vec) -> float:
-    """The teacher's decay after an update, counted from 1: linear from first to last (section 3.3), then constant."""
+    """Decay of the teacher's moving average after an update, counted from 1 (section 3.3 of the paper).
+
+    It changes linearly from `ema_start` to `ema_end` in the first `ema_anneal` (a share) of all updates, and is
+    constant afterwards.
+    """
     annealed = settings.ema_anneal * updates
     passed = min(1.0, update / annealed) if annealed else 1.0
     return settings.ema_start + passed * (settings.ema_end - settings.ema_start)
 
 
 def layer_targets(layers: list[torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
-    """The mean of layers' outputs, each instance-normalised before (section 4.2), in float32: (B, T, D).
+    """Regression targets: the mean over layers of their instance-normalised outputs (section 4.2 of the paper).
 
-    Every channel of a layer gets zero mean and unit variance over the utterance's real frames, with the epsilon of
-    torch's instance norm. Frames that are not real hold no meaning.
+    Instance normalisation gives every channel of a layer zero mean and unit variance over the valid frames of an
+    utterance, with the epsilon of torch's instance norm (1e-5).
 
     Args:
-        layers: outputs of layers (B, T, D).
-        frames: each clip's real frames (B,).
+        layers: outputs of the layers to average, each (B, T, D).
+        frames: valid frames of each clip (B,).
+
+    Returns:
+        Targets, float32 (B, T, D); zero at frames of padding.
     """
     real_BT1 = length_mask(frames, layers[0].shape[1])[:, :, None]
     count_B11 = frames.clamp(min=1)[:, None, None]
@@ -49,10 +58,13 @@ def layer_targets(layers: list[torch.Tensor], frames: torch.Tensor) -> torch.Ten
 
 @dataclass
 class Regression:
-    """Sums over real frames of what is averaged over channels.
+    """The loss and diagnostics, each a mean over channels summed over the masked frames.
 
-    The squared error; that of a prediction of zero, the mean to which targets are normalised; and the variances of
-    target and prediction about their means over an utterance's masked frames.
+    Attributes:
+        loss: squared error of the prediction.
+        trivial: squared error of predicting zero, the mean of the normalised targets.
+        target_variance: squared difference of the target from its mean over the utterance's masked frames.
+        prediction_variance: the same of the prediction; near 0, the prediction has collapsed to a constant.
     """
 
     loss: torch.Tensor
@@ -62,7 +74,11 @@ class Regression:
 
 
 def regression_loss(prediction_BND: torch.Tensor, target_BND: torch.Tensor, real_BN: torch.Tensor) -> Regression:
-    """Mean squared error of each masked frame, the paper's choice for speech (equation 2 with beta 0), in float32."""
+    """Mean squared error at masked frames, in float32: the paper's loss for speech (equation 2 with beta 0).
+
+    Args:
+        real_BN: which of the N frames of each utterance are masked frames, not padding.
+    """
     prediction, target = prediction_BND.float(), target_BND.float()
 
     def mean_square(x_BND: torch.Tensor) -> torch.Tensor:
@@ -78,11 +94,12 @@ def regression_loss(prediction_BND: torch.Tensor, target_BND: torch.Tensor, real
 
 
 class Data2vecObjective(MaskedAudio):
-    """data2vec's objective, for a network with a `predictor`, the linear layer from context to target (section 3.3).
+    """data2vec's objective, for a network with a `predictor`: the linear layer from context to target (section 3.3).
 
-    Where the paper averages the outputs of feed-forward blocks before the residual is added, this takes what layers
-    give, residual included (`model.layer_outputs`), which every family of encoders has. The teacher averages the
-    Transformer alone; front-end, feature projection and positional convolution are the student's (section 3.3).
+    Targets differ from the paper's: it averages the outputs of feed-forward blocks before the residual connection is
+    added, whereas these are whole layers' outputs, residual included (`layer_outputs` in encoder/model.py), because
+    all encoder families provide them. As in the paper, only the Transformer's weights are averaged in the teacher;
+    the front-end, the feature projection and the positional convolution are shared with the student (section 3.3).
     """
 
     metrics = ("regression_loss", "trivial_loss", "target_variance", "prediction_variance")

@@ -1,4 +1,4 @@
-"""What self-supervised objectives share: crops of unlabelled audio in which spans of frames are masked.
+"""Base class of the self-supervised objectives: random crops of unlabelled audio, with spans of frames masked.
 
 Shape suffixes: B utterances, T frames, N masked frames of an utterance (padded), C channels, D dimensions.
 """
@@ -30,16 +30,21 @@ from headstart.training.ranks import Ranks
 
 
 def masked_frames(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places of each utterance's masked frames, in order and padded with zeros, and which are real: (B, N) both."""
+    """Positions of each utterance's masked frames, ascending and padded with zeros, for use with `gather_frames`.
+
+    Returns:
+        Positions, int64 (B, N), and which of them are real rather than padding, bool (B, N). N is the largest number
+        of masked frames in an utterance.
+    """
     counts = mask_BT.sum(1)
     real_BN = torch.arange(int(counts.max()), device=counts.device)[None] < counts[:, None]
     index_BN = torch.zeros(real_BN.shape, dtype=torch.long, device=counts.device)
-    index_BN[real_BN] = mask_BT.nonzero()[:, 1]  # both run through the utterances in order, and through frames in order
+    index_BN[real_BN] = mask_BT.nonzero()[:, 1]  # both sides are ordered by utterance, then by frame
     return index_BN, real_BN
 
 
 def gather_frames(x_BTD: torch.Tensor, index_BN: torch.Tensor) -> torch.Tensor:
-    """Frames at these places of each utterance: (B, N, D)."""
+    """Select the frames at these positions of each utterance: (B, N, D)."""
     batch, time, size = x_BTD.shape
     rows = index_BN + time * torch.arange(batch, device=index_BN.device)[:, None]
     return x_BTD.reshape(batch * time, size).index_select(0, rows.flatten()).view(batch, -1, size)
@@ -47,10 +52,14 @@ def gather_frames(x_BTD: torch.Tensor, index_BN: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Masks:
-    """What is masked in a batch, in whatever parts it is computed.
+    """The masked frames of a whole batch.
 
-    Frames of each clip (B,); which are masked (B, T), their places and which of those are real (B, N); masked frames in
-    all, by which losses are divided.
+    Attributes:
+        frames: valid frames of each clip (B,).
+        mask_BT: whether a frame is masked, bool.
+        index_BN: positions of the masked frames, padded with zeros.
+        real_BN: which of these positions are real, not padding.
+        masked: number of masked frames in the batch, by which losses are divided.
     """
 
     frames: torch.Tensor
@@ -61,18 +70,21 @@ class Masks:
 
 
 class MaskedAudio(training.Objective):
-    """Base of objectives that ask an encoder about masked frames of unlabelled audio.
-
-    The network may have more submodules than an objective needs: output layers of another one, say.
+    """Base of objectives that predict a target for each masked frame of unlabelled audio.
 
     Args:
-        network: with `base_model`, an encoder of any family, and the objective's own output layers.
-        settings: of pre-training; a stage with a loop of its own heeds masks, crops and the objective's keys only.
-        freeze_front_end: whether to keep the convolutional front-end as it is.
+        network: has an encoder of any family as `base_model`, and the objective's output layers. It may have other
+            submodules too, such as the CTC output layer of the semi-supervised stage.
+        clips: utterances to train on; those longer than `crop_seconds` are cropped anew in each epoch.
+        settings: of pre-training. When the semi-supervised stage uses the objective as one of its losses, it makes its
+            own batches and schedule, and only the keys of masks, crops and the objective itself apply.
+        freeze_front_end: whether the convolutional front-end is not trained.
         seed: of batches and crops.
     """
 
-    loss_name: str  # the metric that is compared with `trivial_name`, what it would be if nothing were learnt
+    # Collapse is detected by comparing the metric `loss_name` with the metric `trivial_name`, the loss of a trivial
+    # predictor that ignores its input.
+    loss_name: str
     trivial_name = "trivial_loss"
 
     def __init__(self, network: Any, clips: Clips, settings: Pretrain, freeze_front_end: bool, seed: int):
@@ -81,19 +93,19 @@ class MaskedAudio(training.Objective):
         config = network.config
         receptive, stride = samples_for(config, 1), frame_stride(config)
         self.quantum = FRAMES_QUANTUM * stride
-        self.overlap = receptive - stride  # so that a padded length gives a whole number of quanta of frames
+        self.overlap = receptive - stride  # n * stride + overlap samples give exactly n frames
         self.crop = int(settings.crop_seconds * SAMPLE_RATE) // self.quantum * self.quantum + self.overlap
         self.lengths = np.minimum(clips.lengths, self.crop)
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Batches from number `start` on."""
+        """Endless batches, from number `start` on."""
         limit = int(self.settings.batch_seconds * SAMPLE_RATE)
         lengths = np.maximum(self.lengths - self.overlap, 1)
         for epoch, clips in endless_batches(lengths, limit, self.quantum, self.seed, start):
             yield self.batch_of(epoch, clips)
 
     def batch_of(self, epoch: int, clips: list[int]) -> Batch:
-        """A batch of these clips, as indices; where a long one is cropped depends on the epoch."""
+        """The batch of the clips with these indices. The epoch decides where long clips are cropped."""
         longest = int(np.maximum(self.lengths[clips] - self.overlap, 1).max())
         padded = -(-longest // self.quantum) * self.quantum + self.overlap
         return Batch(epoch, clips, float(self.lengths[clips].sum() / SAMPLE_RATE), (len(clips), padded))
@@ -102,12 +114,12 @@ class MaskedAudio(training.Objective):
         return self.clips.take(batch.clips).column("utterance_id")
 
     def trainable(self, update: int) -> set[str]:
-        """Names of all parameters of the network, its other submodules' too, but for those that the objective keeps."""
+        """Names of all parameters of the network, without those of a frozen front-end."""
         names = {name for name, _ in self.network.named_parameters()}
         return {n for n in names if ".feature_extractor." not in n} if self.freeze_front_end else names
 
     def masks(self, batch: Batch, ranks: Ranks) -> Masks:
-        """Random spans of a batch's frames."""
+        """Draw the random spans of frames that are masked in a batch."""
         config, settings = self.network.config, self.settings
         frames = frame_counts(config, torch.from_numpy(self.lengths[batch.clips]))
         size = int(frame_counts(config, torch.tensor(batch.shape[1])))
@@ -117,7 +129,7 @@ class MaskedAudio(training.Objective):
         return Masks(*tensors, int(real_BN.sum()))
 
     def audio(self, batch: Batch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prepared crops of a part of a batch (B, S), and their sample counts (B,)."""
+        """Normalised and padded crops of a part of a batch (B, S), and their sample counts (B,)."""
         crops = [self._crop(batch.clips[i], batch.epoch) for i in positions]
         return prepared_audio(self.network.config, crops, batch.shape[1])
 
@@ -132,13 +144,16 @@ class MaskedAudio(training.Objective):
         return torch.from_numpy(samples[begin : begin + self.lengths[index]].copy())
 
     def collapsed(self, curve: list[dict[str, float]]) -> str | None:
-        """The remedy, when every row of the last `patience` updates shows the same kind of collapse; else None."""
+        """Advice from `remedy` on the rows of the last `patience` updates; None before so many updates have passed."""
         since = curve[-1]["step"] - self.settings.patience
         rows = [row for row in curve if row["step"] > since and self.loss_name in row]
         return self.remedy(rows) if since >= 0 and rows else None
 
     def remedy(self, rows: list[dict[str, float]]) -> str | None:
-        """What is wrong in all of these rows and what to change; None when nothing is."""
+        """Name a collapse that all of these learning curve rows show, and what to change; None if there is none.
+
+        Here: in every row, the loss is above 99.5 % of the trivial predictor's.
+        """
         if any(row[self.loss_name] <= 0.995 * row[self.trivial_name] for row in rows):
             return None
         loss, trivial = rows[-1][self.loss_name], rows[-1][self.trivial_name]

@@ -1,4 +1,8 @@
-"""The objective's base class: what a stage adds to the training loop."""
+"""The base class of training objectives: the interface between a stage and the training loop.
+
+The loop (`training/loop.py`) splits each batch into parts: one for each process and gradient accumulation step. It
+calls `prepare` once for the batch, then `loss` and a backward pass for each part.
+"""
 
 from __future__ import annotations
 
@@ -13,57 +17,81 @@ from headstart.training.ranks import Ranks
 
 
 class Objective:
-    """What a stage adds to the loop."""
+    """A network to train, its loss, and whatever else differs between stages.
 
-    network: Any  # a transformers model, or one of `model.WithHeads`
-    metrics: tuple[str, ...] = ()  # names of what `loss` may tell of
-    teaches = False  # whether `prepare` runs the network: its operations are then counted
-    rates: dict[str, float] = {}  # prefix of parameter names -> their learning rate, as a multiple
+    `loss` and `prepare` must give a result that does not depend on how the batch is split into parts.
+    """
+
+    network: Any  # a transformers model, or a `WithHeads` (encoder/model.py)
+    metrics: tuple[str, ...] = ()  # names of the metrics that `loss` may return
+    teaches = False  # whether `prepare` runs the network; if so, its floating-point operations are counted too
+    rates: dict[str, float] = {}  # prefix of parameter names -> multiple of the learning rate for these parameters
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
-        """What the whole batch shares: random decisions, and what its losses are divided by.
+        """Draw what the parts of a batch have in common: masks and other random choices, and the loss's denominator.
 
-        `own` holds the positions in the batch of each part that this process computes.
+        Args:
+            update: number of the update, from 1.
+            own: for each part that this process computes, the positions of its clips in the batch; may be empty.
+
+        Returns:
+            The `shared` argument of `loss`.
         """
         raise TypeError(f"{type(self).__name__} has no prepare")
 
     def loss(
         self, batch: Batch, shared: Any, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """A part's share of the batch's loss, and of what the learning curve should hold: the parts add up."""
+        """Loss and metrics of one part of a batch.
+
+        Both are already divided by the whole batch's denominator, so that their sums over the parts are those of the
+        batch.
+
+        Args:
+            shared: what `prepare` returned for the batch.
+            positions: positions in the batch of the part's clips.
+
+        Returns:
+            The loss, a scalar with a gradient, and metrics for the learning curve by name.
+        """
         raise TypeError(f"{type(self).__name__} has no loss")
 
     def work(self, batch: Batch, update: int, positions: list[int], shared: Any = None) -> Hashable:
-        """What, beside the batch's shape, decides how many operations `prepare` takes, or, with `shared`, a loss."""
+        """Key under which the loop caches measured FLOPs, in addition to the batch's shape.
+
+        FLOPs are measured once for each key, so calls with equal keys must take equally many operations. Without
+        `shared`, the key is that of `prepare`, and `positions` are all of this process's clips; with `shared`, it is
+        that of `loss` and its backward pass for one part.
+        """
         return len(positions) if shared is not None else ()
 
     def trainable(self, update: int) -> set[str]:
-        """Names of the parameters that this update trains."""
+        """Names of the parameters that this update trains; all others are frozen."""
         return {name for name, _ in self.network.named_parameters()}
 
     def names(self, batch: Batch) -> list[str]:
-        """Utterance ids of a batch."""
+        """Utterance ids of a batch, for messages."""
         raise TypeError(f"{type(self).__name__} has no names")
 
     def evaluate(self) -> dict[str, float]:
-        """Dev metrics for the learning curve; empty for a stage that has none."""
+        """Metrics on the dev split for the learning curve; empty for a stage without dev evaluation."""
         return {}
 
     def collapsed(self, curve: list[dict[str, float]]) -> str | None:
-        """What to change, when the learning curve shows that nothing is being learnt; else None."""
+        """Advice for the user if the learning curve shows a collapse, which then ends the training; otherwise None."""
         return None
 
-    # What an objective keeps from update to update besides the network, such as a teacher.
+    # The hooks below are for state beyond the network's weights, such as a teacher network.
 
     def begin(self, weights: MasterWeights) -> None:
-        """Before the first update, and before a saved state is restored."""
+        """Called once before training, and before `restore` where a saved state is resumed."""
 
     def stepped(self, update: int, weights: MasterWeights) -> None:
-        """After every update that changed the weights."""
+        """Called after every update that changed the weights (one with a finite loss and gradient)."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a resumed run needs of it."""
+        """Tensors to save, from which `restore` continues after an interruption."""
         return {}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Continue from the tensors that `state` returned."""

@@ -1,6 +1,6 @@
-"""Pseudo-labels: made from a network's own output, filtered, kept for a while, and watched for collapse.
+"""Pseudo-labels for CTC: greedy decoding with a confidence, a cache, and a check for collapse.
 
-Labels are made while training goes on, as in slimIPL (Likhomanenko et al. 2021, arXiv 2010.11524) and momentum
+They are generated during training, as in slimIPL (Likhomanenko et al. 2021, arXiv 2010.11524) and momentum
 pseudo-labelling (Higuchi et al. 2021, arXiv 2106.08922).
 """
 
@@ -13,22 +13,28 @@ from typing import NamedTuple
 
 import torch
 
-MOST_EMPTY = 0.9  # share of pseudo-labels without a label, above which they have collapsed to blanks
+MOST_EMPTY = 0.9  # if a larger share of pseudo-labels is empty, they have collapsed to blanks
 
 
 class PseudoLabel(NamedTuple):
-    """Vocabulary indices, and the mean probability of the frames that speak (0 where none does)."""
+    """The pseudo-label of one utterance.
+
+    Attributes:
+        labels: vocabulary indices, without blanks.
+        confidence: mean probability of the best label over the frames that are not blank; 0 if all are blank.
+    """
 
     labels: list[int]
     confidence: float
 
 
 def greedy_labels(logits_BTV: torch.Tensor, frames: torch.Tensor, blank: int) -> list[PseudoLabel]:
-    """The most likely CTC path of each utterance, repeats merged and blanks dropped.
+    """Greedy CTC decoding: the most likely label of each frame, with repeats merged and blanks removed.
 
     Args:
         logits_BTV: unnormalised scores, any float type.
         frames: valid frames of each utterance (B,).
+        blank: vocabulary index of the blank.
     """
     best_BT, index_BT = (x.cpu() for x in logits_BTV.float().softmax(-1).max(-1))
     made = []
@@ -42,11 +48,15 @@ def greedy_labels(logits_BTV: torch.Tensor, frames: torch.Tensor, blank: int) ->
 
 
 class Cache:
-    """Pseudo-labels of clips, each good for some updates."""
+    """Pseudo-labels by clip, each of which expires some updates after it was generated.
+
+    Args:
+        updates: lifetime of a pseudo-label; 0 turns the cache off.
+    """
 
     def __init__(self, updates: int):
         self.updates = updates
-        self.kept: dict[int, tuple[int, PseudoLabel]] = {}  # clip -> the update that made it, and what it made
+        self.kept: dict[int, tuple[int, PseudoLabel]] = {}  # clip -> update that generated it, pseudo-label
 
     def get(self, clip: int, update: int) -> PseudoLabel | None:
         made, label = self.kept.get(clip, (update - self.updates, None))
@@ -57,7 +67,7 @@ class Cache:
             self.kept[clip] = (update, label)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All of it, flat."""
+        """The whole cache as tensors, with the labels of all clips concatenated."""
         labels = [label.labels for _, label in self.kept.values()]
         return {
             "clips": torch.tensor(list(self.kept), dtype=torch.int64),
@@ -68,7 +78,7 @@ class Cache:
         }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Continue from the tensors that `state` returned."""
         labels = tensors["labels"].split(tensors["lengths"].tolist())
         rows = zip(*(tensors[name].tolist() for name in ("clips", "made", "confidence")), labels, strict=True)
         self.kept = {c: (made, PseudoLabel(label.tolist(), sure)) for c, made, sure, label in rows}
@@ -76,22 +86,25 @@ class Cache:
 
 @dataclass
 class Guard:
-    """Watches what pseudo-labels are made, and says when they have collapsed.
+    """Statistics of recent pseudo-labels, by which collapse is detected.
 
     Args:
-        usual: the most frequent label's share of all labels in the transcripts, for comparison.
+        usual: share of the most frequent label among all labels of the transcripts, for comparison.
+        made: pseudo-labels counted so far.
+        empty: those of them without any label.
+        updates: number of updates that they are from.
     """
 
     usual: float
     made: int = 0
     empty: int = 0
-    updates: int = 0  # whose labels are counted
+    updates: int = 0
 
     def __post_init__(self) -> None:
         self.counts: Counter[int] = Counter()
 
     def see(self, labels: Sequence[PseudoLabel]) -> None:
-        """Count an update's pseudo-labels, whether they were learnt from or not."""
+        """Count all pseudo-labels of an update, also those that are not trained on."""
         self.updates += 1
         self.made += len(labels)
         self.empty += sum(not label.labels for label in labels)
@@ -99,28 +112,31 @@ class Guard:
             self.counts.update(label.labels)
 
     def collapsed(self) -> str | None:
-        """What is wrong with the labels seen since `clear`, or None."""
+        """A description of the collapse, if the labels counted since `clear` show one; otherwise None.
+
+        Either too many are empty, or one label is too frequent.
+        """
         if self.empty > MOST_EMPTY * self.made:
             return f"{self.empty} of {self.made} pseudo-labels are empty"
         share = max(self.counts.values(), default=0) / max(1, self.counts.total())
-        # Half-way between what transcripts have and nothing else.
+        # The threshold is half-way between the label's share in transcripts and 100 %.
         if self.counts and share > (1 + self.usual) / 2:
             return f"one label is {share:.0%} of all pseudo-labels, in transcripts it is {self.usual:.0%} at most"
         return None
 
     def clear(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self.made = self.empty = self.updates = 0
         self.counts.clear()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a resumed run needs, flat."""
+        """The counts as tensors."""
         return {
             "tally": torch.tensor([self.made, self.empty, self.updates]),
             "counts": torch.tensor(list(self.counts.items()), dtype=torch.int64).reshape(-1, 2),
         }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Continue from the tensors that `state` returned."""
         self.made, self.empty, self.updates = tensors["tally"].tolist()
         self.counts = Counter(dict(tensors["counts"].tolist()))

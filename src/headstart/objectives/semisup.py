@@ -1,4 +1,4 @@
-"""What the semi-supervised stage learns from: batches of labelled and unlabelled audio, and their losses.
+"""The objective of the semi-supervised stage: three weighted losses on batches of labelled and unlabelled audio.
 
 Shape suffixes: B utterances, T frames, D channels, V entries of the vocabulary.
 """
@@ -35,14 +35,19 @@ from headstart.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
-DIVERGED = 1.5  # a teacher whose loss on labelled audio is so many times the student's is no teacher
+DIVERGED = 1.5  # the teacher is reset if its loss on labelled audio is more than this multiple of the student's
 
 
 @dataclass
 class MixedBatch(Batch):
-    """A batch whose first clips are labelled; `clips` are indices into all of them, labelled first.
+    """A batch of labelled clips followed by unlabelled ones.
 
-    Frames are what each kind is padded to.
+    `clips` are indices into `SemisupObjective.clips`, the concatenation of all labelled and all unlabelled clips.
+
+    Attributes:
+        labelled: number of labelled clips in the batch.
+        labelled_frames: frames that labelled clips are padded to.
+        unlabelled_frames: frames that unlabelled clips are padded to.
     """
 
     labelled: int = 0
@@ -52,10 +57,16 @@ class MixedBatch(Batch):
 
 @dataclass
 class Draws:
-    """What a batch shares: masks of frames (B, T) and channels (B, D) of each kind, labels in all, and the targets.
+    """What the parts of a batch share.
 
-    `pseudo` has the pseudo-labels by position in the batch, `kept` the positions of those that are learnt from. `ssl`
-    is what the self-supervised loss shares, in a batch of its own.
+    Attributes:
+        masks: for labelled clips (key true) and unlabelled ones (key false), the masks of frames (B, T) and of hidden
+            channels (B, D).
+        labels: number of transcript labels in the batch, by which the supervised loss is divided.
+        pseudo: pseudo-labels by position in the batch.
+        kept: positions of the pseudo-labels that are trained on.
+        ssl_batch: the clips of the self-supervised loss, as a batch of its own; None where that loss is inactive.
+        ssl: what the parts of `ssl_batch` share.
     """
 
     masks: dict[bool, tuple[torch.Tensor, torch.Tensor]]
@@ -67,7 +78,17 @@ class Draws:
 
 
 class SemisupObjective(training.Objective):
-    """Supervised CTC, CTC on pseudo-labels, and a self-supervised loss, on batches of labelled and unlabelled audio."""
+    """Weighted sum of CTC on transcripts, CTC on pseudo-labels, and, if asked for, a self-supervised loss.
+
+    Args:
+        network: encoder with a CTC output layer `lm_head`, and the output layers of the self-supervised loss.
+        inventory: the units that transcripts are spelt in.
+        unlabelled: clips for pseudo-labels and the self-supervised loss; if None, the latter uses labelled clips.
+        dev: clips to evaluate on, if any.
+        ssl: settings of the self-supervised loss, or None without one.
+        freeze_front_end: whether the front-end is not trained.
+        seed: of batches and crops.
+    """
 
     metrics = (
         "labelled_share", "supervised_loss", "pseudo_loss", "pseudo_kept", "pseudo_empty", "pseudo_confidence",
@@ -107,12 +128,16 @@ class SemisupObjective(training.Objective):
     # ------------------------------------------------------------------------------------------------ schedules
 
     def _weights(self, update: int) -> tuple[float, float, float]:
-        """Weights of the supervised, the pseudo-label and the self-supervised loss at an update."""
+        """Weights of the supervised, the pseudo-label and the self-supervised loss at an update; 0 if inactive."""
         settings, passed = self.settings, update / self.settings.updates
         return settings.supervised.at(passed), settings.pseudo.at(passed), settings.ssl.at(passed)
 
     def labelled_share(self, update: int) -> float:
-        """Share of this update's audio that is labelled: as set, unless one kind has no use."""
+        """Share of labelled audio in an update's batch.
+
+        It is the `labelled_share` of the settings, or 1 where there is no unlabelled audio or no active loss that uses
+        it, or 0 where the supervised loss is inactive.
+        """
         supervised, pseudo, ssl = self._weights(update)
         if not self.unlabelled or not (pseudo or ssl):
             return 1.0
@@ -147,7 +172,10 @@ class SemisupObjective(training.Objective):
     # --------------------------------------------------------------------------------------------------- batches
 
     def batches(self, start: int) -> Iterator[MixedBatch]:
-        """Batches from number `start` on: of both kinds of audio, as much as the share says in the long run."""
+        """Endless batches, from number `start` on.
+
+        A single batch can miss `labelled_share` by up to the length of a clip; later batches compensate for it.
+        """
         amount = self.settings.batch_seconds * SAMPLE_RATE
         kinds = [Paced(self.labelled.lengths, self.quantum, self.seed)]
         if self.unlabelled:
@@ -196,7 +224,7 @@ class SemisupObjective(training.Objective):
         kept = [i for i, label in made.items() if label.labels and label.confidence >= settings.min_confidence]
         ssl_batch = shared = None
         if ssl and (kinds[False] or not self.unlabelled):
-            first = batch.labelled if self.unlabelled else 0  # of the clips that it learns from
+            first = batch.labelled if self.unlabelled else 0  # position of the first clip of this loss
             clips = [i - (len(self.labelled) if self.unlabelled else 0) for i in batch.clips[first:]]
             ssl_batch = self.ssl.batch_of(batch.epoch, clips)
             places = [[i - first for i in positions if i >= first] for positions in own]
@@ -208,7 +236,10 @@ class SemisupObjective(training.Objective):
     def _pseudo_labels(
         self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks
     ) -> dict[int, PseudoLabel]:
-        """Pseudo-labels of a batch's unlabelled clips by position; none if they turn out to have collapsed."""
+        """Pseudo-labels of a batch's unlabelled clips, by position, from the cache or else newly generated.
+
+        Empty if this update's check finds that they have collapsed or that the teacher has diverged.
+        """
         made: dict[int, PseudoLabel] = {}
         for positions in own:
             wanted = []
@@ -235,7 +266,10 @@ class SemisupObjective(training.Objective):
         return made
 
     def _taught(self, batch: MixedBatch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The teacher's logits (B, T, V) of some clips, all of one kind, unmasked, and their frames (B,)."""
+        """The teacher's logits (B, T, V) for some clips, and their valid frames (B,); without masks and dropout.
+
+        Without a separate teacher, the network itself is the teacher. The clips must be all labelled or all unlabelled.
+        """
         if self.teacher:
             with self.teacher.standing_in():
                 return self._logits(batch, positions)
@@ -246,7 +280,7 @@ class SemisupObjective(training.Objective):
         return logits_BTV, frames
 
     def _tell_unsure(self, made: dict[int, PseudoLabel], update: int) -> None:
-        """Say once that `min_confidence` leaves no pseudo-label, so that unlabelled audio teaches nothing."""
+        """Log a warning, once, if the confidence of every non-empty pseudo-label is below `min_confidence`."""
         least = self.settings.min_confidence
         surest = max(label.confidence for label in made.values())
         if 0 < surest < least and not self.told_unsure:
@@ -258,9 +292,9 @@ class SemisupObjective(training.Objective):
             )  # fmt: skip
 
     def _fit(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> bool:
-        """Whether pseudo-labels are fit to be learnt from.
+        """Check for collapsed pseudo-labels and a diverged teacher; true if there is neither.
 
-        If they have collapsed, they pause; a teacher that has diverged begins again as the student.
+        After a collapse, no pseudo-labels are used for a while. A diverged teacher is reset to the student's weights.
         """
         settings, fit = self.settings, True
         if trouble := self.guard.collapsed():
@@ -285,7 +319,10 @@ class SemisupObjective(training.Objective):
 
     @torch.no_grad()
     def _rivals(self, batch: MixedBatch, positions: list[int]) -> tuple[float, float]:
-        """CTC loss of the student and of the teacher on labelled clips, unmasked and without dropout."""
+        """CTC loss of the student and of the teacher on labelled clips, without masks and dropout.
+
+        Each is a part's share of the mean over the batch's labels, in nats.
+        """
         labels = [self.labels[batch.clips[i]].as_py() for i in positions]
         total = sum(len(self.labels[i]) for i in batch.clips[: batch.labelled])
         self.network.eval()
@@ -301,7 +338,7 @@ class SemisupObjective(training.Objective):
         positions: list[int],
         masks: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None),
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Output scores (B, T, V) of some clips of a batch, all of one kind, and their frames (B,)."""
+        """Logits (B, T, V) for some clips of a batch, all labelled or all unlabelled, and their valid frames (B,)."""
         size = batch.labelled_frames if positions[0] < batch.labelled else batch.unlabelled_frames
         features_BTC, frames = clip_features(self.network, self.clips, [batch.clips[i] for i in positions], size)
         context_BTD, _ = encode(self.network.base_model, features_BTC, frames.to(features_BTC.device), *masks)
@@ -319,7 +356,8 @@ class SemisupObjective(training.Objective):
         self, batch: MixedBatch, shared: Draws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         supervised, pseudo, ssl = self._weights(update)
-        # Where long clips have paid ahead and no pseudo-label is kept, a batch has nothing to learn from: no gradient.
+        # A zero that depends on a parameter, so that `backward` works when no loss is active in this part: the batch
+        # may have no labelled clips (see `batches`) and no pseudo-label that is confident enough.
         total = 0.0 * self.network.lm_head.bias.float().sum()
         labelled = [i for i in positions if i < batch.labelled]
         audio = self.clips.lengths[[batch.clips[i] for i in labelled]].sum() / SAMPLE_RATE
@@ -351,7 +389,7 @@ class SemisupObjective(training.Objective):
     # ------------------------------------------------------------------------------------------------ evaluation
 
     def evaluate(self) -> dict[str, float]:
-        """Error rate of greedy units on the labelled corpora's dev splits."""
+        """Error rate of greedily decoded units on the dev splits of the labelled corpora."""
         if not self.dev:
             return {}
         spelt = [""] * len(self.dev)
@@ -380,7 +418,7 @@ class SemisupObjective(training.Objective):
             self.ssl.stepped(update, weights)
 
     def _keepers(self) -> dict[str, Any]:
-        """What keeps a state, by the prefix of its tensors."""
+        """The objects whose state is saved, by the prefix of the names of their tensors."""
         keepers = {"teacher": self.teacher, "ssl": self.ssl, "cache": self.cache, "guard": self.guard}
         return {name: keeper for name, keeper in keepers.items() if keeper}
 

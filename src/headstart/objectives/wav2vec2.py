@@ -1,4 +1,7 @@
-"""The wav2vec 2.0 objective (Baevski et al. 2020, arXiv 2006.11477): contrastive and diversity loss.
+"""The wav2vec 2.0 objective (Baevski et al. 2020, arXiv 2006.11477): a contrastive loss and a diversity loss.
+
+The front-end features of each masked frame are quantised to a target vector. The encoder's output at the frame must
+identify it among distractors ("negatives"), the targets of other masked frames of the utterance.
 
 Shape suffixes: B utterances, T frames, N masked frames of an utterance (padded), K negatives, G codebooks,
 V entries of a codebook, D dimensions.
@@ -29,15 +32,16 @@ def gumbel_noise(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 def sample_negatives(counts: torch.Tensor, size: int, negatives: int) -> torch.Tensor:
-    """For each masked frame, other masked frames of the same utterance, drawn with replacement.
+    """Draw the distractors of each masked frame: other masked frames of the same utterance, with replacement.
 
     Args:
         counts: masked frames of each utterance (B,).
         size: N, at least the largest count.
+        negatives: K, distractors of each frame.
 
     Returns:
         int64 positions among the utterance's masked frames (B, N, K), never the frame itself. An utterance with a
-        single masked frame has no other: it gets itself, which `contrastive_loss` leaves out as equal to the target.
+        single masked frame has no other: it gets itself, which `contrastive_loss` excludes as equal to the target.
     """
     others = (counts - 1).clamp(min=1)[:, None, None]
     draw = (torch.rand(len(counts), size, negatives, device=counts.device) * others).long().minimum(others - 1)
@@ -47,7 +51,13 @@ def sample_negatives(counts: torch.Tensor, size: int, negatives: int) -> torch.T
 
 @dataclass
 class Quantised:
-    """Targets of masked frames: vectors (B, N, D), codes (B, N, G), and the codebooks' perplexity, summed over them."""
+    """The targets at masked frames.
+
+    Attributes:
+        vectors: concatenated codebook entries (B, N, D).
+        codes: index of the entry in each codebook (B, N, G).
+        perplexity: of the usage of each codebook's entries, summed over codebooks; a scalar, at most G * V.
+    """
 
     vectors: torch.Tensor
     codes: torch.Tensor
@@ -55,7 +65,7 @@ class Quantised:
 
 
 def summed_probability(quantizer: torch.nn.Module, features_BND: torch.Tensor, real_BN: torch.Tensor) -> torch.Tensor:
-    """Probabilities of the entries, summed over real frames: (G, V)."""
+    """Softmax probabilities of the codebook entries, summed over all masked frames of the utterances: (G, V)."""
     return _over_real(_code_logits(quantizer, features_BND).softmax(-1), real_BN)
 
 
@@ -65,7 +75,7 @@ def _code_logits(quantizer: torch.nn.Module, features_BND: torch.Tensor) -> torc
 
 
 def _over_real(x_BNGV: torch.Tensor, real_BN: torch.Tensor) -> torch.Tensor:
-    """Sum over real frames: (G, V)."""
+    """Sum over masked frames, without padding: (G, V)."""
     return (x_BNGV * real_BN[..., None, None]).sum((0, 1))
 
 
@@ -80,12 +90,17 @@ def quantise(
 ) -> Quantised:
     """Gumbel-softmax product quantisation with the weights of transformers' `Wav2Vec2GumbelVectorQuantizer`.
 
-    Straight-through: the forward value is the drawn entry, the gradient is the softmax's. `tau` 0 takes the most
-    likely entry without noise (evaluation). The perplexity is that of the entries' mean probability (in evaluation, of
-    their frequency) over all real frames, summed over codebooks, at most G * V.
+    The estimator is straight-through: the forward value is the sampled entry, the gradient is that of the softmax. The
+    perplexity is that of the entries' probabilities (with `tau` 0, of their frequencies), averaged over masked frames.
 
-    A part of a batch is told the real `frames` of the whole batch and their mean probability `mean_GV`: its perplexity
-    is then the whole batch's, and its gradient the part's share of it.
+    Args:
+        features_BND: normalised front-end features at masked frames.
+        real_BN: which of these frames are not padding.
+        tau: temperature of the softmax; 0 takes the most likely entry without noise.
+        noise_BNGV: Gumbel noise, drawn here by default.
+        frames: masked frames of the whole batch, where this is a part of it.
+        mean_GV: mean probabilities of the entries over the whole batch, where this is a part of it. The perplexity then
+            has the whole batch's value, and the part's share of its gradient.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
     logits = _code_logits(quantizer, features_BND)
@@ -104,17 +119,21 @@ def quantise(
     codebook_GVD = quantizer.codevectors.view(groups, entries, -1)
     if choice is not None:
         vectors = torch.einsum("bngv,gvd->bngd", choice.to(codebook_GVD.dtype), codebook_GVD).flatten(2)
-    else:  # nothing passes back
+    else:  # without gradients, an index is cheaper than a product with one-hot rows
         vectors = codebook_GVD[torch.arange(groups, device=index.device), index].flatten(2)
     return Quantised(vectors, index, perplexity)
 
 
 @dataclass
 class Contrast:
-    """Sums over real frames: the loss, right picks, the loss at chance, and how alike an utterance's targets are.
+    """The loss and diagnostics, summed over masked frames.
 
-    `chance` is what a frame costs that knows nothing, the log of its number of candidates. `similarity` is the mean
-    cosine between targets of one utterance: near 1 there is nothing to tell apart.
+    Attributes:
+        loss: cross-entropy, in nats.
+        correct: number of frames whose own target has the highest score.
+        chance: cross-entropy of a uniform guess, the logarithm of a frame's number of candidates.
+        similarity: mean cosine between the targets of the frame's utterance. Near 1, the targets have collapsed: they
+            are too alike to be told apart.
     """
 
     loss: torch.Tensor
@@ -131,10 +150,19 @@ def contrastive_loss(
     negatives_BNK: torch.Tensor,
     temperature: float,
 ) -> Contrast:
-    """Cross-entropy of picking each masked frame's own target among its negatives, by cosine similarity.
+    """Contrastive loss (equation 3 of the paper): identify each masked frame's target among its distractors.
 
-    Negatives with the target's own codes are left out. Similarities of an utterance's frames are one matrix
-    product, from which each frame's negatives are picked; no vector is copied K times.
+    The score of a candidate is its cosine similarity to the context, divided by the temperature. Distractors with the
+    same codes as the target are excluded. All similarities within an utterance are computed in one matrix product,
+    from which those of a frame's distractors are gathered, so that no vector is copied K times.
+
+    Args:
+        context_BND: projected output of the encoder at masked frames.
+        target_BND: projected quantised targets.
+        codes_BNG: codes of the targets.
+        real_BN: which of the frames are not padding.
+        negatives_BNK: from `sample_negatives`.
+        temperature: 0.1 in the paper.
     """
     context = F.normalize(context_BND.float(), dim=-1, eps=1e-8)
     target = F.normalize(target_BND.float(), dim=-1, eps=1e-8)
@@ -155,23 +183,35 @@ def contrastive_loss(
 
 
 def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:
-    """Share of the `codes` entries that are not used, (codes - perplexity) / codes, once for each masked frame."""
+    """Diversity loss: the share of unused codebook entries, (codes - perplexity) / codes, times the masked frames.
+
+    It is multiplied by `frames` because losses are sums over the masked frames of a batch.
+
+    Args:
+        perplexity: from `quantise`.
+        codes: number of entries in all codebooks, G * V.
+        frames: masked frames of the batch.
+    """
     return (codes - perplexity) / codes * frames
 
 
 @torch.no_grad()
 def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, rounds: int = 15) -> None:
-    """Let a new quantiser begin as k-means clusters of the features that it will see.
+    """Initialise a new quantiser, in place, so that its codes are k-means clusters of front-end features.
 
-    Each codebook clusters its share of the features' principal components (every G-th of the largest 64, scaled to
-    the square root of their deviation, so that the loudest do not decide alone). A cluster's logit is linear in the
-    features, nearest centre first, so k-means is a setting of the quantiser's own weights; they are scaled until the
-    nearest centre typically leads by 5, which Gumbel noise seldom overturns.
+    With transformers' random initial weights, codes are close to noise, and the contrastive loss stays at chance for a
+    long time.
 
-    Random weights, as transformers draws them, give codes that are noise, and an encoder long stays at chance.
+    Each codebook clusters the features in its own subset of their principal components: every G-th of the 64 with the
+    largest variance. A component is divided by the square root of its standard deviation, so that the first ones do
+    not dominate. The negative squared distance to a centre is linear in the features, up to a term that all centres
+    share, so that the quantiser's linear layer can represent the assignment exactly. Its weights are scaled so that
+    the median difference between the best and the second logit is 5, which Gumbel noise seldom reverses.
 
     Args:
+        quantizer: transformers' `Wav2Vec2GumbelVectorQuantizer`.
         features_NC: normalised front-end features of N frames.
+        rounds: iterations of k-means.
 
     Raises:
         HeadstartError: there are fewer than 20 frames for each entry of a codebook.
@@ -196,7 +236,7 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
             nearest = torch.cdist(z, centres).argmin(1)
             counts = torch.bincount(nearest, minlength=entries)
             sums = torch.zeros_like(centres).index_add_(0, nearest, z)
-            # A centre that lost all its frames starts again at a random one.
+            # A centre without frames is moved to a random frame.
             lost = z[torch.randint(len(z), (entries,), device=z.device)]
             centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), lost)
         logits = 2 * z @ centres.T - (centres**2).sum(1)
@@ -212,7 +252,11 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
 
 @torch.no_grad()
 def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
-    """Normalised front-end features (N, C) of 200 frames for each entry of a codebook, or of all clips if fewer."""
+    """Normalised front-end features of randomly chosen clips, for `initialise_quantiser`.
+
+    Returns:
+        Features (N, C), with N at least 200 frames for each entry of a codebook, or all frames if there are fewer.
+    """
     wanted, rows = 200 * network.config.num_codevectors_per_group, []
     for i in np.random.default_rng(seed).permutation(len(clips)):
         audio = torch.from_numpy(clips.audio(i).copy())
@@ -225,10 +269,13 @@ def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
 
 @dataclass
 class Draws(Masks):
-    """What a batch shares besides its masks.
+    """The masks of a batch, and what else its parts share.
 
-    Negatives (B, N, K); Gumbel noise (B, N, G, V); the parts that hold some clips; with several parts, the mean
-    probability of each code (G, V).
+    Attributes:
+        negatives_BNK: distractors, from `sample_negatives`.
+        noise_BNGV: Gumbel noise for the quantiser.
+        parts: number of parts, over all processes, that hold any clips.
+        mean_GV: mean probability of each code over the batch; None with a single part.
     """
 
     negatives_BNK: torch.Tensor
@@ -238,7 +285,7 @@ class Draws(Masks):
 
 
 class ContrastiveObjective(MaskedAudio):
-    """wav2vec 2.0's objective, for transformers' networks with its quantiser and projections."""
+    """wav2vec 2.0's objective, for transformers' `ForPreTraining` networks with its quantiser and projections."""
 
     metrics = (
         "contrastive_loss", "chance_loss", "accuracy", "target_similarity", "diversity_loss", "perplexity"
@@ -260,7 +307,7 @@ class ContrastiveObjective(MaskedAudio):
         parts = int(ranks.sum_(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
         draws = Draws(**vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts)
         if draws.parts > 1:
-            # The diversity loss is no sum over clips: each part needs to know what the others make of the codes.
+            # The diversity loss is not a sum over clips: each part needs the mean probabilities of the whole batch.
             mean_GV = torch.zeros(entries, device=ranks.device)
             for positions in filter(None, own):
                 with torch.no_grad():
@@ -283,8 +330,9 @@ class ContrastiveObjective(MaskedAudio):
         context_BND = gather_frames(context_BTD, index_BN)
         normed_BNC = gather_frames(normed_BTC, index_BN)
         tau = max(settings.gumbel_start * settings.gumbel_decay**update, settings.gumbel_end)
-        # While the quantiser is frozen nothing may bend it through its input either: at first it is easier to flatten
-        # every code distribution, which serves the diversity loss, than to predict any of them.
+        # While the quantiser is frozen, no gradient passes through it to the front-end either. Early in training the
+        # front-end would lower the diversity loss by making all code distributions flat, which is easier than to learn
+        # from the contrastive loss.
         with torch.set_grad_enabled(update > self.frozen_updates):
             targets = quantise(
                 network.quantizer, normed_BNC, real_BN, tau, shared.noise_BNGV[positions], shared.masked, shared.mean_GV
@@ -298,7 +346,7 @@ class ContrastiveObjective(MaskedAudio):
             settings.contrastive_temperature,
         )
         diversity = diversity_loss(targets.perplexity, self.codes, shared.masked)
-        # Its gradient is the part's own; of its value, which all parts have in common, each counts its share.
+        # Each part contributes its own gradient, but all parts have the same value: each counts an equal share of it.
         value = diversity.detach() / shared.parts
         total = found.loss + settings.diversity_weight * (diversity - diversity.detach() + value)
         told = [found.loss.detach(), found.chance, found.correct, found.similarity, value]

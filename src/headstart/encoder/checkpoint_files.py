@@ -1,6 +1,6 @@
-"""Checkpoint folders as files: what of them is loaded, a hash of it, and what can be seen to be wrong without loading.
+"""Checkpoint folders as files: which are loaded, a hash of their content, and checks that do not load the weights.
 
-Planning the workflow comes through here, so nothing here imports torch or transformers.
+Planning the workflow imports this module and must be quick, so nothing here imports torch or transformers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from headstart.errors import HeadstartError
 from headstart.files import fingerprint, read_json
 
-FAMILIES = (  # transformers' names
+FAMILIES = (  # the supported encoders, by their `model_type` in transformers
     "wav2vec2",
     "wav2vec2-conformer",
     "wav2vec2-bert",
@@ -24,17 +24,17 @@ FAMILIES = (  # transformers' names
     "data2vec-audio",
 )
 SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
-# In transformers' order of preference. An index names the files, called shards, over which weights are spread.
+# In transformers' order of preference. An index lists the files (shards) that large checkpoints are split into.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 STAGES = ("pretrain", "semisup", "finetune")
 
 
 class CheckpointError(HeadstartError):
-    """A checkpoint folder that cannot be a start."""
+    """A checkpoint folder that cannot be used as a start."""
 
 
 def check_checkpoint(folder: str | Path) -> dict[str, Any]:
-    """The configuration of a checkpoint folder, as JSON values.
+    """Check that a checkpoint folder can be a start, and return its config.json, parsed.
 
     Raises:
         CheckpointError: files are missing or broken, or it is a kind of model that cannot be a start. The message names
@@ -67,7 +67,7 @@ def check_checkpoint(folder: str | Path) -> dict[str, Any]:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The files of the weights that transformers would load; empty where there are none.
+    """The files of weights that transformers would load; empty if there are none.
 
     Raises:
         CheckpointError: an index of shards is broken, or a shard is missing.
@@ -86,7 +86,7 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 
 def checkpoint_files(folder: str | Path) -> list[Path]:
-    """What a start is loaded from: settings and weights, and no other file that may lie in the folder."""
+    """The files that a start is loaded from, settings and weights; the folder may hold others."""
     return [path for name in SETTINGS if (path := Path(folder) / name).is_file()] + weight_files(folder)
 
 
@@ -97,10 +97,12 @@ def file_hash(path: str | Path) -> str:
 
 
 def checkpoint_content(folder: str | Path) -> str:
-    """Short hash of what a start is loaded from, so that another checkpoint in its place is another start.
+    """Short hash of the content of the files that a start is loaded from.
+
+    It is part of the recipes of all that is trained from the start, so that a replaced checkpoint is noticed.
 
     Raises:
-        CheckpointError: the folder has a recipe of ours, and the weights are not those that were written with it.
+        CheckpointError: the folder has a recipe.json of Headstart, and the hash of the weights is not the one in it.
     """
     hashes = {path.name: file_hash(path) for path in checkpoint_files(folder)}
     written = (own_recipe(folder) or {}).get("weights")
@@ -113,13 +115,13 @@ def checkpoint_content(folder: str | Path) -> str:
 
 
 def own_recipe(folder: str | Path) -> dict[str, Any] | None:
-    """What recipe.json in a checkpoint folder says; None without one, or when another tool wrote it."""
+    """The content of a checkpoint folder's recipe.json; None without one, or if Headstart did not write it."""
     path = Path(folder) / "recipe.json"
     try:
         recipe = read_json(path) if path.is_file() else None
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
-    # Others write files of this name too: ours has these, and all that reads a recipe relies on them.
+    # Other tools write files of this name too. A recipe of Headstart has these keys, on which its readers rely.
     kinds = {"version": int, "settings": dict, "seed": int, "data": dict}
     if not isinstance(recipe, dict) or recipe.get("stage") not in STAGES:
         return None

@@ -1,4 +1,4 @@
-"""Checkpoint folders in Hugging Face format: starts are loaded from them, stages write them."""
+"""Loading and writing of checkpoint folders in Hugging Face format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
 log = logging.getLogger(__name__)
 
-# Weights that a stage drops on purpose (quantiser, old output layer) are no news, and a log file has no progress bars.
+# Otherwise transformers would warn of weights that a stage drops on purpose (quantiser, old output layer), and write
+# progress bars into log files.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
@@ -35,10 +36,10 @@ transformers_logging.disable_progress_bar()
 
 
 def load_config(folder: str | Path) -> Any:
-    """The configuration of a local checkpoint, with `do_normalize` from its feature extractor's settings.
+    """The configuration of a local checkpoint, with `do_normalize` added from its feature extractor's settings.
 
     Raises:
-        CheckpointError: it is missing or broken, or asks for what we do not have: another family, adapter layers,
+        CheckpointError: it is missing or broken, or needs what is not supported: another family, adapter layers,
             another sampling rate or filterbank, quantised weights. The message names the file.
     """
     check_checkpoint(folder)
@@ -54,14 +55,14 @@ def load_config(folder: str | Path) -> Any:
         )
     config.do_normalize = _normalises(Path(folder), config)
     if not (config.mask_time_prob or config.mask_feature_prob):
-        config.mask_time_prob = 0.05  # without it transformers makes no embedding of masked frames, which we need
+        config.mask_time_prob = 0.05  # otherwise transformers makes no embedding for masked frames
     return config
 
 
 def _normalises(folder: Path, config: Any) -> bool:
-    """Whether the checkpoint's audio has zero mean and unit variance; true where it does not say."""
+    """Whether the encoder takes audio with zero mean and unit variance; true where the checkpoint does not say."""
     settings: dict[str, Any] = {}
-    # transformers 5 writes a processor's parts into one file, earlier ones wrote a file for the feature extractor.
+    # transformers 5 writes all parts of a processor into one file; earlier versions have one for the feature extractor.
     for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
         if not path.is_file():
             continue
@@ -78,20 +79,26 @@ def _normalises(folder: Path, config: Any) -> bool:
 
 
 def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[str]]:
-    """A network of class `kind` with a local checkpoint's weights, and the names of those that it lacks.
+    """A network with the weights of a local checkpoint, in float32.
 
-    The checkpoint may hold the bare encoder or one with any head, as safetensors or in the old `.bin` format, of which
-    transformers has torch unpickle weights only.
+    The checkpoint may hold the bare encoder or one with any head, as safetensors or in the old `.bin` format; of the
+    latter only weights are unpickled.
+
+    Args:
+        kind: class of the network, from transformers.
+        config: from `load_config`.
+
+    Returns:
+        The network, and the names of its parameters that the checkpoint lacks, which have random values.
 
     Raises:
-        CheckpointError: it cannot be read, lacks weights of the encoder, which would silently stay random, or has some
-            that are not finite.
+        CheckpointError: it cannot be read, lacks weights of the encoder, or has weights that are not finite.
     """
     try:
         network, found = kind.from_pretrained(
             folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except pickle.UnpicklingError:  # whose own advice is to unpickle all of it
+    except pickle.UnpicklingError:  # its own message advises to unpickle everything, which is unsafe
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "
             "nothing else is ever unpickled. Take the safetensors of the same model"
@@ -119,10 +126,10 @@ def _check_finite(folder: str | Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def finetuned_model(folder: str | Path) -> Any:
-    """A fine-tuned run with its CTC output layer, from the folder that `save_ctc` wrote.
+    """The network of a fine-tuned run with its CTC output layer, from the folder that `save_ctc` wrote.
 
     Raises:
-        CheckpointError: it cannot be read, or lacks weights or has some that are not finite.
+        CheckpointError: it cannot be read, lacks weights, or has weights that are not finite.
     """
     network, missing = load_weights(AutoModelForCTC, folder, load_config(folder))
     if lost := sorted(name for name in missing if name.startswith("lm_head")):
@@ -131,7 +138,15 @@ def finetuned_model(folder: str | Path) -> Any:
 
 
 def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> WithHeads:
-    """The encoder of a start, of any family, or one of shape `model` with random weights; without output layers."""
+    """An encoder without output layers.
+
+    Args:
+        start: checkpoint folder, of any family, or None for random weights.
+        model: shape of the encoder with random weights.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+    """
     config = load_config(start) if start else new_config(model)
     set_dropout(config, dropout)
     if start:
@@ -142,10 +157,12 @@ def encoder_model(start: str | Path | None, model: Model | None, dropout: float)
 
 
 def load_heads(network: WithHeads, folder: str | Path) -> None:
-    """Give output layers the weights of a checkpoint of ours; one that it lacks, or has in another shape, stays new.
+    """Load the weights of a network's output layers from a checkpoint of Headstart, in place.
+
+    An output layer that the checkpoint lacks, or has in another shape, keeps its initial weights.
 
     Raises:
-        CheckpointError: weights of theirs are not finite.
+        CheckpointError: the checkpoint's weights of an output layer are not finite.
     """
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
@@ -166,7 +183,7 @@ def load_heads(network: WithHeads, folder: str | Path) -> None:
 
 
 def set_dropout(config: Any, dropout: float) -> None:
-    """Set all of an encoder's dropout."""
+    """Set the dropout of an encoder's configuration, see `dropouts`."""
     config.update(dropouts(dropout))
     if hasattr(config, "conformer_conv_dropout"):
         config.conformer_conv_dropout = dropout
@@ -178,6 +195,10 @@ def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[st
     Args:
         start: checkpoint folder of a pre-trained start (its output layer, if any, is dropped), or None for random
             weights of shape `model`.
+        vocabulary: token -> index, with the CTC blank among the tokens.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
     """
     config = load_config(start) if start else new_config(model)
     set_dropout(config, dropout)
@@ -196,11 +217,11 @@ def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[st
 
 
 def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[str, int], folder: Path) -> None:
-    """Write a fine-tuned model with its tokenizer and feature extractor: `transformers.pipeline` loads the folder.
+    """Write a fine-tuned model with its tokenizer and feature extractor, so that `transformers.pipeline` loads it.
 
-    Its text is that of `ctc.transcribe` for one clip at a time, as pipelines run by default. In a padded batch
-    transformers lets padding into the statistics of group-norm front-ends, into conformer, data2vec and batch-norm
-    convolutions; we do not.
+    A pipeline that takes one clip at a time, which is the default, gives the same text as `score.transcription`. In a
+    padded batch it may not: transformers lets padding affect the statistics of group-norm front-ends and the
+    convolutions of conformers, of data2vec, and of HuBERTs with batch norm, whereas Headstart does not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "vocab.json") as temporary:
@@ -218,7 +239,7 @@ def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[st
 
 
 def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write config.json, preprocessor_config.json and, last and whole, model.safetensors."""
+    """Write config.json, preprocessor_config.json and, last and atomically, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     written = network.base_model if isinstance(network, WithHeads) else network
     config = network.config.to_diff_dict() | {"architectures": [type(written).__name__], "dtype": "float32"}
@@ -229,7 +250,7 @@ def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -
 
 
 def feature_extractor(config: Any) -> Any:
-    """transformers' feature extractor that prepares audio as `frontend.prepared_audio` does."""
+    """transformers' feature extractor that prepares audio as `prepared_audio` (encoder/front_end.py) does."""
     if takes_log_mel(config):
         return log_mel_extractor()
     return Wav2Vec2FeatureExtractor(
@@ -237,12 +258,16 @@ def feature_extractor(config: Any) -> Any:
         sampling_rate=SAMPLE_RATE,
         padding_value=0.0,
         do_normalize=getattr(config, "do_normalize", True),
-        return_attention_mask=True,  # also for group-norm models: ours are fine-tuned with padding masked
+        return_attention_mask=True,  # also for group-norm models, which are fine-tuned here with padding masked
     )
 
 
 def ship(start: Path, output: Path) -> None:
-    """Copy a pre-trained start with float16 weights; raises `CheckpointError` when it is not a finished start."""
+    """Copy a pre-trained start into the folder `output`, with its weights in float16.
+
+    Raises:
+        CheckpointError: it cannot be a start, is not finished, or has weights that are not finite in float16.
+    """
     load_config(start)
     if not (start / "model.safetensors").is_file():
         raise CheckpointError(f"{start}: no model.safetensors; the start has not been trained to its end")

@@ -1,8 +1,9 @@
-"""Convolutions as matrix products, several times faster than torch's own on a CPU, with its results and gradients.
+"""1D convolutions as matrix products: several times faster on a CPU than torch's, with equal results and gradients.
 
-Time is cut into blocks and the clips of a batch lie one after the other, so that a part of the kernel is one product of
-all blocks with a matrix, added to the row that lies as many blocks before as the part begins. Nothing is unfolded. Rows
-in which a kernel reaches beyond its clip hold no meaning and are cut off.
+The clips of a batch are concatenated, and time is cut into blocks, one row for each. The kernel is cut into parts of a
+block each. The product of all rows with the kernel's p-th part contributes to the output p rows earlier, so that each
+part takes one matrix product and the input need not be unfolded. Outputs for which the kernel reaches beyond the end of
+a clip are meaningless, and callers cut them off.
 
 Shape suffixes: R rows (blocks of all clips), B utterances, T frames, C channels in, O channels out, K kernel, G groups.
 """
@@ -14,27 +15,30 @@ import math
 import torch
 import torch.nn.functional as F
 
-BLOCK = 4  # frames in a block of a grouped convolution: enough to fill a matrix product, few enough to waste little
+BLOCK = 4  # frames in a block of a grouped convolution; more would make larger products with more zeros
 
 
 def convolution(conv: torch.nn.Conv1d, h_RC: torch.Tensor) -> torch.Tensor:
-    """A convolution of clips that lie one after the other, each of whole strides: one row for each block of a stride.
+    """A strided convolution of concatenated clips, as if they were one long sequence.
 
-    A clip's last rows, whose kernels would reach beyond its end, hold no meaning. The others are torch's, with nothing
-    copied, as a convolution's unfolding would copy.
+    The output equals torch's but for the last rows of each clip, where the kernel reaches into the next clip: those
+    are meaningless.
 
     Args:
-        h_RC: rows of all clips, (R, C); R is a multiple of the stride.
+        conv: without padding, dilation and groups.
+        h_RC: concatenated clips; the length of each is a multiple of the stride.
 
     Returns:
-        Rows after the layer (R / stride, channels out).
+        Output of the layer (R / stride, channels out).
     """
     return _Convolution.apply(h_RC, conv.weight, conv.bias, conv.stride[0])
 
 
 class _Convolution(torch.autograd.Function):
-    """A kernel of k samples at stride s spans blocks of s samples, the last one maybe in part. The product of every
-    block with the kernel's p-th part is added to the row that lies p blocks before."""
+    """Forward and backward pass of `convolution`, with blocks of one stride.
+
+    The kernel's last part is shorter than a block, unless the kernel size is a multiple of the stride.
+    """
 
     @staticmethod
     def forward(ctx, h_RC, weight_OCK, bias_O, stride):
@@ -75,13 +79,16 @@ class _Convolution(torch.autograd.Function):
 
 
 def grouped_convolution(x_BCT: torch.Tensor, conv: torch.nn.Conv1d) -> torch.Tensor:
-    """A grouped convolution of stride 1 with a long kernel, such as relative positions: `conv(x_BCT)`."""
+    """`conv(x_BCT)` for a grouped convolution of stride 1 with a long kernel, such as wav2vec 2.0's positional one."""
     return _GroupedConvolution.apply(x_BCT, conv.weight, conv.bias, conv.groups, conv.padding[0])
 
 
 class _GroupedConvolution(torch.autograd.Function):
-    """Within a block of b frames, the kernel is a banded (Toeplitz) matrix from each group's b x C inputs to its b x O
-    outputs; a kernel longer than a block spans several blocks, each with a matrix of its own."""
+    """Forward and backward pass of `grouped_convolution`, with blocks of `BLOCK` frames.
+
+    The kernel is a banded (Toeplitz) matrix from the inputs of the blocks that it spans to the outputs of one block.
+    It is cut into one matrix for each spanned block, (BLOCK * C, BLOCK * O) in each group.
+    """
 
     @staticmethod
     def forward(ctx, x_BCT, weight_OCK, bias_O, groups, padding):

@@ -1,7 +1,7 @@
-"""From audio to what an encoder's first layer takes: normalised audio, frame arithmetic, front-end features.
+"""The front-end: normalisation of audio, the numbers of frames and samples, and the features that an encoder takes.
 
-Every family but one has a convolutional front-end with weights. wav2vec2-bert takes log-mel features instead, two
-10 ms frames stacked: that front-end has no weights, so it is always frozen.
+Every family but one has a convolutional front-end. wav2vec2-bert takes log-mel features instead, with two frames of
+10 ms stacked: such a front-end has no weights, so it counts as frozen.
 
 Shape suffixes: B utterances, S samples, T frames, R frames of all utterances, C channels, K samples under a kernel.
 """
@@ -19,20 +19,20 @@ from transformers import SeamlessM4TFeatureExtractor
 from headstart.encoder.convolutions import convolution
 from headstart.features.audio import SAMPLE_RATE
 
-FRAMES_QUANTUM = 32  # batches are padded to multiples of so many frames: every new shape costs time
+FRAMES_QUANTUM = 32  # batches are padded to a multiple of this: fewer distinct shapes are faster
 MEL_WINDOW, MEL_HOP = 400, 160  # samples, fixed in transformers' extractor
-MEL_STACK = 2  # mel frames in a frame
+MEL_STACK = 2  # mel frames that are stacked into a frame of the encoder
 MEL_CHANNELS = 80 * MEL_STACK
 
 
 def takes_log_mel(config: Any) -> bool:
-    """Whether the encoder takes log-mel features, and so has no convolutional front-end."""
+    """Whether the encoder takes log-mel features instead of having a convolutional front-end."""
     return config.model_type == "wav2vec2-bert"
 
 
 @cache
 def log_mel_extractor() -> SeamlessM4TFeatureExtractor:
-    """transformers' log-mel features, normalised over each clip: what wav2vec2-bert takes."""
+    """transformers' extractor of log-mel features, normalised over each clip, for wav2vec2-bert."""
     return SeamlessM4TFeatureExtractor(sampling_rate=SAMPLE_RATE, stride=MEL_STACK)
 
 
@@ -40,10 +40,11 @@ def log_mel_extractor() -> SeamlessM4TFeatureExtractor:
 
 
 def frame_counts(config: Any, samples: torch.Tensor) -> torch.Tensor:
-    """Frames that the front-end makes of clips with so many samples.
+    """Number of frames that the front-end computes from clips with these numbers of samples; same shape.
 
-    A log-mel clip with an odd number of mel frames has a last frame that is half padding. transformers hides it from
-    attention but decodes it, so it counts (see `encode` in model.py); a clip of one mel frame cannot be normalised.
+    For log-mel features, an odd number of mel frames gives a last frame that is half padding. It counts, because
+    transformers decodes it, though it is masked in attention (see `encode` in model.py). A clip with a single mel frame
+    has no frames, because it cannot be normalised.
     """
     if takes_log_mel(config):
         mel = torch.div(samples - MEL_WINDOW, MEL_HOP, rounding_mode="floor") + 1
@@ -54,7 +55,7 @@ def frame_counts(config: Any, samples: torch.Tensor) -> torch.Tensor:
 
 
 def samples_for(config: Any, frames: int) -> int:
-    """Fewest samples of which the front-end makes `frames` frames."""
+    """The fewest samples from which the front-end computes `frames` frames."""
     if takes_log_mel(config):
         return (max(2, MEL_STACK * (frames - 1) + 1) - 1) * MEL_HOP + MEL_WINDOW
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
@@ -76,12 +77,13 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def prepared_audio(config: Any, clips: list[torch.Tensor], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips padded with zeros, as transformers' feature extractor makes them for this encoder.
+    """Normalise clips and pad them with zeros, as transformers' feature extractor does for this encoder.
 
-    Each has zero mean and unit variance, unless the encoder was trained on audio as it is (`config.do_normalize`) or
-    normalises its log-mel features instead.
+    Each clip is scaled to zero mean and unit variance, unless the encoder was pre-trained on audio that is not
+    normalised (`config.do_normalize` is false) or takes log-mel features, which are normalised instead.
 
     Args:
+        config: of the encoder.
         clips: int16 or float samples of each clip, shape (S_i,).
         length: samples to pad to.
 
@@ -92,17 +94,17 @@ def prepared_audio(config: Any, clips: list[torch.Tensor], length: int) -> tuple
     audio_BS = torch.zeros(len(clips), length)
     for row, clip in zip(audio_BS, clips, strict=True):
         x = clip.float()
-        # The feature extractor's epsilon, on its [-1, 1] scale.
+        # The feature extractor's epsilon, 1e-7, is meant for samples in [-1, 1].
         x = x / 32768 if clip.dtype == torch.int16 else x
         row[: len(x)] = (x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-7) if normalise else x
     return audio_BS, torch.tensor([len(clip) for clip in clips])
 
 
 def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """Front-end features of a batch; valid frames are those of each clip alone, whatever the padding.
+    """Front-end features of a batch. Those of a clip's valid frames do not depend on the padding.
 
     Args:
-        encoder: transformers' base model of any family; its convolutions run on its device and in its type.
+        encoder: transformers' base model of any family; the features have its device and dtype.
         audio_BS: float32 audio from `prepared_audio`, on any device.
         samples: valid samples of each clip (B,).
 
@@ -114,7 +116,7 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
         return log_mel(encoder.config, audio_BS, samples).to(weight.device, weight.dtype)
     layers, stride = encoder.feature_extractor.conv_layers, frame_stride(encoder.config)
     batch, time = audio_BS.shape
-    # Whole strides: then every layer's input splits into blocks, and the batch is one long sequence of them.
+    # With a whole number of strides in each clip, the batch can be treated as one long sequence (see `convolution`).
     audio_BS = F.pad(audio_BS.to(weight.device, weight.dtype), (0, -time % stride))
     h_RC = audio_BS.reshape(-1, 1)
     for layer in layers:
@@ -129,9 +131,9 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
 
 
 def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """transformers' log-mel features of each clip alone, in float32: (B, T, C).
+    """transformers' log-mel features, each clip normalised alone, in float32: (B, T, C).
 
-    Padding is zero, and so is a last frame that is half padding: by that `encode` knows it.
+    Padding is zero. A last frame that is half padding is zero too, by which `encode` recognises it.
     """
     size = int(frame_counts(config, torch.tensor(audio_BS.shape[1])))
     features_BTC = torch.zeros(len(audio_BS), size, MEL_CHANNELS)
@@ -144,16 +146,16 @@ def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch
 
 
 def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """The first layer of a group-norm front-end: a convolution of audio, normalised over each clip's own frames.
+    """The first layer of a group-norm front-end: a convolution of audio, each channel normalised over a clip's frames.
 
-    Over the frames of a clip, a filter's outputs w·x have mean w·E[x] and variance w·Cov[x]·w, so that the mean and
-    covariance of the few samples under the kernel give every channel's statistics, and normalising is one more scale
-    of the filter and one offset. Nothing passes over the (T, C) outputs, and padding is in no statistic. The
-    convolution's bias would be taken off again with the mean.
+    Over the frames of a clip, the outputs w·x of a filter have mean w·E[x] and variance w·Cov[x]·w, where x are the K
+    samples under the kernel. The mean and covariance of x therefore give the statistics of every channel, and the
+    normalisation becomes a scale of the filter and an offset. This avoids passes over the (T, C) outputs, and leaves
+    padding out of the statistics. The convolution's bias has no effect, because normalisation subtracts it.
 
     Args:
         layer: transformers' layer with `conv` and a `layer_norm` of one channel a group.
-        audio_BS: audio (B, S), S a multiple of the stride.
+        audio_BS: audio; S is a multiple of the stride.
         samples: valid samples of each clip (B,).
 
     Returns:
@@ -163,7 +165,8 @@ def group_normed_convolution(layer: Any, audio_BS: torch.Tensor, samples: torch.
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     frames = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
     windows_BTK = F.pad(audio_BS, (0, kernel - stride)).unfold(1, kernel, stride)
-    # float64: a filter may suppress nearly all of what the covariance holds.
+    # In float64, because a filter may suppress nearly all of the signal's energy, and its variance is then a small
+    # difference of large numbers.
     valid_BTK = windows_BTK.double() * length_mask(frames, windows_BTK.shape[1])[:, :, None]
     count_B11 = frames.clamp(min=1)[:, None, None]
     mean_B1K = valid_BTK.sum(1, keepdim=True) / count_B11

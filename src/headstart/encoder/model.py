@@ -1,4 +1,4 @@
-"""Encoders of the wav2vec 2.0 families, as transformers builds them: new ones, and their forward pass.
+"""Encoders of the wav2vec 2.0 families, as transformers builds them: their initialisation and their forward pass.
 
 Shape suffixes: B utterances, T frames, C channels, D hidden channels.
 """
@@ -22,9 +22,10 @@ SHORTEST_FILTER = 200  # samples (12.5 ms): a shorter first convolution cannot t
 
 
 def new_config(model: Model) -> Wav2Vec2Config:
-    """transformers' configuration of an encoder that starts from random weights.
+    """transformers' configuration of a wav2vec 2.0 encoder for training from random weights.
 
-    The layer-norm ("large") variant: its output does not depend on padding, and it trains from scratch.
+    It is the variant with layer norm in the front-end ("large"), because its output does not depend on padding and it
+    can be trained from scratch.
     """
     return Wav2Vec2Config(
         hidden_size=model.hidden_size,
@@ -49,10 +50,10 @@ def new_config(model: Model) -> Wav2Vec2Config:
 
 
 class WithHeads(torch.nn.Module):
-    """An encoder of any family, for output layers of our own: attributes that a stage adds.
+    """An encoder of any family, to which a stage adds output layers as attributes.
 
-    Weights are named as transformers names those of an encoder with a head, so a checkpoint of them is one of the
-    encoder's family.
+    The encoder's weights are named as in transformers' models with a head, so that transformers can load them from a
+    checkpoint.
     """
 
     def __init__(self, encoder: Any):
@@ -70,22 +71,26 @@ class WithHeads(torch.nn.Module):
 
 
 def begins_as_filterbank(network: Any) -> bool:
-    """Whether the first convolution is long enough to begin as mel filters."""
+    """Whether the first convolution is long enough to be initialised with mel filters."""
     return network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 
 def front_end_stays(network: Any, start: str | None, freeze: bool) -> bool:
-    """Whether the front-end is kept as it is, if asked: random weights that are no filterbank never are."""
+    """Whether to freeze the front-end.
+
+    It is as `freeze` says, except for a new encoder (`start` is None) whose first convolution is too short for a
+    filterbank: its weights are random and must be trained.
+    """
     return freeze and (start is not None or begins_as_filterbank(network))
 
 
 def norm_on_top(config: Any) -> bool:
-    """Whether an encoder's own layer norm follows its layers; otherwise, if there is one, it precedes them."""
+    """Whether the layer norm of the encoder's Transformer comes after its layers; otherwise, if any, before them."""
     return getattr(config, "do_stable_layer_norm", config.model_type == "wav2vec2-conformer")
 
 
 def initialise(network: Any) -> None:
-    """What a new wav2vec 2.0 network starts with instead of transformers' initial values."""
+    """Change transformers' random initial weights of a new wav2vec 2.0 network: the front-end gets mel filters."""
     if begins_as_filterbank(network):
         initialise_filterbank(*(layer.conv for layer in network.base_model.feature_extractor.conv_layers[:2]))
 
@@ -94,13 +99,19 @@ def initialise(network: Any) -> None:
 def initialise_filterbank(
     first: torch.nn.Conv1d, second: torch.nn.Conv1d, low_hz: float = 60.0, high_hz: float = 7600.0
 ) -> None:
-    """Set the first two convolutions of a new encoder to envelopes of mel-spaced bands and random mixtures of them.
+    """Initialise the first two convolutions of a new encoder with mel-spaced band-pass filters and random mixtures.
 
-    The first layer holds, for each band, a windowed cosine, a sine and their negatives. The second layer's random
-    weights are the same for these four, so that it sees the sum of four rectified phases: the band's envelope,
-    whatever the phase. Filters have unit norm times the square root of their frequency over the mean, which evens out
-    the falling spectrum of speech. All of it is trained like any other weight; a filterbank is only where it begins
-    (as in Zeghidour et al. 2018, arXiv 1711.01161).
+    The first layer has four filters for each band: a windowed cosine, a windowed sine, and their negatives. The second
+    layer's random weights are equal for these four, so that it sums their activations, which approximates the band's
+    envelope independently of the phase. Filters have unit norm times the square root of their centre frequency,
+    relative to the mean, which compensates for the falling spectrum of speech. Like Zeghidour et al. 2018
+    (arXiv 1711.01161), this is only an initialisation: the filters can be trained.
+
+    Args:
+        first: convolution of the audio, in place; at least `SHORTEST_FILTER` samples long.
+        second: convolution of its output, in place.
+        low_hz: centre frequency of the lowest band.
+        high_hz: centre frequency of the highest band.
     """
     kernel, bands = first.kernel_size[0], first.out_channels // 4
     mel = torch.linspace(*(2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz)), bands)
@@ -114,7 +125,7 @@ def initialise_filterbank(
 
 
 def dropouts(p: float) -> dict[str, float]:
-    """Configuration keys that set the encoder's dropout to `p`; attention and input stay without."""
+    """Configuration keys that set hidden and activation dropout to `p` and all other dropout, also attention's, to 0."""
     return {
         "hidden_dropout": p,
         "activation_dropout": p,
@@ -132,27 +143,29 @@ def dropouts(p: float) -> dict[str, float]:
 def span_mask(
     lengths: torch.Tensor, size: int, share: float, span: int, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Random spans to mask in each row, drawn in torch.
+    """Draw random spans to mask in each row, as in wav2vec 2.0.
 
-    Every row gets round(share * length / span) spans, at least one, with starts drawn without replacement, so that
-    spans overlap as in wav2vec 2.0 (a share of 0.65 masks about half of the frames). Rows not longer than a span get
-    one span at a random place, cut off at the end.
+    Every row gets round(share * length / span) spans, at least one. Their starts are drawn without replacement, but
+    spans may overlap: a share of 0.65 masks about half of the positions. A row that is not longer than a span is
+    masked completely.
 
     Args:
         lengths: valid length of each row (B,).
-        size: length of a row of the result.
+        size: length of the rows of the result, padding included.
+        share: masked share of a row, if no spans overlapped; 0 masks nothing.
+        span: length of a span.
 
     Returns:
-        bool mask (B, size).
+        Mask, bool (B, size); false in padding.
     """
     if share <= 0:
         return torch.zeros(len(lengths), size, dtype=torch.bool)
     starts_possible = (lengths - span + 1).clamp(min=1)
     count = (share * lengths / span).round().long().clamp(min=1).minimum(starts_possible)
     draw = torch.rand(len(lengths), size, generator=generator).masked_fill(~length_mask(starts_possible, size), 2.0)
-    rank = draw.argsort(dim=1).argsort(dim=1)  # a uniform random order of the possible starts
+    rank = draw.argsort(dim=1).argsort(dim=1)  # possible starts in uniformly random order, then all others
     is_start = rank < count[:, None]
-    # A frame is masked when one of the `span` frames up to it is a start.
+    # A frame is masked if one of the last `span` frames, itself included, is a start.
     covered = F.max_pool1d(F.pad(is_start.float(), (span - 1, 0))[:, None], span, 1)[:, 0].bool()
     return covered & length_mask(lengths, size)
 
@@ -164,17 +177,20 @@ def encode(
     mask_BT: torch.Tensor | None = None,
     mask_BD: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feature projection, masking of frames (by the learnt embedding) and of channels (by zero), and Transformer.
+    """Forward pass from front-end features: feature projection, masking, and the Transformer.
 
-    The context of a clip is transformers' for that clip alone, whatever padding the batch adds.
+    The output of a clip is the one that transformers computes for the clip alone; the batch's padding has no effect.
 
     Args:
         encoder: transformers' base model of any family.
         features_BTC: from `front_end`.
-        frames: each clip's `frame_counts` (B,).
+        frames: valid frames of each clip, from `frame_counts` (B,).
+        mask_BT: frames to replace by the learnt mask embedding, if any.
+        mask_BD: hidden channels to set to zero, if any.
 
     Returns:
-        Context (B, T, hidden) and the normalised front-end features (B, T, C), which the quantiser takes.
+        Output of the Transformer (B, T, D), and the normalised front-end features (B, T, C), which wav2vec 2.0's
+        quantiser takes.
     """
     projected = encoder.feature_projection(features_BTC)
     hidden, normed = projected if isinstance(projected, tuple) else (projected, features_BTC)
@@ -183,7 +199,7 @@ def encode(
     if mask_BD is not None:
         hidden = hidden.masked_fill(mask_BD[:, None, :], 0.0)
     if takes_log_mel(encoder.config):
-        # A last frame that is half padding, which `front_end` leaves at zero, is decoded but not attended to.
+        # A last frame that is half padding, marked by zeros in `front_end`, is decoded but masked in attention.
         last_BC = features_BTC[torch.arange(len(frames), device=frames.device), frames.clamp(min=1) - 1]
         frames = frames - (last_BC == 0).all(1).long()
     valid_BT = length_mask(frames, features_BTC.shape[1])
@@ -195,16 +211,16 @@ def encode(
 def layer_outputs(
     encoder: Any, features_BTC: torch.Tensor, frames: torch.Tensor, mask_BT: torch.Tensor | None = None
 ) -> list[torch.Tensor]:
-    """What the first Transformer layer takes and what each layer gives, by the path of `encode`.
+    """Input of the first Transformer layer and outputs of all layers, in a forward pass by `encode`.
 
-    These are transformers' `hidden_states` of each clip alone. With stable layer norm (as in new encoders) `encode`'s
-    context is the last of them after one more layer norm, otherwise it is the last.
+    These are the `hidden_states` that transformers computes for each clip alone. The output of `encode` is the last of
+    them, after one more layer norm where `norm_on_top`.
 
     Args:
         encoder, features_BTC, frames, mask_BT: as in `encode`.
 
     Returns:
-        One more than there are layers, each (B, T, hidden).
+        One tensor more than there are layers, each (B, T, D).
     """
     found: list[torch.Tensor] = []
 
@@ -226,16 +242,17 @@ def layer_outputs(
 
 @contextmanager
 def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
-    """Every convolution of the encoder sees zeros beyond a clip's end, as it does for that clip alone.
+    """Within this context, every convolution of the Transformer sees zeros beyond the end of each clip.
 
-    transformers sees to it in most families, but not in the depthwise convolutions of conformers, nor in the
-    positional ones of data2vec, which are stacked, or of a HuBERT that puts batch norm before it.
+    The output is then that of the clip alone. transformers ensures this in most families, but not for the depthwise
+    convolutions of conformers, nor for the positional convolutions of data2vec, which are stacked, and of HuBERTs with
+    batch norm before it.
     """
 
     def silence(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
         return inputs[0].masked_fill(~valid_BT[:, None], 0.0)
 
-    # Convolutions that pad nothing are pointwise or causal: no frame sees a later one.
+    # Convolutions without padding are pointwise or causal, so that no frame depends on a later one.
     reach = [m for m in encoder.encoder.modules() if isinstance(m, torch.nn.Conv1d) and m.padding[0] > 0]
     handles = [conv.register_forward_pre_hook(silence) for conv in reach]
     try:
@@ -246,11 +263,11 @@ def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
 
 
 def keep_exact(encoder: Any) -> None:
-    """Keep what pre-training settled and no gradient reaches: batch-norm statistics and rotary frequencies.
+    """Keep batch-norm statistics and rotary position frequencies as they are in the checkpoint.
 
-    Batch norm (conformers, some HuBERTs) normalises by its pre-trained statistics in training too. It then depends on
-    neither the batch nor its padding, and trains as it will transcribe. Rotary frequencies must not be rounded with
-    the weights: positions beyond 256 are no bfloat16 numbers.
+    Batch norm (in conformers and some HuBERTs) uses its pre-trained statistics in training too, so that the output does
+    not depend on the batch or its padding, and is the same in training and in transcription. Rotary frequencies stay in
+    float32 when the weights are cast to bfloat16, which cannot represent all integer positions above 256.
     """
     for module in encoder.encoder.modules():
         if isinstance(module, torch.nn.BatchNorm1d):

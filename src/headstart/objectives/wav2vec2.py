@@ -185,7 +185,8 @@ def contrastive_loss(
 def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:
     """Diversity loss: the share of unused codebook entries, (codes - perplexity) / codes, times the masked frames.
 
-    It is multiplied by `frames` because losses are sums over the masked frames of a batch.
+    This is the form in fairseq and transformers; equation 4 of the paper uses the entropy instead. It is multiplied by
+    `frames` because losses are sums over the masked frames of a batch.
 
     Args:
         perplexity: from `quantise`.

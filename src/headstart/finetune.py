@@ -1,4 +1,4 @@
-"""Fine-tuning: an encoder and a new output layer trained with CTC on characters."""
+"""Fine-tuning of an encoder and a new output layer with CTC on characters."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ log = logging.getLogger(__name__)
 
 
 def chosen_clips(job: FinetuneJob) -> tuple[Clips, Clips]:
-    """The training utterances of the label budget, and the dev utterances of the learning curve."""
+    """The training utterances of the label budget, and the dev utterances to evaluate on during training."""
     indices = read_columns(job.subset, SUBSET, ["index"])["index"].to_numpy()
     train = Clips.open(job.train.features, job.train.audio).take(indices)
     return train, Clips.open(job.dev.features, job.dev.audio).first(job.settings.dev_minutes)
 
 
 def finetune_recipe(job: FinetuneJob, train: Clips, dev: Clips) -> dict[str, Any]:
-    """The recipe of a run that is fine-tuned on these utterances."""
+    """The recipe of a run that is fine-tuned on these utterances, as far as it is known before training."""
     return recipe_of(job, {"content": [train.content, dev.content]})
 
 
 def finetune_run(job: FinetuneJob) -> None:
     """Fine-tune a start on a label budget and write a model folder that `transformers.pipeline` loads.
 
+    If the same job (see training/finished.py) was finished before, its checkpoint is used instead.
+
     Raises:
         CheckpointError: the start cannot be loaded.
         DataError: no training or dev utterance can be used.
+        TrainingError: the training diverged.
     """
     torch.manual_seed(job.seed)
     train, dev = chosen_clips(job)

@@ -1,7 +1,8 @@
-"""Jobs: everything that one job of a stage needs, as one typed object.
+"""Jobs: all settings and paths that one job of a stage needs, as one typed object.
 
-`workflow.py` builds a job from the study. Its plain form goes into the `params` of the job's rule, so that Snakemake
-sees every change of it, and the stage's function takes the job as it is. Paths are relative to where Snakemake runs.
+`workflow.py` builds jobs from the study. A job goes into the `params` of its rule as plain JSON values (`Job.plain`),
+so that Snakemake notices every change of it. The script builds the same job again and passes it to the stage's
+function. Paths are relative to Snakemake's working directory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ class SplitFiles(Settings):
 
 
 class CorpusHours(Settings):
-    """What a start is trained on: hours of a corpus's training split, and the dev split where the stage looks at it."""
+    """Audio of one corpus that a start is trained on.
+
+    Attributes:
+        name: of the corpus.
+        hours: amount of audio to draw from the training split.
+        train: the training split.
+        dev: the dev split, where the stage evaluates on it.
+    """
 
     name: str
     hours: float
@@ -32,9 +40,9 @@ class CorpusHours(Settings):
 
 
 class Job(Settings):
-    """What the jobs of all stages have in common.
+    """Base of the jobs of all stages.
 
-    `version` is the stage's, so that a raised one changes the job.
+    `version` is the version of the stage's code (see versions.py): when it is raised, the stage's jobs run again.
     """
 
     stage: ClassVar[str]
@@ -46,16 +54,16 @@ class Job(Settings):
 
     @classmethod
     def of(cls, **values: Any) -> Job:
-        """A job of this library's version of the stage."""
+        """A job with the current version of the stage."""
         return cls(version=VERSIONS[cls.stage], **values)
 
     def plain(self) -> dict[str, Any]:
-        """JSON values from which the same job can be built again."""
+        """The job as JSON values, from which it can be built again."""
         return self.model_dump(mode="json")
 
 
 class TrainingJob(Job):
-    """What the training stages have in common."""
+    """Base of the jobs of the training stages."""
 
     parent: str | None = Field(description="Checkpoint folder that training goes on from; None for random weights.")
     model: Model | None = Field(description="Shape of the encoder with random weights; None with a parent.")
@@ -72,7 +80,10 @@ class PretrainJob(TrainingJob, stage="pretrain"):
 
 
 class SemisupJob(TrainingJob, stage="semisup"):
-    """Refinement of one start. `ssl` holds the settings of the self-supervised loss, None without one."""
+    """Refinement of one start by the semi-supervised stage.
+
+    `ssl` has the settings of the self-supervised loss; it is None if that loss is not used.
+    """
 
     labelled: list[CorpusHours]
     unlabelled: list[CorpusHours]
@@ -82,7 +93,7 @@ class SemisupJob(TrainingJob, stage="semisup"):
 
 
 class FinetuneJob(TrainingJob, stage="finetune"):
-    """Fine-tuning of one run. `subset` is the parquet file of the label budget's utterances."""
+    """Fine-tuning of one run. `subset` is the parquet file that lists the label budget's utterances."""
 
     train: SplitFiles
     dev: SplitFiles
@@ -92,9 +103,10 @@ class FinetuneJob(TrainingJob, stage="finetune"):
 
 
 class ScoreJob(Job, stage="score"):
-    """Scoring of one run, a model folder, on a test split.
+    """Scoring of one run on a test split.
 
-    `metrics` are all that there are: a new one changes the job, because the score file gets its columns.
+    `run` is the run's model folder. `metrics` names all metrics of the registry, so that jobs run again when a metric
+    is added: the score file has columns for each.
     """
 
     run: str
@@ -105,7 +117,10 @@ class ScoreJob(Job, stage="score"):
 
 
 class AnalyseJob(Job, stage="analyse"):
-    """Comparison of a start with its fine-tuned runs, model folders by seed, on a test split."""
+    """Comparison of the representations of a start and of its fine-tuned runs on a test split.
+
+    `start` is the start's checkpoint folder, `runs` has the runs' model folders by seed.
+    """
 
     start: str
     runs: dict[int, str]

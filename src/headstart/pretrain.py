@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: an encoder from unlabelled audio, by the objective that the settings name."""
+"""Self-supervised pre-training of an encoder on unlabelled audio, with wav2vec 2.0, data2vec or BEST-RQ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from headstart.training.recipes import recipe_of
 
 log = logging.getLogger(__name__)
 
-# Families with wav2vec 2.0's quantiser and projections.
+# Families that the wav2vec 2.0 objective can continue from: transformers has its quantiser and projections for them.
 CONTINUED = {"wav2vec2": Wav2Vec2ForPreTraining, "wav2vec2-conformer": Wav2Vec2ConformerForPreTraining}
 
 
@@ -41,18 +41,20 @@ OBJECTIVES = {"wav2vec2": ContrastiveObjective, "data2vec": Data2vecObjective, "
 
 
 def ssl_network(parent: str | None, model: Model | None, settings: Pretrain, clips: Clips, seed: int) -> Any:
-    """The network of a start with the output layers of `settings.objective`, in float32.
+    """An encoder with the output layers of the objective `settings.objective`, in float32.
 
-    The weights of these are the parent's where it has them in this shape; a checkpoint of another objective has not,
-    and they are then new, as in a network from random weights.
+    The output layers have the parent's weights if it was pre-trained with the same objective and sizes; otherwise they
+    are new.
 
     Args:
-        parent: checkpoint folder to continue from, or None for random weights of shape `model`.
-        clips: audio from which a new quantiser of wav2vec 2.0 takes its clusters.
-        seed: of new weights and of that audio; torch's generator is left as they leave it.
+        parent: checkpoint folder to continue from, or None for random weights.
+        model: shape of the encoder with random weights.
+        clips: audio on which a new quantiser of wav2vec 2.0 is initialised.
+        seed: of new weights and of the choice of that audio. torch's global generator is seeded with it.
 
     Raises:
-        CheckpointError: the parent cannot be a start, or is of a family that the objective does not continue.
+        CheckpointError: the parent cannot be loaded, or is of a family that the objective does not support.
+        HeadstartError: there is too little audio to initialise a quantiser.
     """
     torch.manual_seed(seed)
     if settings.objective == "wav2vec2":
@@ -88,17 +90,19 @@ def _with_quantiser(parent: str | None, model: Model | None, settings: Pretrain,
 
 
 def make_objective(network: Any, clips: Clips, settings: Pretrain, frozen: bool, seed: int) -> MaskedAudio:
-    """The objective that `settings` ask for, on a network from `ssl_network`, which may have got more output layers.
+    """The self-supervised objective `settings.objective`.
 
     Args:
-        frozen: whether the front-end stays as it is.
+        network: from `ssl_network`; further output layers may have been added to it.
+        clips: audio to train on.
+        frozen: whether the front-end is not trained.
         seed: of batches and crops.
     """
     return OBJECTIVES[settings.objective](network, clips, settings, frozen, seed)
 
 
 def chosen_clips(job: PretrainJob) -> Clips:
-    """The utterances that a start is pre-trained on.
+    """The utterances that a start is pre-trained on: the wanted hours of each corpus, drawn by the job's seed.
 
     Raises:
         BudgetError: a corpus holds less audio than the start asks for.
@@ -113,7 +117,7 @@ def chosen_clips(job: PretrainJob) -> Clips:
 
 
 def pretrain_recipe(job: PretrainJob, clips: Clips) -> dict[str, Any]:
-    """The recipe of a start that is pre-trained on these utterances."""
+    """The recipe of a start that is pre-trained on these utterances, as far as it is known before training."""
     return recipe_of(
         job,
         {
@@ -128,9 +132,12 @@ def pretrain_recipe(job: PretrainJob, clips: Clips) -> dict[str, Any]:
 def pretrain_start(job: PretrainJob) -> None:
     """Pre-train a start and write it as a Hugging Face checkpoint folder.
 
+    If the same job (see training/finished.py) was finished before, its checkpoint is used instead.
+
     Raises:
         BudgetError: a corpus holds less audio than the start asks for.
         CheckpointError: the parent cannot be loaded.
+        TrainingError: the training diverged or collapsed.
     """
     clips = chosen_clips(job)
     recipe = pretrain_recipe(job, clips)

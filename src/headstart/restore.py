@@ -1,8 +1,9 @@
-"""Restoring results after a clone: those that the study would make again just so are marked as good, and no others.
+"""Restoring results after a clone: results that agree with the study are marked as up to date for Snakemake.
 
-Snakemake decides by times and by what it has recorded in `.snakemake`. Neither comes with a clone, and
-`snakemake --touch` would accept whatever lies there. Here each result is compared with the recipe that the study now
-asks for, by the settings, the versions of the stages, and hashes of data and weights.
+Snakemake decides what to run by modification times and by its records in `.snakemake`. After a clone and `dvc pull`,
+the times are new and the records are missing, and `snakemake --touch` would accept any file, right or wrong. This
+module instead compares the recipe that is stored with each result to the one that the study asks for now: its
+settings, the versions of the stages, and hashes of data and weights.
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ LONG_AGO = 1  # seconds since 1970: older than any input
 
 
 class RestoreError(HeadstartError):
-    """Snakemake could not make or mark what restoring needs."""
+    """A call of Snakemake failed."""
 
 
 @dataclass
 class Outcome:
-    """What restoring a study came to: outputs that are good, and results that are not, each with the reason."""
+    """The results of a study, each named by its main output file (a checkpoint's is model.safetensors).
+
+    Attributes:
+        good: results that are up to date.
+        stale: result -> why it is not what the study asks for now.
+        missing: results of which a file is missing.
+    """
 
     good: list[str] = field(default_factory=list)
     stale: dict[str, str] = field(default_factory=dict)
@@ -44,7 +51,12 @@ class Outcome:
 def restore(file: Path, cores: int) -> Outcome:
     """Compare each result of a study with what the study asks for now, and mark it for Snakemake.
 
-    Manifests, features and label budgets are made first where they are missing or of unknown origin.
+    Up-to-date results will not run again, stale ones will. Manifests, features and label budgets, with which results
+    are compared, are made first if they are missing or if Snakemake has no record of how they were made.
+
+    Args:
+        file: the study file.
+        cores: for Snakemake to make data with.
 
     Raises:
         StudyError: the study cannot be run.
@@ -56,10 +68,10 @@ def restore(file: Path, cores: int) -> Outcome:
     _make_data(workflow, [*call, str(cores)])
     outcome = judge(workflow)
     if outcome.stale:
-        # Without a record, and older than its inputs, a result runs again; until then it stays where it is.
+        # A result that is older than its inputs and has no record runs again. Its files stay in place until then.
         for path in outcome.stale:
             os.utime(path, (LONG_AGO, LONG_AGO))
-        # It complains where there is no record, which is as it should be.
+        # This fails for files without a record, which is no problem here.
         _snakemake([*call, "1", "--cleanup-metadata", *outcome.stale], check=False)
     if outcome.good:
         _snakemake([*call, "1", "--quiet", "all", "--touch", "--force", *outcome.good])
@@ -67,7 +79,7 @@ def restore(file: Path, cores: int) -> Outcome:
 
 
 def _make_data(workflow: Workflow, call: list[str]) -> None:
-    """Make the data that the study's results are compared with."""
+    """Make the manifests, features and label budgets that the study's results are compared with."""
     files = [path for split in workflow.splits() for path in workflow.split(*split).model_dump().values()]
     subsets = {
         workflow.subset(workflow.study.targets[target].corpus, budget, seed)
@@ -76,16 +88,16 @@ def _make_data(workflow: Workflow, call: list[str]) -> None:
     targets = [*files, *sorted(subsets)]
     summary = _snakemake([*call, "--summary", *targets], capture=True)
     rows = [line.split("\t") for line in summary.splitlines()[1:]]
-    # Data of which nothing is recorded may have been made under other settings.
+    # Existing data that Snakemake has no record of may have been made with other settings.
     unknown = [row[0] for row in rows if len(row) == 6 and row[3] == "-" and row[4] != "missing"]
     _snakemake([*call, "--quiet", "rules", *(["--forcerun", *unknown] if unknown else []), "--", *targets])
 
 
 def judge(workflow: Workflow) -> Outcome:
-    """Which results are what the study would make again, given the data that are there."""
+    """Compare the stored recipe of each result with the one that the study asks for, with the data on disk."""
     outcome = Outcome()
     study = workflow.study
-    good: set[str] = set()  # folders and files
+    good: set[str] = set()  # up-to-date results: folders of checkpoints, and files
 
     def accept(outputs: Iterable[str], wanted: Callable[[], Any], found: Any, needs: Iterable[str]) -> bool:
         marker, *rest = outputs
@@ -148,7 +160,7 @@ def judge(workflow: Workflow) -> Outcome:
 
 
 def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
-    """The recipe that a job would begin with now."""
+    """The recipe of a training job with the current study, data and parent, as far as it is known before training."""
     if isinstance(job, PretrainJob):
         from headstart import pretrain
 
@@ -166,7 +178,7 @@ def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
 
 
 def _whole(job: TrainingJob, recipe: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a recipe, once the checkpoint beside it is seen to be undamaged."""
+    """The identity of the wanted recipe; raises `CheckpointError` if the weights in the job's output are damaged."""
     checkpoint_content(job.output)
     return identity(recipe)
 

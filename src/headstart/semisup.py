@@ -1,8 +1,9 @@
-"""The semi-supervised stage of wav2vec-S (Zhu et al. 2022, arXiv 2110.04484): an encoder refined for recognition.
+"""The semi-supervised stage of wav2vec-S (Zhu et al. 2022, arXiv 2110.04484), between pre-training and fine-tuning.
 
-A pre-trained encoder gets an output layer over the units of a labelled source, and learns from CTC on transcripts, CTC
-on pseudo-labels of untranscribed audio, and, if asked, the self-supervised loss that it comes from. Fine-tuning then
-gives it a new output layer. The paper has no public code; docs/semisup.md says what is our interpretation.
+A pre-trained encoder gets an output layer over the units of labelled source corpora. It is trained with CTC on their
+transcripts, CTC on pseudo-labels of unlabelled audio, and, if asked for, the self-supervised loss of its pre-training.
+Fine-tuning then replaces the output layer by a new one. There is no public code for the paper; docs/semisup.md says
+what is Headstart's interpretation.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ log = logging.getLogger(__name__)
 
 
 def chosen_clips(job: SemisupJob) -> tuple[Clips, Clips | None]:
-    """Utterances of each corpus, as many as asked for: transcribed ones first, and others for what needs no transcript.
+    """The labelled and the unlabelled utterances that a start is trained on; the latter are None if none are wanted.
+
+    Labelled utterances are drawn first, from those with a transcript. Unlabelled ones are drawn from the rest of a
+    corpus, so that no utterance is both.
 
     Raises:
-        BudgetError: a corpus holds less.
+        BudgetError: a corpus holds less audio than the start asks for.
     """
     taken: dict[str, np.ndarray] = {}
-    over: dict[str, float] = {}  # seconds drawn beyond what was asked for
+    over: dict[str, float] = {}  # corpus -> seconds drawn beyond what was asked for
     kinds: list[list[Clips]] = [[], []]
     for kind, corpora in enumerate((job.labelled, job.unlabelled)):
         for number, corpus in enumerate(corpora):
@@ -57,7 +61,9 @@ def chosen_clips(job: SemisupJob) -> tuple[Clips, Clips | None]:
             places = np.flatnonzero(free)
             what = f"{('labelled', 'unlabelled')[kind]} corpus {corpus.name!r} of a start"
             seconds = corpus.hours * 3600
-            if kind:  # a labelled draw ends with a whole utterance, so that less may be left than its hours would leave
+            if kind:
+                # The labelled draw ends with a whole utterance and may exceed its hours by a part of it. If these
+                # seconds are missing now, the unlabelled draw is reduced by them instead of failing.
                 left = split.lengths[places].sum() / SAMPLE_RATE
                 seconds = min(seconds, max(left, seconds - over.get(corpus.name, 0.0)))
             indices = places[draw(split.lengths[places], seconds, job.seed + number, what)]
@@ -69,7 +75,10 @@ def chosen_clips(job: SemisupJob) -> tuple[Clips, Clips | None]:
 
 
 def dev_clips(job: SemisupJob) -> Clips | None:
-    """The dev utterances of the learning curve, the first minutes of each labelled corpus; None if none are wanted."""
+    """Utterances to evaluate on during training: the first `dev_minutes` of each labelled corpus's dev split.
+
+    None if `dev_minutes` is 0.
+    """
     if not job.settings.dev_minutes:
         return None
     splits = [Clips.open(corpus.dev.features, corpus.dev.audio) for corpus in job.labelled]
@@ -79,7 +88,14 @@ def dev_clips(job: SemisupJob) -> Clips | None:
 def semisup_recipe(
     job: SemisupJob, sources: Clips, others: Clips | None, dev: Clips | None, inventory: Inventory
 ) -> dict[str, Any]:
-    """The recipe of a start that is refined on these utterances."""
+    """The recipe of a start that is refined on these utterances, as far as it is known before training.
+
+    Args:
+        sources: labelled utterances.
+        others: unlabelled utterances.
+        dev: utterances to evaluate on.
+        inventory: the units of the transcripts.
+    """
     return recipe_of(
         job,
         {
@@ -93,12 +109,15 @@ def semisup_recipe(
 
 
 def refine_start(job: SemisupJob) -> None:
-    """Refine a start, and write the checkpoint folder of the refined one.
+    """Refine a start with the semi-supervised stage and write it as a Hugging Face checkpoint folder.
+
+    If the same job (see training/finished.py) was finished before, its checkpoint is used instead.
 
     Raises:
-        DataError: no labelled utterance can be used, or the encoder has fewer layers than are frozen or reset.
-        BudgetError: a corpus holds less than is asked for.
+        DataError: no labelled utterance can be used, or the encoder has fewer layers than are to be frozen or reset.
+        BudgetError: a corpus holds less audio than the start asks for.
         CheckpointError: the parent cannot be loaded.
+        TrainingError: the training diverged.
     """
     options = job.settings
     (sources, others), dev = chosen_clips(job), dev_clips(job)
@@ -145,11 +164,19 @@ def encoder(
     """The network to refine, without its CTC output layer, and the settings of its self-supervised loss, if any.
 
     Args:
-        clips: audio from which a new quantiser of wav2vec 2.0 takes its clusters.
+        parent: checkpoint folder to continue from, or None for random weights.
+        model: shape of the encoder with random weights.
+        ssl: settings of the parent's pre-training; None if the self-supervised loss is not used.
+        clips: audio on which a new quantiser of wav2vec 2.0 is initialised.
+
+    Raises:
+        CheckpointError: the parent cannot be loaded, or is of a family that the self-supervised loss does not support.
     """
     if ssl is None:
         return encoder_model(parent, model, options.dropout), None
-    # The schedule is this stage's, and what pre-training has warmed up or cooled down stays so.
+    # This stage has its own number of updates and dropout. What pre-training anneals (Gumbel temperature, decay of
+    # data2vec's teacher) continues from the final value. The quantiser is frozen throughout if it was throughout
+    # pre-training, otherwise not at all.
     changes = {"updates": options.updates, "dropout": options.dropout, "gumbel_start": ssl.gumbel_end}
     changes["data2vec"] = {**ssl.data2vec.model_dump(), "ema_start": ssl.data2vec.ema_end}
     changes["freeze_quantiser"] = float(ssl.freeze_quantiser == 1.0)
@@ -158,7 +185,7 @@ def encoder(
 
 
 def kept(name: str, network: Any, options: Semisup) -> bool:
-    """Whether a weight stays in the checkpoint: the encoder's do, the output layer's if asked."""
+    """Whether a weight is written to the checkpoint: the encoder's are, and with `keep_head` the CTC output layer's."""
     return name.startswith(network.base_model_prefix + ".") or (options.keep_head and name.startswith("lm_head."))
 
 
@@ -173,7 +200,7 @@ def new_layers(config: Any, prefix: str, count: int, seed: int) -> dict[str, tor
 
 
 def save(network: Any, weights: dict[str, torch.Tensor], inventory: Inventory, options: Semisup, folder: Path) -> None:
-    """Write the refined start: an encoder, or a recogniser of its source that keeps its output layer."""
+    """Write the refined start: the encoder alone, or with `keep_head` a CTC model with tokenizer."""
     if not options.keep_head:
         save_encoder(WithHeads(network.base_model), weights, folder)
         return

@@ -25,34 +25,45 @@ SUBSET = pa.schema(
 
 
 class BudgetError(HeadstartError):
-    """More audio is asked for than the split holds."""
+    """A split holds less audio than is asked for."""
 
 
 def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.ndarray:
-    """Choose utterances, in a random order of the seed, until they hold `seconds` of audio.
+    """Choose utterances in random order until they hold `seconds` of audio.
 
-    The order does not depend on `seconds`: a larger subset with the same seed holds all of a smaller one.
+    The order depends on the seed but not on `seconds`. Subsets with the same seed are therefore nested: a larger one
+    contains all smaller ones.
 
     Args:
         num_samples: samples of each utterance, at 16 kHz.
+        what: what the audio is for, as the subject of the error message.
 
     Returns:
         Indices of the chosen utterances, ascending.
 
     Raises:
-        BudgetError: the utterances hold less; names `what` asked and what is there.
+        BudgetError: the utterances hold over 0.5 % less audio than `seconds`.
     """
     order = np.random.default_rng(seed).permutation(len(num_samples))
     held = np.cumsum(np.asarray(num_samples)[order]) / SAMPLE_RATE
     total = float(held[-1]) if len(held) else 0.0
-    if seconds > total * 1.005:  # half a per cent of grace: hours in a study file are round numbers
+    if seconds > total * 1.005:  # 0.5 % tolerance, because hours in a study file are rounded
         raise BudgetError(f"{what}: {seconds / 60:.1f} min of audio asked for, the split holds {total / 60:.1f} min")
     needed = min(int(np.searchsorted(held, seconds)) + 1, len(order))
     return np.sort(order[:needed])
 
 
 def draw_subset(features: str, budget: str, seed: int, output: str) -> None:
-    """Write the utterances of a label budget; raises `BudgetError` naming the largest budget possible."""
+    """Choose the utterances of a label budget, among those with a transcript, and write them as a parquet file.
+
+    Args:
+        features: feature manifest of the training split.
+        budget: amount of audio, such as `10min` or `1h`.
+        output: file to write, with the columns of `SUBSET`.
+
+    Raises:
+        BudgetError: the transcribed utterances hold less audio.
+    """
     table = read_columns(features, FEATURES, ["utterance_id", "text", "num_samples"])
     labelled = np.flatnonzero(pc.fill_null(pc.not_equal(table["text"], ""), False))
     lengths = table["num_samples"].to_numpy()[labelled]

@@ -1,7 +1,8 @@
-"""What the workflow is made of: the jobs of a study, the files that they read and write, and what must be there first.
+"""The jobs of a study, their settings, and the files that they read and write.
 
-Rule files say how jobs are run, and ask here what they are. Nothing here imports Snakemake, torch or transformers, so
-that planning is quick.
+The rule files ask this module, which knows nothing of Snakemake. A method `*_settings` returns all that a job's result
+depends on apart from its input files, and goes into the rule's `params`; a method `*_input` returns the input files.
+Nothing here imports torch or transformers, so that planning is quick.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "r
 
 
 class Workflow:
-    """The jobs of one study. Paths are relative to where Snakemake runs."""
+    """The jobs of one study. Paths are relative to Snakemake's working directory."""
 
     def __init__(self, study: Study):
         self.study = study
@@ -33,7 +34,7 @@ class Workflow:
     # ---------------------------------------------------------------------------------------------- on disk
 
     def problems(self) -> list[str]:
-        """What keeps the study from running with the files that are there now, a line each."""
+        """Problems with files on disk that keep the study from running, one line for each."""
         found = []
         for name in self.study.corpora:
             try:
@@ -54,7 +55,7 @@ class Workflow:
         return found
 
     def check(self, source: str) -> None:
-        """Raise `StudyError` with every line of `problems`, where there is one."""
+        """Raise `StudyError` with all lines of `problems`, if there are any; `source` is the study file's name."""
         if found := self.problems():
             count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
             raise StudyError("\n".join([f"{source}: {count}", *(f"  {line}" for line in found)]))
@@ -62,7 +63,7 @@ class Workflow:
     # ---------------------------------------------------------------------------------------------- corpora
 
     def synthetic(self) -> list[str]:
-        """Corpora that the workflow makes itself."""
+        """Names of the synthetic corpora, which the workflow makes itself."""
         return [name for name, corpus in self.study.corpora.items() if isinstance(corpus, SyntheticCorpus)]
 
     def reader(self, corpus: str) -> Reader:
@@ -71,38 +72,44 @@ class Workflow:
 
     @cache  # noqa: B019 (a workflow lives as long as its process)
     def audio_state(self, corpus: str) -> dict[str, str]:
-        """State of a corpus's audio files; empty where they change only with the inputs of the reader."""
+        """Hash of the paths, sizes and modification times of a corpus's audio files, as `audio`.
+
+        Empty if the audio cannot change without the reader's input files.
+        """
         state = audio_state(self.reader(corpus))
         return {} if state is None else {"audio": state}
 
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
-        """What reading a corpus depends on, beside its inputs."""
+        """Settings of the job that reads a corpus into manifests."""
         settings = _plain(self.study.corpora[corpus])
         return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
 
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
-        """What making a synthetic corpus depends on."""
+        """Settings of the job that makes a synthetic corpus."""
         return {"version": VERSIONS["synthesis"], "corpus": _plain(self.study.corpora[corpus])}
 
     def corpus_inputs(self, corpus: str) -> list[str]:
-        """The files that are read of a corpus, beside its audio."""
+        """The input files of the job that reads a corpus (see `Reader.inputs`), without separate audio files."""
         return self.reader(corpus).inputs()
 
     def split(self, corpus: str, split: str) -> SplitFiles:
-        """What the feature stage makes of a split."""
+        """The files that the feature stage writes for a split."""
         folder = f"data/features/{corpus}"
         return SplitFiles(features=f"{folder}/{split}.parquet", audio=f"{folder}/{split}.arrow")
 
     def subset(self, corpus: str, budget: str, seed: int) -> str:
-        """The utterances of a label budget."""
+        """The file that lists the utterances of a label budget."""
         return f"data/subsets/{corpus}/{budget}/seed{seed}.parquet"
 
     def features_settings(self, corpus: str) -> dict[str, Any]:
-        """What the feature stage depends on, beside its manifest, which stays as it is where only samples change."""
+        """Settings of the feature stage's job.
+
+        They include the state of the audio files, because the manifest, its input, does not change if only audio does.
+        """
         return {"version": VERSIONS["features"], **self.audio_state(corpus)}
 
     def subset_settings(self, budget: str, seed: int) -> dict[str, Any]:
-        """What a label budget's utterances depend on, beside the features."""
+        """Settings of the job that draws the utterances of a label budget."""
         return {"version": VERSIONS["subsets"], "budget": budget, "seed": seed}
 
     def splits(self) -> list[tuple[str, str]]:
@@ -116,15 +123,15 @@ class Workflow:
     # ---------------------------------------------------------------------------------------------- starts
 
     def pretrained(self) -> list[str]:
-        """Starts that the study pre-trains."""
+        """Names of the starts that the study pre-trains."""
         return [name for name, start in self.study.starts.items() if isinstance(start, SslStart)]
 
     def refined(self) -> list[str]:
-        """Starts that the study refines."""
+        """Names of the starts that the study refines with the semi-supervised stage."""
         return [name for name, start in self.study.starts.items() if isinstance(start, SemisupStart)]
 
     def is_trained(self, name: str) -> bool:
-        """Whether a start is trained by the study."""
+        """Whether the study pre-trains or refines a start."""
         return isinstance(self.study.starts[name], SslStart | SemisupStart)
 
     def start_folder(self, name: str) -> str | None:
@@ -134,12 +141,12 @@ class Workflow:
         return getattr(self.study.starts[name], "path", None)
 
     def parent_folder(self, name: str) -> str | None:
-        """Checkpoint folder of what a start goes on from; None for random weights."""
+        """Checkpoint folder that a start is trained from; None for random weights."""
         start = self.study.starts[name]
         return self.start_folder(start.from_) if start.from_ is not None else start.path
 
     def checkpoint_input(self, folder: str | None) -> list[str]:
-        """The files that a job opens of a checkpoint that it begins with."""
+        """The files of a checkpoint folder that a job opens to train from it; none for random weights."""
         if folder is None:
             return []
         if any(self.is_trained(name) and folder == self.start_folder(name) for name in self.study.starts):
@@ -148,7 +155,7 @@ class Workflow:
         return [str(path) for path in (*checkpoint_files(folder), *([recipe] if recipe.is_file() else []))]
 
     def ancestors_first(self) -> list[str]:
-        """The starts that the study trains, each after the one that it goes on from."""
+        """Names of the starts that the study trains, each after its parent."""
         order: list[str] = []
 
         def add(name: str) -> None:
@@ -171,7 +178,7 @@ class Workflow:
         common = {
             "settings": settings,
             "parent": parent,
-            # A checkpoint brings its own shape.
+            # A parent has its own shape.
             "model": None if parent else self.study.model,
             "seed": start.seed,
             "output": f"{self.results}/starts/{name}",
@@ -246,8 +253,8 @@ class Workflow:
         return {"model": [f"{job.run}/{name}" for name in names], **job.test.model_dump()}
 
     def analyse_job(self, start: str, target: str, budget: str) -> AnalyseJob:
-        """The job that compares a start with what fine-tuning made of it."""
-        # The measure of the gap is for the summary to choose; all are computed.
+        """The job that compares the representations of a start and of its fine-tuned runs with all seeds."""
+        # All measures of similarity are computed; only the summary depends on which one is the gap's.
         settings = Analyse(**self.study.analyse.model_dump(exclude={"measure"}))
         runs = {seed: f"{self.results}/runs/{start}/{target}/{budget}/seed{seed}" for seed in self.study.seeds}
         return AnalyseJob.of(
@@ -259,7 +266,7 @@ class Workflow:
         )
 
     def analyse_input(self, start: str, target: str, budget: str) -> Files:
-        """The files that the comparison opens."""
+        """The files that the job of `analyse_job` opens."""
         job = self.analyse_job(start, target, budget)
         models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
         return {"start": self.checkpoint_input(job.start), "models": models, **job.test.model_dump()}
@@ -276,7 +283,7 @@ class Workflow:
         )
 
     def study_settings(self) -> dict[str, Any]:
-        """What the summary and the report depend on, beside their files."""
+        """Settings of the summary and of the report."""
         return {"version": VERSIONS["report"], "study": _plain(self.study)}
 
     def summary_input(self) -> Files:
@@ -312,7 +319,7 @@ class Workflow:
 
 
 def raw_folder(corpus: str) -> str:
-    """The folder of a corpus that the workflow makes."""
+    """The folder of a synthetic corpus."""
     return f"data/raw/{corpus}"
 
 

@@ -125,7 +125,7 @@ def initialise_filterbank(
 
 
 def dropouts(p: float) -> dict[str, float]:
-    """Configuration keys that set hidden and activation dropout to `p` and all other dropout, also attention's, to 0."""
+    """Configuration keys that set hidden and activation dropout to `p`, and all other dropout to 0."""
     return {
         "hidden_dropout": p,
         "activation_dropout": p,

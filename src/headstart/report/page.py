@@ -2,7 +2,7 @@
 
 `write_report` turns a study, its `summary.json` and its run folders into the page. What the page claims in
 words comes from `headstart.report.sentences`, its charts from `headstart.report.charts`, its looks from
-`templates/report.html.j2`.
+`templates/`, one file a section.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""Jobs: one typed object a stage, which goes through JSON unchanged."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from headstart.jobs import TRAINING, FinetuneJob
+from headstart.study.study import load_study
+from headstart.workflow import Workflow
+
+
+@pytest.fixture(scope="module")
+def workflow() -> Workflow:
+    return Workflow(load_study("config/studies/smoke.yaml"))
+
+
+def jobs_of(workflow: Workflow) -> list:
+    run = workflow.study.runs()[0]
+    starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
+    return [*starts, workflow.finetune_job(*run), workflow.score_job(*run), workflow.analyse_job("mono", *run[1:3])]
+
+
+def test_every_job_comes_back_from_json_as_it_was(workflow):
+    """Snakemake stores the plain form, a queue of jobs carries it, and `job.json` keeps it to be run by hand."""
+    jobs = jobs_of(workflow)
+    assert {job.stage for job in jobs} == {*TRAINING, "score", "analyse"}
+    for job in jobs:
+        assert type(job)(**json.loads(json.dumps(job.plain()))) == job
+
+
+def test_a_job_with_an_unknown_or_a_missing_field_is_refused(workflow):
+    plain = workflow.finetune_job(*workflow.study.runs()[0]).plain()
+    with pytest.raises(ValidationError, match="start"):
+        FinetuneJob(**plain, start="elsewhere")
+    with pytest.raises(ValidationError, match="subset"):
+        FinetuneJob(**{key: value for key, value in plain.items() if key != "subset"})
+    with pytest.raises(ValidationError, match="learning_rat"):
+        FinetuneJob(**{**plain, "settings": {**plain["settings"], "learning_rat": 1}})
+
+
+def test_starts_are_trained_after_those_that_they_go_on_from(workflow):
+    order = workflow.ancestors_first()
+    assert order.index("mono") < order.index("mono+S") and "scratch" not in order

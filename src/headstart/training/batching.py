@@ -12,7 +12,11 @@ from numpy.typing import ArrayLike
 
 @dataclass
 class Batch:
-    """One batch: its epoch, the indices of its clips, its audio in seconds, and the shape that decides its cost."""
+    """One batch: its epoch, the indices of its clips, its seconds of audio, and its shape.
+
+    The shape is (clips, padded length), with one such pair for labelled and one for unlabelled clips in the
+    semi-supervised stage. Batches of one shape take the same number of operations.
+    """
 
     epoch: int
     clips: list[int]

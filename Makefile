@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make bench` build their environment first, in .venv, from requirements.lock.
+# Targets that need an environment build it first, in .venv, from requirements.lock.
 
 PYTHON ?= python3
 CORES ?= all
@@ -40,7 +40,7 @@ lock: .venv/built  ## resolve pyproject.toml anew; ARGS=--upgrade takes the newe
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
 	    --no-emit-index-url --custom-compile-command "make lock" --extra dev \
 	    pyproject.toml --output-file requirements.lock $(ARGS)
-	@# The extra alone, at the versions above: what `make bench` installs on top.
+	@# The additional packages of `make bench`, resolved with the versions above as constraints.
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"] \
 	    ["optional-dependencies"]["bench"], sep="\n")' | \
 	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -51,8 +51,8 @@ clean:  ## remove the environment and the caches; results and data stay
 	rm -rf .venv .pytest_cache .ruff_cache build src/*.egg-info
 	find benchmarks src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# The environment. The file .venv/built is written last, and holds the path of the checkout because an
-# environment that is moved stops working. Without it, or with another path in it, .venv is built anew.
+# The environment. The file .venv/built is written last and contains the path of the checkout, because an
+# environment that is moved stops working. Without the file, or with another path in it, .venv is built again.
 ifneq ($(shell $(BIN)/python -c 'print(open(".venv/built").read().strip())' 2>/dev/null),$(CURDIR))
 .venv/built: FORCE
 endif
@@ -61,17 +61,17 @@ endif
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Headstart needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)"; \
 	    echo "Name another one, such as: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; } >&2
-	@# The base executable, because in a shell where .venv is active python3 is what is about to be removed.
+	@# The base executable is used because python3 may be the one in an active .venv, which is removed here.
 	@echo "Building the environment in .venv (about 5 GB; it takes from half a minute to some minutes)"
 	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv
-	@# uv installs in seconds what takes pip minutes. Where uv does not work, pip does.
+	@# uv takes seconds where pip takes minutes; pip is used where uv does not work.
 	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
 	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; } || \
 	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@echo '$(CURDIR)' > $@
 
-# What the benchmarks need on top; it goes with .venv, and is marked in the same way.
+# The additional packages of the benchmarks, in the same .venv and with a file that marks them as installed.
 .venv/bench: .venv/built benchmarks/requirements.lock
 	@{ $(BIN)/uv --version >/dev/null 2>&1 && $(BIN)/uv pip install --quiet --python $(BIN)/python \
 	    --require-hashes -r benchmarks/requirements.lock; } || \

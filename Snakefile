@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# A study is one file. Snakemake would merge `--configfile` into the default study, so that is only read without one.
+# The default study is only read without `--configfile`, because Snakemake would merge the two files.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
@@ -31,7 +31,7 @@ rule all:
     input:
         f"results/{STUDY.study}/summary.json",
         f"results/{STUDY.study}/report.html",
-        # For `dvc metrics` and `dvc plots`.
+        # The files that `dvc metrics` and `dvc plots` read.
         f"results/{STUDY.study}/metrics.json",
         f"results/{STUDY.study}/curves.csv",
 

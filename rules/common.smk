@@ -1,14 +1,14 @@
-# The study, and what its jobs are: headstart.workflow knows, and the functions below hand on what it says of the wildcards.
-# What a job depends on is passed as one plain dict in `params`, with the stage's version in it: Snakemake compares
-# params without their names, and sees no change in imported modules.
+# The study and its jobs. headstart.workflow determines the inputs and settings of every job; the functions below only
+# pass it the wildcards. The settings of a job go into `params` as one plain dict that includes the version of the
+# stage, because Snakemake compares params without their names and does not notice changes in imported modules.
 import os
 import re
 import sys
 
 from snakemake.exceptions import WorkflowError
 
-# Jobs are processes of their own, and find the library beside the Snakefile as the Snakefile does: it needs no install.
-# `envvars` hands the variable on to jobs on other machines.
+# The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/.
+# `envvars` passes the variable on to jobs on other machines.
 LIBRARY = os.path.join(workflow.basedir, "src")
 sys.path.insert(0, LIBRARY)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
@@ -22,12 +22,12 @@ from headstart.study.study import StudyError, parse_study, read_yaml
 from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.workflow import Workflow
 
-# A job on another machine reads the workflow again. It takes the study that was planned, not the study file, which may
-# have been edited since.
+# A job on another machine reads the workflow again. It then uses the study with which the jobs were planned, because
+# the study file may have been edited since.
 try:
     if workflow.is_main_process:
         for file in workflow.configfiles:
-            read_yaml(file)  # Snakemake has read it, but says nothing of a key that is there twice
+            read_yaml(file)  # Snakemake has read it too, but accepts repeated keys
         SOURCE = ", ".join(map(str, workflow.configfiles))
         STUDY = parse_study(config, SOURCE)
         Workflow(STUDY).check(SOURCE)
@@ -49,7 +49,7 @@ onstart:
 
 
 def any_of(names):
-    """A wildcard constraint: one of these names. "(?!)" matches nothing."""
+    """Wildcard constraint that matches exactly these names; without names, "(?!)" matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 

@@ -6,7 +6,7 @@ rule synthesise_corpus:
     benchmark:
         "benchmarks/synthesise_corpus/{corpus}.tsv"
     wildcard_constraints:
-        # Never the table of recorded speech, wherever it lies.
+        # Only synthetic corpora, so that this rule never overwrites the table of recorded speech.
         corpus=any_of(WORKFLOW.synthetic()),
     threads: 1
     resources:

@@ -13,7 +13,7 @@ rule pretrain_start:
         "benchmarks/pretrain_start/{study}/{start}.tsv"
     wildcard_constraints:
         start=any_of(WORKFLOW.pretrained()),
-    # Long, and much waits for it: first.
+    # Runs before other jobs, because it takes long and many jobs depend on it.
     priority: 1
     threads: STUDY.threads * STUDY.devices
     resources:

@@ -13,7 +13,7 @@ rule refine_start:
         "benchmarks/refine_start/{study}/{start}.tsv"
     wildcard_constraints:
         start=any_of(WORKFLOW.refined()),
-    # Long, and much waits for it: first.
+    # Runs before other jobs, because it takes long and many jobs depend on it.
     priority: 1
     threads: STUDY.threads * STUDY.devices
     resources:

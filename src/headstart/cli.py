@@ -11,7 +11,11 @@ from headstart import __version__
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 1 for stale documents, 2 for a bad study."""
+    """Run the command line.
+
+    Returns:
+        The exit status: 0; 1 when `docs --check` finds outdated documents; 2 when the input is invalid.
+    """
     options = _parser().parse_args(arguments)
     return options.run(options)
 

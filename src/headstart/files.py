@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one is never taken for a result, and so that recipes can be compared."""
+"""Reading and writing files: whole or not at all, with hashes for recipes; damaged files are renamed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 
-BROKEN = ".broken"  # what is added to the name of a file that was set aside
+BROKEN = ".broken"  # appended to the name of a damaged file or folder
 
 
 class BrokenFileError(HeadstartError):
-    """A file that the workflow made, and that cannot be read as what it should be."""
+    """A file that the workflow made is missing, unreadable or damaged."""
 
 
 def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFileError:
-    """Rename a broken file, so that Snakemake finds it missing and makes it again; the error that says so.
+    """Rename a damaged file, so that Snakemake finds it missing and makes it again; returns the error to raise.
 
-    Only for files that the workflow makes. Several jobs may find the same file broken: the first of them renames it.
+    Only for files that the workflow makes. When several jobs find the same file damaged, the first one renames it.
 
     Args:
-        found: what `os.stat` says of the file that was read. Another one that came into its place meanwhile stays.
-        problem: what is wrong with it, with its name, as a whole sentence but for the full stop.
+        found: result of `os.stat` on the file that was read. A different file that has replaced it is not renamed.
+        problem: a sentence, without its full stop, that names the file and says what is wrong with it.
     """
     aside = f"{path}{BROKEN}"
     try:
         if not os.path.samestat(os.stat(path), found):
             return BrokenFileError(f"{problem}. Another file has come into its place meanwhile; run Snakemake again")
         os.replace(path, aside)
-    except FileNotFoundError:  # another job was quicker
+    except FileNotFoundError:  # another job has renamed it already
         pass
     except OSError as error:
         return BrokenFileError(f"{problem}. Delete it and run Snakemake again, which makes it anew ({error})")
@@ -44,13 +44,13 @@ def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFi
 
 @contextmanager
 def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_result]:
-    """Read a file that the workflow made: yields what `os.stat` says of it.
+    """Context for reading a file that the workflow made; yields the file's `os.stat` result.
 
     Args:
-        errors: what reading raises where the content is broken, beside `OSError` without a number of the system.
+        errors: exceptions that mean damaged content, besides an `OSError` without `errno`.
 
     Raises:
-        BrokenFileError: it is not there; or it is broken, and was set aside; or the system cannot read it.
+        BrokenFileError: the file does not exist; or it is damaged and has been renamed; or the system cannot read it.
     """
     try:
         found = os.stat(path)
@@ -64,7 +64,7 @@ def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_resu
     except MemoryError:
         raise
     except (OSError, *errors) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # rights, or the disk: the content may be good
+        if isinstance(error, OSError) and error.errno is not None:  # permissions or the disk: the content may be intact
             raise BrokenFileError(
                 f"{path}: the file cannot be read ({error}); see to its rights and its disk"
             ) from None
@@ -74,7 +74,7 @@ def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_resu
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, which becomes `path` only when the block ends without an error."""
+    """Context that yields a temporary path beside `path`, and renames it to `path` if the block raises no error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -86,14 +86,18 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. NaN and infinity raise `ValueError`."""
+    """Write `value` as indented JSON, whole or not at all.
+
+    Raises:
+        ValueError: `value` contains NaN or infinity.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
+    """The content of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -104,7 +108,7 @@ def fingerprint(value: Any) -> str:
 
 
 def fingerprint_rows(rows: Iterable[Any]) -> str:
-    """Short hash of JSON-like values in their order, one at a time, so that they need not fit into memory."""
+    """Short hash of a sequence of JSON-like values, read one at a time so that they need not fit into memory."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, ensure_ascii=False).encode())
@@ -112,9 +116,9 @@ def fingerprint_rows(rows: Iterable[Any]) -> str:
 
 
 def move_aside(path: str | Path) -> None:
-    """Rename a damaged state or folder of results, so that it is made again and can still be looked at.
+    """Rename a damaged saved state or result folder, so that it is made again and can still be inspected.
 
-    An older one of that name is replaced. Nothing happens when another process has been quicker.
+    An older one with the new name is replaced. Nothing happens when another process has already renamed it.
     """
     broken = Path(f"{path}{BROKEN}")
     if broken.is_dir():

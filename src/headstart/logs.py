@@ -1,4 +1,4 @@
-"""Logging of jobs: one file a job, in plain lines."""
+"""Logging of jobs: one text file per job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headstart.errors import HeadstartError
 
 
 def log_to(path: str | Path, append: bool = False) -> None:
-    """Send log lines, warnings and uncaught errors of this process to a file."""
+    """Send log lines, warnings and uncaught exceptions of this process to the file `path`."""
     handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

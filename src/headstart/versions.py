@@ -1,7 +1,7 @@
-"""The version of every stage, for the workflow: a raised one makes its jobs, and what follows, run again.
+"""The version of every stage. Raising a number makes Snakemake run the stage's jobs, and those that follow, again.
 
-Snakemake sees neither a change in an imported module nor, with our profile, one in a script. The numbers stand here and
-not beside the stages, so that planning the workflow does not import torch.
+It is needed because Snakemake does not notice changes in imported modules nor, with our profile, in scripts. The
+numbers are here and not in the stages' modules, so that planning the workflow does not import torch.
 """
 
 VERSIONS = {

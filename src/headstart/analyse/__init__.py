@@ -1,1 +1,1 @@
-"""Analysis: how alike the representations of encoders are."""
+"""Analysis: similarity of the representations of encoders before and after fine-tuning."""

@@ -1,16 +1,15 @@
-"""What fine-tuning does to a start: how alike its layers are before and after, on the same test audio.
+"""How much fine-tuning changes a start: the similarity of its layers before and after, on the same test audio.
 
-A start and what became of it hear the same utterances. For each layer, `similarity` says how much of the start's
-representation is left. How far the fine-tuned encoders have moved is the representation gap: one minus the mean
-similarity over the Transformer layers.
+The start and its fine-tuned runs encode the same utterances. For each layer, `similarity` compares the representation
+of the start with that of a run. The representation gap is one minus the mean similarity over the Transformer layers.
 
-Intervals are over utterances, which are dealt at random to 20 blocks: sums over frames are kept for each block, and a
-replicate draws blocks with replacement. That takes blocks x layers x (1 + 2 x seeds) x D² x 8 bytes, however much audio
-there is: 0.2 GB for 5 layers of 192 channels and 3 seeds. Where it is more than `SUMS_BYTES`, layers take turns, and
-the audio is heard anew in each.
+Bootstrap replicates are over utterances. These are assigned at random to 20 blocks, sums over frames are kept for each
+block, and a replicate draws blocks with replacement. The sums take blocks x layers x (1 + 2 x seeds) x D² x 8 bytes,
+whatever the amount of audio: 0.2 GB for 5 layers of 192 channels and 3 seeds. Where they would take more than
+`SUMS_BYTES`, layers are processed in groups, with one pass over the audio for each group.
 
-Blocks and draws depend on the number of utterances and of replicates, and on nothing else: runs on one target meet the
-same, and differences between starts are paired.
+Blocks and draws depend only on the number of utterances and of replicates. All runs on one target therefore use the
+same draws, and differences between starts are paired.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 BLOCKS = 20
 SUMS_BYTES = 2 << 30
 BATCH_SECONDS = 60.0
-FRAMES_A_CHANNEL = 20  # with fewer, the mean squared correlation of noise is above 0.05
+FRAMES_A_CHANNEL = 20  # with fewer, independent noise has a mean squared canonical correlation above 0.05
 SIMILARITIES = pa.schema(
     [
         pa.field("layer", pa.int64(), nullable=False),  # 0 is the input of the first Transformer layer
@@ -55,7 +54,7 @@ SIMILARITIES = pa.schema(
 
 
 def blocks_and_draws(utterances: int, replicates: int) -> tuple[list[int], torch.Tensor]:
-    """The block of each utterance, and how often each block is drawn in each replicate (replicates, blocks)."""
+    """The block of each utterance, and how often each replicate draws each block: (replicates, blocks), float64."""
     blocks = min(BLOCKS, utterances)
     rng = np.random.default_rng(RNG_SEED)
     dealt = rng.permutation(np.arange(utterances) % blocks)
@@ -64,7 +63,10 @@ def blocks_and_draws(utterances: int, replicates: int) -> tuple[list[int], torch
 
 @torch.no_grad()
 def layers_of(encoder: Any, clips: Clips, indices: list[int]) -> Iterator[list[torch.Tensor]]:
-    """Activations of these clips in every layer, padding left out: for each clip a list of (T_i, D), float32."""
+    """For each clip, its activations in every layer without padding: a list of (T_i, D), float32.
+
+    Layer 0 is the input of the first Transformer layer.
+    """
     audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
     audio_BS, samples = prepared_audio(encoder.config, audio, max(map(len, audio)))
     frames = frame_counts(encoder.config, samples)
@@ -75,14 +77,23 @@ def layers_of(encoder: Any, clips: Clips, indices: list[int]) -> Iterator[list[t
 
 @dataclass(frozen=True)
 class LayerSums:
-    """Of one layer: sums of the start, x, with itself, and for each fine-tuned encoder, y, of x with y and y with y."""
+    """Sums of one layer, where x is the start and y a fine-tuned encoder.
+
+    `xx` is of x with itself; `after` has for each fine-tuned encoder the sums of x with y and of y with itself.
+    """
 
     xx: BlockSums
     after: list[tuple[BlockSums, BlockSums]]
 
 
 def layer_sums(before: Any, after: list[Any], clips: Clips, blocks: list[int], layers: range) -> list[LayerSums]:
-    """Sums over the frames of all clips, for these layers of the encoders before and after fine-tuning."""
+    """Sums over the frames of all clips, for the given layers of the encoders before and after fine-tuning.
+
+    Args:
+        before: the start.
+        after: the fine-tuned encoders.
+        blocks: the block of each clip.
+    """
     count, width = max(blocks) + 1, before.config.hidden_size
 
     def new() -> BlockSums:
@@ -102,7 +113,7 @@ def layer_sums(before: Any, after: list[Any], clips: Clips, blocks: list[int], l
 
 
 def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
-    """What the similarities of a start and its runs follow from."""
+    """Everything that the similarities of a start and its runs depend on: settings, checkpoints and test audio."""
     return {
         "stage": job.stage,
         "version": job.version,
@@ -114,12 +125,12 @@ def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
 
 
 def analyse_start(job: AnalyseJob) -> None:
-    """Compare a start with what fine-tuning on one target and budget made of it.
+    """Compare a start with its fine-tuned runs on one target and budget, and write the similarities.
 
-    It writes a row for each layer, seed and measure: the similarity and its bootstrap replicates.
+    The table has a row for each layer, seed and measure, with the similarity and its bootstrap replicates.
 
     Raises:
-        DataError: no utterance has a frame.
+        DataError: no utterance is long enough for a frame.
     """
     options = job.settings
     before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (job.start, *job.runs.values()))
@@ -137,7 +148,7 @@ def analyse_start(job: AnalyseJob) -> None:
         )
     clips = clips.take(np.flatnonzero(frames))
     blocks, draws_RG = blocks_and_draws(len(clips), options.bootstrap_replicates)
-    draws_RG = torch.cat([torch.ones_like(draws_RG[:1]), draws_RG])  # first the estimate
+    draws_RG = torch.cat([torch.ones_like(draws_RG[:1]), draws_RG])  # the first row gives the estimate
 
     layers, rows = range(config.num_hidden_layers + 1), []
     at_once = max(1, SUMS_BYTES // (draws_RG.shape[1] * (1 + 2 * len(after)) * config.hidden_size**2 * 8))
@@ -146,7 +157,7 @@ def analyse_start(job: AnalyseJob) -> None:
         for layer, sums in zip(turn, layer_sums(before, after, clips, blocks, turn), strict=True):
             for seed, (xy, yy) in zip(job.runs, sums.after, strict=True):
                 for measure, values in similarities(sums.xx, xy, yy, draws_RG, options.variance).items():
-                    estimate, *replicates = values.round(decimals=6).tolist()  # beyond is rounding of activations
+                    estimate, *replicates = values.round(decimals=6).tolist()  # further digits are rounding errors
                     row = {"layer": layer, "seed": seed, "measure": measure}
                     rows.append({**row, "similarity": estimate, "replicates": replicates})
             log.info("layer %d of %d", layer, layers[-1])

@@ -1,17 +1,17 @@
-"""How alike two representations of the same frames are, from sums over the frames: PWCCA, SVCCA and linear CKA.
+"""Similarity of two representations of the same frames: PWCCA, SVCCA and linear CKA.
 
-Representations are activations x (N, D) and y (N, E). All that the measures take of them is covariances, and so all
-that is kept of the frames is sums: memory does not grow with audio.
+Representations are activations x (N, D) and y (N, E). The measures need only covariances, so only sums over frames are
+kept, and memory does not grow with the amount of audio.
 
-* Canonical correlation analysis (CCA) finds the directions of x and of y whose projections correlate most; an
-  invertible linear map of either side changes nothing. PWCCA (Morcos et al. 2018, arXiv 1806.05759) averages the
-  correlations by how much of x each direction accounts for, SVCCA (Raghu et al. 2017, arXiv 1706.05806) evenly over
-  the leading principal components of each side.
-* Linear centred kernel alignment (CKA; Kornblith et al. 2019, arXiv 1905.00414) compares which frames are alike on
-  each side. It sees how much directions vary: only a rotation and a common scale change nothing.
+* Canonical correlation analysis (CCA) finds the directions of x and of y whose projections correlate most. It is
+  invariant to invertible linear maps of either side. PWCCA (Morcos et al. 2018, arXiv 1806.05759) averages the
+  correlations, weighted by how much of x each direction accounts for. SVCCA (Raghu et al. 2017, arXiv 1706.05806) takes
+  the plain mean, over the leading principal components of each side.
+* Linear centred kernel alignment (CKA; Kornblith et al. 2019, arXiv 1905.00414) compares the similarities between
+  frames on the two sides. It is invariant only to rotations and to scaling of all channels together.
 
-With N frames of independent noise the mean squared correlation is max(D, E) / (N - 1) and not 0, because CCA fits what
-frames there are: a hundred frames a channel make that small.
+With N frames of independent noise, the mean squared canonical correlation is max(D, E) / (N - 1) and not 0, because CCA
+overfits the frames. A hundred frames per channel make this bias small.
 
 Shape suffixes: N frames, G blocks of utterances, D and E channels of x and of y, K and J principal components of them.
 """
@@ -23,28 +23,28 @@ from functools import cached_property
 
 import torch
 
-CUTOFF = 1e-10  # share of the largest variance below which a component is rounding: dead or dependent channels
-RIDGE = 1e-9  # added to variances of 1, for draws of so few frames that some component does not vary; at least
-DRAWS_AT_ONCE = 16  # bounds memory, and the sums are read once for so many
+CUTOFF = 1e-10  # components below this share of the largest variance are rounding errors: dead or dependent channels
+RIDGE = 1e-9  # smallest ridge added to variances of 1, for draws with so few frames that a component does not vary
+DRAWS_AT_ONCE = 16  # draws computed together: more need more memory, fewer read the sums more often
 MEASURES = ("pwcca", "svcca", "cka")
 
 
 class BlockSums:
-    """Sums over frames, from which comes the covariance of two sides, kept for each block of utterances.
+    """Sums over frames for each block of utterances, from which the covariance of two sides is computed.
 
-    They are float64 and take blocks x D x E x 8 bytes, however many frames there are. Drawing blocks with replacement
-    is a bootstrap over utterances, which were dealt to the blocks at random.
+    They are float64 and take blocks x D x E x 8 bytes, whatever the number of frames. As utterances are assigned to
+    blocks at random, drawing blocks with replacement is a bootstrap over utterances.
     """
 
     def __init__(self, blocks: int, left: int, right: int):
-        # Sums are taken from near the mean, or a channel with a large one would leave nothing of the covariance.
+        # A mean of each side, subtracted before summing: a large mean would cancel away the digits of the covariance.
         self.origins: tuple[torch.Tensor, torch.Tensor] | None = None
         self.frames_G = torch.zeros(blocks, dtype=torch.float64)
         self.left_GD, self.right_GE = self.frames_G.new_zeros(blocks, left), self.frames_G.new_zeros(blocks, right)
         self.products_GDE = self.frames_G.new_zeros(blocks, left, right)
 
     def add(self, block: int, left_ND: torch.Tensor, right_NE: torch.Tensor) -> None:
-        """Count these frames in a block."""
+        """Add frames to the sums of a block: activations of both sides, (N, D) and (N, E)."""
         left_ND, right_NE = left_ND.double(), right_NE.double()
         if self.origins is None:
             self.origins = left_ND.mean(0), right_NE.mean(0)
@@ -55,18 +55,18 @@ class BlockSums:
         self.products_GDE[block].addmm_(left_ND.T, right_NE)
 
     def covariances(self, draws_RG: torch.Tensor) -> torch.Tensor:
-        """Covariance of the frames of each draw, a row of how often each block was drawn: (R, D, E)."""
+        """Covariance over the frames of each draw, (R, D, E); `draws_RG` counts how often a draw has each block."""
         share_RG = draws_RG / (draws_RG @ self.frames_G)[:, None]
         left_RD, right_RE = share_RG @ self.left_GD, share_RG @ self.right_GE
         return torch.tensordot(share_RG, self.products_GDE, 1) - left_RD[:, :, None] * right_RE[:, None]
 
     @property
     def covariance(self) -> torch.Tensor:
-        """Covariance of all frames (D, E)."""
+        """Covariance over all frames, (D, E)."""
         return self.covariances(torch.ones_like(self.frames_G)[None])[0]
 
     def of_components(self, x: Components, y: Components) -> BlockSums:
-        """The sums of the sides' whitened components."""
+        """The same sums for the whitened components x of the left side and y of the right side."""
         sums = BlockSums(0, 0, 0)
         sums.frames_G = self.frames_G
         sums.left_GD, sums.right_GE = self.left_GD @ x.whitening_DK, self.right_GE @ y.whitening_DK
@@ -76,34 +76,34 @@ class BlockSums:
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components of a side: their variances (K,), largest first, and their directions (D, K)."""
+    """Principal components of one side: variances (K,), largest first, and directions (D, K)."""
 
     variances_K: torch.Tensor
     directions_DK: torch.Tensor
 
     @classmethod
     def of(cls, covariance_DD: torch.Tensor) -> Components:
-        """All components that are more than rounding: none, where the side never varies."""
+        """The components with a variance above `CUTOFF` times the largest; none when the side is constant."""
         variances, directions = (found.flip(-1) for found in torch.linalg.eigh(covariance_DD))
         kept = variances > max(CUTOFF * float(variances[0]), 0.0)
         return cls(variances[kept], directions[:, kept])
 
     @property
     def whitening_DK(self) -> torch.Tensor:
-        """Takes activations to components of variance 1."""
+        """Matrix (D, K) that maps activations to components of variance 1."""
         return self.directions_DK / self.variances_K.sqrt()
 
     def leading(self, share: float) -> int:
-        """How many components hold this share of the variance."""
+        """The number of leading components that together hold `share` of the variance."""
         held_K = self.variances_K.cumsum(0) / self.variances_K.sum()
         return min(int((held_K < share).sum()) + 1, len(held_K))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sides and the covariances of their whitened components: every measure is a function of it.
+    """The components of two sides and the covariances of their whitened components: the input of every measure.
 
-    The components are those of all frames. The covariances may be those of some draw of the frames.
+    The components come from all frames, the covariances from all frames or from one bootstrap draw.
     """
 
     x: Components
@@ -114,56 +114,68 @@ class Pair:
 
     @cached_property
     def factor_KK(self) -> torch.Tensor:
-        """Cholesky factor of x's covariance."""
+        """Cholesky factor of the covariance of x, (K, K)."""
         return _factor(self.xx_KK)
 
     @cached_property
     def correlation_KJ(self) -> torch.Tensor:
-        """Covariance of both sides whitened by their Cholesky factors; its singular values are canonical correlations.
+        """Covariance (K, J) of both sides after whitening by their Cholesky factors.
 
-        The factors are triangular, so that its leading block is that of the leading components.
+        Its singular values are the canonical correlations. Because the factors are triangular, its leading block is the
+        matrix of the leading components.
         """
         half_KJ = torch.linalg.solve_triangular(self.factor_KK, self.xy_KJ, upper=False)
         return torch.linalg.solve_triangular(_factor(self.yy_JJ).T, half_KJ, upper=True, left=False)
 
 
 def _factor(covariance_KK: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor, with as much of a ridge as rounding asks for where a component hardly varies."""
+    """Cholesky factor of a covariance plus a ridge on its diagonal.
+
+    The ridge is `RIDGE`, and is multiplied by 10 until the decomposition succeeds. Where a ridge of 1 does not suffice,
+    the cause is not rounding, and torch's `LinAlgError` is raised.
+    """
     identity_KK, ridge = torch.eye(len(covariance_KK), dtype=torch.float64), RIDGE
     while True:
         shifted_KK = covariance_KK + ridge * identity_KK
-        factor_KK, failed = torch.linalg.cholesky_ex(shifted_KK, check_errors=ridge >= 1)  # beyond, it is no rounding
+        factor_KK, failed = torch.linalg.cholesky_ex(shifted_KK, check_errors=ridge >= 1)  # see above
         if not failed:
             return factor_KK
         ridge *= 10
 
 
 def canonical(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
-    """Canonical correlations, min(K, J) of them, smallest first, and their directions in whitened x: (K, min(K, J))."""
+    """Canonical correlations (C,), smallest first, and their directions in whitened x (K, C), with C = min(K, J)."""
     squared, directions = torch.linalg.eigh(pair.correlation_KJ @ pair.correlation_KJ.T)
     count = min(pair.correlation_KJ.shape)
     return squared[-count:].clamp(0.0, 1.0).sqrt(), directions[:, -count:]
 
 
 def pwcca(pair: Pair) -> float:
-    """Mean canonical correlation, weighted by x: by the canonical variate's products with x's channels, without sign.
+    """Projection-weighted CCA (Morcos et al. 2018, arXiv 1806.05759): a weighted mean of the canonical correlations.
 
-    Products are means over the frames; the paper sums them, which scales all weights alike.
+    The weight of a canonical variate is the sum, over the channels of x, of the absolute value of their inner product.
+    Inner products are means over frames here and sums in the paper, which scales all weights alike.
     """
     correlations, directions_KC = canonical(pair)
-    loadings_DK = pair.x.directions_DK * pair.x.variances_K.sqrt()  # of the channels on whitened components
+    loadings_DK = pair.x.directions_DK * pair.x.variances_K.sqrt()  # covariance of channels with whitened components
     weights = (loadings_DK @ (pair.factor_KK @ directions_KC)).abs().sum(0)
     return float(weights @ correlations / weights.sum())
 
 
 def svcca(pair: Pair, variance: float) -> float:
-    """Mean canonical correlation between the components that hold the share `variance` of each side's variance."""
+    """SVCCA (Raghu et al. 2017, arXiv 1706.05806): the mean canonical correlation of leading components.
+
+    These are, on each side, the components that hold the share `variance` of its variance.
+    """
     leading = pair.correlation_KJ[: pair.x.leading(variance), : pair.y.leading(variance)]
     return float(torch.linalg.svdvals(leading).clamp(max=1.0).mean())
 
 
 def cka(pair: Pair) -> float:
-    """Linear CKA: |Cov(x, y)|² / (|Cov(x, x)| |Cov(y, y)|), with Frobenius norms."""
+    """Linear CKA (Kornblith et al. 2019, arXiv 1905.00414): |Cov(x, y)|² / (|Cov(x, x)| |Cov(y, y)|).
+
+    Norms are Frobenius norms.
+    """
     x_K, y_J = pair.x.variances_K.sqrt(), pair.y.variances_K.sqrt()
     between = float((pair.xy_KJ * torch.outer(x_K, y_J)).norm()) ** 2
     within = float((pair.xx_KK * torch.outer(x_K, x_K)).norm() * (pair.yy_JJ * torch.outer(y_J, y_J)).norm())
@@ -173,14 +185,17 @@ def cka(pair: Pair) -> float:
 def similarities(
     xx: BlockSums, xy: BlockSums, yy: BlockSums, draws_RG: torch.Tensor, variance: float = 0.99
 ) -> dict[str, torch.Tensor]:
-    """Every measure over the frames of each draw of blocks: name -> (R,).
+    """Every measure for each draw of blocks.
 
-    A side that never varies is like nothing: all measures are 0.
+    When a side is constant over all frames, all measures are 0.
 
     Args:
         xx, xy, yy: sums of x with itself, of x with y, and of y with itself.
-        draws_RG: how often each block is drawn, a row a replicate; float64. A row of ones is the estimate.
+        draws_RG: how often each replicate draws each block (R, G), float64. A row of ones gives the estimate.
         variance: share of each side's variance that SVCCA keeps.
+
+    Returns:
+        Name of the measure -> (R,), float64.
     """
     x, y = Components.of(xx.covariance), Components.of(yy.covariance)
     if not len(x.variances_K) or not len(y.variances_K):

@@ -1,9 +1,9 @@
-"""Vega-Lite charts of the report, as plain dicts. Each fills the width of its container and names no network
+"""Vega-Lite charts of the report, as plain dicts. Each fills the width of its container and contains no network
 address.
 
-Colours are CSS variables of the page (`var(--start-3)`), so one drawing serves light mode, dark mode and
-print. A start keeps its colour, marker and dash everywhere: whoever cannot tell two colours apart has the
-other two to go by.
+Colours are CSS variables of the page (`var(--start-3)`), so the same chart works in light mode, dark mode and
+print. A start has the same colour, marker and dash in every chart, so that readers who cannot tell two colours
+apart can use the other two.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from headstart.study.study import Study
 COLOURS = 8  # The page defines --start-0 (the baseline's, a neutral grey) to --start-7.
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
-POINTS_IN_ALL = 12_000  # Points of all curves together: keeps the page of the largest study near 2 MB.
-# What starts log in training, with the titles of its panels; which of it are shares.
+POINTS_IN_ALL = 12_000  # Points of all curves together, which keeps the page of a large study near 2 MB.
+# Quantities logged in training -> titles of their panels. Those in SHARES are shown in percent.
 PRETRAINING = {
     "contrastive_loss": "wav2vec 2.0: contrastive loss",
     "accuracy": "wav2vec 2.0: share of masked frames distinguished from distractors",
@@ -61,7 +61,7 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True)
 class Style:
-    """How one start is drawn."""
+    """Colour, marker and dash of one start."""
 
     colour: str
     shape: str
@@ -69,7 +69,7 @@ class Style:
 
 
 def start_styles(study: Study) -> dict[str, Style]:
-    """The style of every start, by the order of the study file; the baseline has the first."""
+    """The style of every start: the baseline has the first, the others follow in the order of the study file."""
     starts = [study.baseline, *(start for start in study.starts if start != study.baseline)]
     return {
         start: Style(
@@ -82,7 +82,7 @@ def start_styles(study: Study) -> dict[str, Style]:
 
 
 def thinned(curve: dict[str, np.ndarray], limit: int) -> dict[str, np.ndarray]:
-    """At most `limit` rows of a curve, evenly spread, the first and the last among them."""
+    """At most `limit` rows of a curve, evenly spaced, including the first and the last."""
     rows = len(curve["step"])
     keep = np.unique(np.linspace(0, rows - 1, min(rows, max(limit, 2))).round().astype(int))
     return {name: values[keep] for name, values in curve.items()}
@@ -91,7 +91,8 @@ def thinned(curve: dict[str, np.ndarray], limit: int) -> dict[str, np.ndarray]:
 def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: float) -> Spec:
     """Error rates of one target and budget: a dot and whisker for each start, a small ring for each seed.
 
-    `rows` hold start, rate, low, high and label; `seeds` hold start and rate; `top` ends the axis.
+    `rows` have start, rate, low, high, label, text and seeds; `seeds` have start, seed, rate and label; `top` is the
+    end of the axis.
     """
     y = alt.Y("start:N", sort=list(styles), title=None).axis(labelLimit=130)
     x = alt.X("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
@@ -107,7 +108,7 @@ def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: 
 
 
 def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], top: float) -> Spec:
-    """Error rates of one target over label budgets: `rows` as in `dot_chart`, with a budget each."""
+    """Error rates of one target over label budgets: `rows` as in `dot_chart`, each also with its budget."""
     offset = alt.XOffset("start:N", sort=list(styles))
     gaps = alt.Scale(paddingInner=0.5, paddingOuter=0.25)
     x = alt.X("budget:O", sort=order, title="labelled audio", scale=gaps).axis(labelAngle=0)
@@ -124,7 +125,8 @@ def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], to
 def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high: float) -> Spec:
     """Paired differences in percentage points against a line at zero, on an axis from `low` to `high`.
 
-    `rows` hold treatment, pair (lines of the label, split by a line feed), difference, low, high and label.
+    `rows` have treatment, baseline, pair (lines of the label, separated by line feeds), difference, low, high, label
+    and verdict.
     """
     lines = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=150, labelLineHeight=14)
     y = alt.Y("pair:N", sort=None, title=None, axis=lines)
@@ -139,9 +141,9 @@ def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high
 
 
 def depth_chart(rows: list[Row], styles: dict[str, Style], low: float) -> Spec:
-    """Similarity by depth: a line and a band of intervals for each start, on an axis from `low` to 1.
+    """Similarity by layer: a line and a band of intervals for each start, on an axis from `low` to 1.
 
-    `rows` hold start, layer, similarity, low, high and label.
+    `rows` have start, layer, similarity, low, high and label.
     """
     x = alt.X("layer:Q", title="layer").axis(format="d", values=sorted({row["layer"] for row in rows}), grid=False)
     y = alt.Y("similarity:Q", title=None, scale=alt.Scale(domain=[low, 1])).axis(tickCount=5)
@@ -167,8 +169,8 @@ def curve_chart(
     """`column` against updates: a thin line for each run (start, seed, curve), a thick one for the mean of a
     start.
 
-    A dashed rule marks `reference`, and `reached` (rows of start and updates) where starts get there. None
-    when no curve has the column.
+    A dashed line marks the level `reference`, and `reached` (rows of start, updates and label) the points at which
+    starts reach it. Curves have at most `limit` points. None when no curve has the column.
     """
     thin, mean = [], []
     for start in styles:
@@ -188,7 +190,7 @@ def curve_chart(
     line = {"x": x, "y": y, "color": _colour(styles)}
     layers = [
         alt.Chart(_data(mean)).mark_line(strokeWidth=2.5).encode(**line, strokeDash=_dash(styles)),
-        # Invisible and large: a finger finds the tooltip of a point without hitting a thin line.
+        # Large invisible points, so that tooltips are easy to hit on a touch screen.
         alt.Chart(_data(mean))
         .mark_point(size=160, opacity=0, filled=True)
         .encode(x=x, y=y, tooltip=_tooltip("start", "step", "label")),
@@ -207,7 +209,7 @@ def curve_chart(
 
 
 def _mean_rows(start: str, seeds: list[dict], column: str, percent: bool, limit: int) -> list[Row]:
-    """The mean over seeds, at the updates that every seed has been evaluated at."""
+    """The mean over seeds, at the updates at which every seed was evaluated."""
     if not seeds:
         return []
     steps = seeds[0]["step"]
@@ -233,14 +235,14 @@ def _finite(curve: dict[str, np.ndarray], column: str) -> dict[str, np.ndarray]:
 
 
 def _with_unexplained(curve: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """data2vec's curve with its loss as a share of the targets' mean square, which changes with the teacher."""
+    """A data2vec curve with its loss also as a share of the targets' mean square, which changes as the teacher does."""
     if "regression_loss" not in curve:
         return curve
     return {**curve, "unexplained": curve["regression_loss"] / curve["trivial_loss"]}
 
 
 def _short(value: float) -> float:
-    """Four significant digits: what a screen can show, in fewer bytes."""
+    """`value` with four significant digits, which suffice on a screen and take fewer bytes."""
     return float(f"{value:.4g}")
 
 
@@ -269,7 +271,7 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
 
 
 def _spec(chart: alt.LayerChart, height: int) -> Spec:
-    """The chart as a dict, as wide as its container, without the address of the schema."""
+    """The chart as a dict, as wide as its container, without the schema's address and Altair's default config."""
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec = chart.properties(width="container", height=height, autosize=autosize).to_dict()
     spec.pop("$schema")
@@ -282,7 +284,7 @@ def _spec(chart: alt.LayerChart, height: int) -> Spec:
 
 
 class Gallery:
-    """The charts of a page. Each method returns panels: dicts of title, description and place in `specs`."""
+    """The charts of a page. Each method returns panels: dicts of title, description and index in `specs`."""
 
     def __init__(self, study: Study, summary: Row):
         self.study, self.summary = study, summary
@@ -294,7 +296,7 @@ class Gallery:
         return {"title": title, "description": description, "chart": len(self.specs) - 1}
 
     def rates(self, metric: str) -> list[Row]:
-        """Error rates: one panel a target."""
+        """Error rates: one panel per target."""
         cells, several = self.summary["cells"], len(self.study.budgets) > 1
         top = min(
             1.05 * max([cell[f"{metric}_high"] for cell in cells] + [r[metric] for r in self.summary["runs"]]),
@@ -331,7 +333,7 @@ class Gallery:
         return panels
 
     def differences(self, metric: str) -> list[Row]:
-        """Paired differences: one panel a target, on one axis for all."""
+        """Paired differences: one panel per target, with the same axis in all panels."""
         rows = select(self.summary["contrasts"], metric=metric)
         if not rows:
             return []
@@ -353,8 +355,8 @@ class Gallery:
         return panels
 
     def curves(self, runs: list[Row], metric: str) -> list[Row]:
-        """Learning curves: one panel a target and budget."""
-        # Every metric is drawn, and a mean with every few runs.
+        """Learning curves: one panel per target and budget."""
+        # The points are divided among the curves of all metrics, with one share for the means.
         limit = min(200, max(8, POINTS_IN_ALL // max(1, (1 + len(METRICS)) * len(runs))))
         panels = []
         for target in self.study.targets:
@@ -383,7 +385,7 @@ class Gallery:
         return panels
 
     def representation(self) -> list[Row]:
-        """Similarity of starts and their fine-tuned runs by depth: one panel a target and budget, on one axis."""
+        """Similarity of starts to their fine-tuned runs by layer: one panel per target and budget, with one axis."""
         analysed = self.summary["representation_gap"]
         if not analysed:
             return []
@@ -403,11 +405,11 @@ class Gallery:
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:
-        """What pre-training logged: one panel a quantity of an objective, one line a start that has it."""
+        """Quantities logged in pre-training: one panel for each, with one line per start that logged it."""
         return self._logged(pretraining, "Pre-training", PRETRAINING)
 
     def refining(self, refining: list[Row]) -> list[Row]:
-        """What semi-supervised training logged, likewise."""
+        """Quantities logged in semi-supervised training, in the same form."""
         return self._logged(refining, "Semi-supervised training", REFINING)
 
     def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:

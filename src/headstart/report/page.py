@@ -1,8 +1,7 @@
-"""The report: one HTML page with everything inside it, which fetches nothing from anywhere.
+"""The report: one self-contained HTML page that loads nothing from the network.
 
-`write_report` turns a study, its `summary.json` and its run folders into the page. What the page claims in
-words comes from `headstart.report.sentences`, its charts from `headstart.report.charts`, its looks from
-`templates/`, one file a section.
+`write_report` makes the page from a study, its `summary.json` and its run folders. Sentences come from
+`headstart.report.sentences`, charts from `headstart.report.charts`, and the layout from `templates/`, one file a section.
 """
 
 from __future__ import annotations
@@ -49,20 +48,20 @@ from headstart.summarise.statistics import false_alarm
 from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
-KINDS = {HIT: "hit", SUBSTITUTION: "substitution", DELETION: "deletion", INSERTION: "insertion"}  # of edits
-DIFFICULTY = "cer"  # the metric by which sample utterances are spread
+KINDS = {HIT: "hit", SUBSTITUTION: "substitution", DELETION: "deletion", INSERTION: "insertion"}  # edit -> name
+DIFFICULTY = "cer"  # the metric by whose quantiles sample utterances are chosen
 Row = dict[str, Any]
 
-STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # of starts, by kind
+STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # kind of start -> name of its stage
 
 
 def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path, recipe: str = "") -> None:
     """Write the page of a study to `output`, whole or not at all.
 
-    `summary` is what `summary.summarise` returned, `results` the folder with `<study>/scores`, `/runs` and
-    `/starts`, and `corpora` one row a split: corpus, split, utterances, hours, speakers, rejected. Curves and
-    recipes may be missing: what they would have shown is then left out, or said to be missing. `recipe` is the hash of
-    what the page follows from, by which it is known after a clone.
+    `summary` is the result of `summary.summarise`, `results` the folder that contains `<study>/scores`, `<study>/runs`
+    and `<study>/starts`, and `corpora` has one row per split: corpus, split, utterances, hours, speakers, rejected.
+    Learning curves and recipes may be missing; what they would have shown is then left out or reported as missing.
+    `recipe` is a hash of the page's inputs. After a clone, it tells whether the page is up to date.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headstart.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -78,7 +77,7 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
 
 
 def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Row:
-    """Everything the template shows, as plain values."""
+    """The values that the template shows."""
     folder = results / study.study
     runs = read_runs(study, results)
     pretraining, refining = (
@@ -136,12 +135,12 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
 
 
 def _runs_of(*keys: str) -> Callable[[list[Row]], list[list[Row]]]:
-    """A function that splits rows into runs of neighbours with the same `keys`, in their order."""
+    """A function that groups consecutive rows with the same values of `keys`."""
     return lambda rows: [list(run) for _, run in groupby(rows, key=itemgetter(*keys))]
 
 
 def _vega_bundle() -> str:
-    """JavaScript of Vega, Vega-Lite and Vega-Embed, in the version whose charts Altair writes."""
+    """JavaScript of Vega, Vega-Lite and Vega-Embed, in the version of Vega-Lite for which Altair writes charts."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
 
@@ -150,7 +149,7 @@ def _vega_bundle() -> str:
 
 
 def rate_rows(study: Study, summary: Row) -> list[Row]:
-    """Rows of the table of error rates; `wer_lowest` marks the lowest WER of its target and budget."""
+    """Rows of the table of error rates; `wer_lowest` and the like mark the lowest rate of a target and budget."""
     rows = []
     for cell in sorted(summary["cells"], key=lambda r: _group_order(study, r)):
         peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
@@ -183,7 +182,7 @@ def contrast_rows(summary: Row) -> list[Row]:
 
 
 def average_rows(summary: Row) -> list[Row]:
-    """Rows of the table of relative changes over all targets, all metrics in one row."""
+    """Rows of the table of mean relative changes over all targets, all metrics in one row."""
     rows: dict[tuple, Row] = {}
     for average in summary["averages"]:
         keys = ("treatment", "baseline", "budget")
@@ -227,7 +226,7 @@ def layer_rows(study: Study, summary: Row) -> list[Row]:
 
 
 def times(folders: list[Row], summary: Row) -> list[Row]:
-    """Wall time and size of each stage and start, over its runs, and as a share of the pre-training before it."""
+    """Wall time and parameters of each stage and start, over its runs, and its share of prior pre-training time."""
     shares = {row["start"]: row["share_of_pretraining"] for row in summary["stages"]}
     rows: dict[tuple, Row] = {}
     for folder in folders:
@@ -251,10 +250,10 @@ def times(folders: list[Row], summary: Row) -> list[Row]:
 
 
 def samples(study: Study, results: Path) -> list[Row]:
-    """For each target: test utterances with the hypotheses of every start, errors marked.
+    """For each target, sample test utterances with the hypotheses of every start and their errors marked.
 
-    Utterances are chosen by difficulty, the character error rate over all starts and seeds at the largest
-    budget: those at evenly spread quantiles of it, ties by utterance id. The hypotheses are the first seed's.
+    Utterances are sorted by difficulty, which is their character error rate over all starts and seeds at the largest
+    budget (ties by utterance id), and taken at evenly spaced quantiles. Hypotheses are those of the first seed.
     """
     budget = max(study.budgets, key=budget_seconds)
     return [
@@ -296,10 +295,10 @@ def _scored(row: Row) -> Row:
 
 
 def marked_words(reference: str, hypothesis: str, alignment: str) -> list[Row]:
-    """What the page shows of a hypothesis, by the alignment of its words that the score file has.
+    """The words of a hypothesis with their errors marked, by the word alignment from the score file.
 
-    Each word is a dict of `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, of a
-    substitution, `reference`: the word that `text` stands in for.
+    Each word is a dict with `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, for a
+    substitution, `reference`: the reference word that `text` replaces.
     """
     reference_words, hypothesis_words = reference.split(), hypothesis.split()
     words = []
@@ -315,7 +314,7 @@ def marked_words(reference: str, hypothesis: str, alignment: str) -> list[Row]:
 
 
 def read_runs(study: Study, results: Path) -> list[Row]:
-    """Curve and recipe of every fine-tuning run; None and {} where a file is missing."""
+    """Learning curve and recipe of every fine-tuning run; None and {} when the file is missing."""
     return [
         {
             "stage": "fine-tuning",
@@ -336,12 +335,12 @@ def _read_folder(folder: Path) -> Row:
 
 
 def histories(study: Study, trained: list[Row]) -> Row:
-    """How each start's checkpoint was trained before this study, as far as its recipe says."""
+    """For each start whose recipe records it, how its checkpoint was trained before this study."""
     before = {row["start"]: row["recipe"].get("parent") for row in trained}
     for name, start in study.starts.items():
         if (folder := getattr(start, "path", None)) and (recipe := own_recipe(folder)):
             before[name] = recipe
-    # A parent by name is a start of this study and has a line of its own.
+    # A start whose parent is another start of this study has no line here: that one is listed itself.
     by_name = {name for name in before if getattr(study.starts[name], "from_", None) in study.starts}
     return {
         name: _history(recipe) for name, recipe in before.items() if isinstance(recipe, dict) and name not in by_name
@@ -349,7 +348,7 @@ def histories(study: Study, trained: list[Row]) -> Row:
 
 
 def _history(recipe: Row) -> str:
-    """One line of a pre-trained checkpoint's recipe: updates, audio and time."""
+    """The recipe of a checkpoint in one line: updates, audio and time."""
     data = recipe.get("data", {})
     amounts = [
         (data.get("corpora"), ""),
@@ -364,13 +363,13 @@ def _history(recipe: Row) -> str:
 
 
 def training_audio(start: Start) -> list[tuple[str, float, str]]:
-    """(corpus, hours, how) of what a start is trained on here."""
+    """(corpus, hours, with or without transcripts) of the audio on which this study trains a start."""
     kinds = (("corpora", ""), ("labelled", " with transcripts"), ("unlabelled", " without transcripts"))
     return [(*corpus, how) for kind, how in kinds for corpus in vars(start).get(kind, {}).items()]
 
 
 def rejected(runs: list[Row]) -> list[Row]:
-    """Utterances that a run could not use, once for each target and reason, by utterance id."""
+    """Utterances that runs could not use, once for each target and reason, sorted by target and utterance id."""
     rejects = {
         (run["target"], str(reject.get("utterance_id")), str(reject.get("reason")))
         for run in runs
@@ -380,7 +379,7 @@ def rejected(runs: list[Row]) -> list[Row]:
 
 
 def unseen_characters(runs: list[Row]) -> list[Row]:
-    """Characters of the dev transcripts that a run's training transcripts lack, by target and budget."""
+    """Characters that occur in the dev transcripts but not in the training transcripts, by target and budget."""
     unseen: dict[tuple, set[str]] = {}
     for run in runs:
         characters = _data(run).get("unseen_characters") or ()
@@ -397,7 +396,7 @@ def _data(run: Row) -> Row:
 
 
 def settings(study: Study) -> list[Row]:
-    """Tables of what the study file, with its defaults, set for each stage."""
+    """Tables of the settings of each stage, defaults included."""
     tables = [
         ("Fine-tuning", study.finetune),
         *(
@@ -413,7 +412,7 @@ def settings(study: Study) -> list[Row]:
 
 
 def _merged(folders: list[Row], key: str) -> list[Row]:
-    """A dict that recipes hold, as rows of name and value; where they differ, each value and its runs."""
+    """The dict under `key` of all recipes, as rows of name and value; differing values with their number of runs."""
     values: dict[str, Counter] = {}
     for folder in folders:
         for name, value in (folder["recipe"].get(key) or {}).items():
@@ -431,5 +430,5 @@ def _shown(items: Iterable[tuple[str, Any]]) -> list[Row]:
 
 
 def _text(value: Any) -> str:
-    """A setting as the study file would have it."""
+    """A setting as text, as a study file would contain it."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)

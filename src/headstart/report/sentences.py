@@ -1,6 +1,6 @@
-"""The answer in words: what a summary says, with its numbers and its verdicts as they are.
+"""Sentences of the report, made from the numbers and verdicts of a summary.
 
-A difference is called clear when its verdict is `lower` or `higher`, which is when its interval excludes zero.
+A difference is called clear when its verdict is `lower` or `higher`, that is, when its interval excludes zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def verdict(row: Row) -> str:
-    """The verdict of a difference in words."""
+    """The verdict of a difference, in words."""
     return VERDICTS[row["verdict"]]
 
 
@@ -31,7 +31,7 @@ def rate(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share without needless decimals: 0.95 as `95%`, 0.999 as `99.9%`."""
+    """A share without trailing zeros: 0.95 as `95%`, 0.999 as `99.9%`."""
     return f"{round(100 * value, 6):g}%"
 
 
@@ -46,7 +46,7 @@ def change(value: float | None) -> str:
 
 
 def span(low: float, high: float, signed: bool = False) -> str:
-    """An interval in percent, or percentage points: `[43.1, 47.4]`, which no line break splits."""
+    """An interval in percent or percentage points, without line breaks: `[43.1, 47.4]`."""
     ends = [points(end) if signed else f"{100 * end:.1f}" for end in (low, high)]
     return f"[{ends[0]},\N{NO-BREAK SPACE}{ends[1]}]"
 
@@ -57,17 +57,17 @@ def decimal(value: float, signed: bool = False) -> str:
 
 
 def decimals(low: float, high: float, signed: bool = False) -> str:
-    """An interval of them: `[0.861, 0.880]`, which no line break splits."""
+    """An interval of similarities or gaps, without line breaks: `[0.861, 0.880]`."""
     return f"[{decimal(low, signed)},\N{NO-BREAK SPACE}{decimal(high, signed)}]"
 
 
 def count(value: float | None) -> str:
-    """A count with thousands set apart, without needless decimals; an en dash for None."""
+    """A count with thousands separators and at most one decimal: `1,250`; an en dash for None."""
     return "\N{EN DASH}" if value is None else f"{value:,.1f}".removesuffix(".0")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `42 s`, `3 min 10 s` or `5 h 02 min`."""
+    """Seconds as `42 s`, `3 min 10 s` or `5 h 02 min`; an en dash for None."""
     if seconds is None:
         return "\N{EN DASH}"
     if seconds < 60:
@@ -84,7 +84,7 @@ def select(rows: list[Row], **wanted: Any) -> list[Row]:
 
 
 def overall(study: Study, summary: Row) -> str:
-    """One sentence over all targets and budgets, where there are several."""
+    """One sentence about all targets and budgets; empty when there is only one, or only one start."""
     groups = [(target, budget) for target in study.targets for budget in study.budgets]
     if len(groups) < 2 or len(study.starts) < 2:
         return ""
@@ -114,9 +114,10 @@ def overall(study: Study, summary: Row) -> str:
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
-    """The best start of one target and budget by the study's metric, by how much, how surely and how fast.
+    """The best start of one target and budget by the study's metric, compared with the baseline.
 
-    `sentences` are about the best start; `notes` about the other starts, and the study's own contrasts.
+    `sentences` state the difference, whether it is clear, and how fast the best start converges. `notes` are about the
+    other starts and the study's own contrasts.
     """
     group = {"target": target, "budget": budget}
     cells = select(summary["cells"], **group)
@@ -140,7 +141,7 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
 
 
 def _others(metric: str) -> list[Metric]:
-    """All metrics but the one by which starts are judged."""
+    """All metrics except the study's own."""
     return [other for name, other in METRICS.items() if name != metric]
 
 
@@ -168,7 +169,7 @@ def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list
 
 
 def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
-    """How soon the best start, and the fastest if another, reaches the baseline's final dev error."""
+    """After how many updates the best start reaches the baseline's final dev error; and the fastest start, if other."""
     rows = {row["start"]: row for row in select(summary["convergence"], **group)}
     baseline, row = rows.pop(study.baseline), rows.get(best)
     if not rows:
@@ -187,7 +188,7 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
         )
     reached = [other for other in rows.values() if other["updates"] is not None]
     fastest = min(reached, key=lambda other: other["updates"], default=row)
-    # Ties with the best start are not worth a sentence.
+    # No sentence about a start that is only as fast as the best one.
     if fastest and fastest is not row and (not row or row["updates"] != fastest["updates"]):
         sentences.append(
             f"Fastest to {'that level' if row else level} is {fastest['start']}, after "
@@ -197,7 +198,7 @@ def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
 
 
 def _pace(row: Row, baseline: Row) -> str:
-    """How that compares with the updates that the baseline takes to its own final level."""
+    """Compares a start's updates with those that the baseline itself needs to reach its final dev error."""
     ratio = row["ratio_to_baseline"]
     if ratio is None:
         return ""
@@ -216,7 +217,7 @@ def _prepared(study: Study, target: str) -> list[str]:
 
 
 def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str]:
-    """What the other starts are against the baseline, and the contrasts that the study asks for."""
+    """Verdicts of the other starts against the baseline, and the study's own contrasts."""
     name = METRICS[summary["metric"]].label
     rows = select(summary["contrasts"], **group, metric=summary["metric"])
     others: dict[str, list[str]] = {}

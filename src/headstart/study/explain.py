@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a study file, in words: the key, what is wrong, and the nearest valid key or name."""
+"""Error messages for study files, from pydantic's: the key, what is wrong, and the nearest valid key or name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 # Names become folder names and Snakemake wildcards, so they hold neither slashes nor dots.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 BUDGET_PATTERN = r"^[0-9]+(\.[0-9]+)?(s|min|h)$"
-KEEP_PATTERN = r"^[^|<>]*$"  # these are part of the vocabulary's special tokens
+KEEP_PATTERN = r"^[^|<>]*$"  # the excluded characters occur in the vocabulary's special tokens
 HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 PATTERNS = {
     NAME_PATTERN: "letters, digits, _, + and -, a letter or digit first",
@@ -21,7 +21,7 @@ PATTERNS = {
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """` (nearest valid: 'x')` for a mistyped `word`, or a list of what is valid when nothing is near."""
+    """` (nearest valid: 'x')` for a mistyped `word`, or the list of valid words when none is similar."""
     close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.6)
     if close:
         return f" (nearest valid: {close[0]!r})"
@@ -29,7 +29,7 @@ def nearest(word: str, valid: list[str]) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """One line for each problem that pydantic found in a `model`: the dotted key, then what is wrong."""
+    """One line for each problem that pydantic found in a `model`: the dotted key (after `prefix`) and the problem."""
     lines = []
     for problem in error.errors():
         keys, message = _explain_one(problem, model)
@@ -39,7 +39,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
 
 
 def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[str], str]:
-    """(keys that lead to the problem, message) of one of pydantic's errors."""
+    """(path of keys, message) of one of pydantic's errors."""
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     keys, section = _locate(model, location)
     got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
@@ -59,7 +59,7 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[
         return keys, empty if value is None else f"should have keys (got {got})"
     if location[-1:] == ("[key]",):
         keys, _ = _locate(model, location[:-2])
-        if not isinstance(value, str):  # YAML reads 1, 1.5, no and 2020-01-01 as other things than text
+        if not isinstance(value, str):  # YAML does not read 1, 1.5, no and 2020-01-01 as text
             return keys, f"the key {value!r} is not text; write it in quotes: '{value}'"
         return keys, f"{value!r} is no valid name, which is {PATTERNS[NAME_PATTERN]}"
     if kind == "string_pattern_mismatch":
@@ -74,10 +74,10 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[
 
 
 def _locate(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[list[str], dict[str, Any]]:
-    """The keys on the way to one of pydantic's errors, and the JSON Schema of what stands there.
+    """The path of keys of one of pydantic's errors, and the JSON Schema of the value there.
 
-    Where the schema is a union (of readers, of kinds of starts), pydantic's location holds the tag of the
-    chosen one, which is no key of the study file.
+    Where the schema is a union (of readers, of kinds of starts), pydantic's location also contains the tag of the
+    chosen member. It is left out, because it is not a key of the study file.
     """
     root = model.model_json_schema()
     keys, node = [], root

@@ -1,8 +1,8 @@
-"""The study as it was planned, for jobs that read it again: a study file may be edited while its jobs are queued.
+"""The study as it was when Snakemake planned its jobs, because the study file may be edited while jobs are queued.
 
-A job on another machine is a Snakemake process of its own, which reads the workflow anew, hours later perhaps. The
-process that plans the jobs therefore writes the study to a file that is named by its content, and hands the file's
-path on in an environment variable. What it records as a job's settings is then what the job has run with.
+A job on another machine is a separate Snakemake process that reads the workflow again, perhaps hours later. The process
+that plans the jobs therefore writes the study to a file named by a hash of its content, and passes the file's path on
+in an environment variable. The settings that are recorded for a job are then those with which it ran.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ VARIABLE = "HEADSTART_STUDY"
 
 
 def planned_path(study: Study) -> str:
-    """Where this study is kept for its jobs, relative to the folder that Snakemake works in.
+    """Path of the file with this study for its jobs, relative to Snakemake's working directory.
 
-    The path is relative because a cluster's nodes may see that folder under another name. The order of keys counts:
-    the order of starts is that of the report.
+    It is relative because the nodes of a cluster may see that directory under another name. The hash in the name
+    depends on the order of keys, because the report lists starts in the order of the study.
     """
     content = fingerprint_rows([study.model_dump(mode="json", by_alias=True)])
     return f"results/.planned/{study.study}-{content}.json"
 
 
 def keep_planned(study: Study) -> None:
-    """Write the study for its jobs, if the same one is not there yet."""
+    """Write the study to `planned_path`, unless the file exists."""
     path = Path(planned_path(study))
     if not path.is_file():
         write_json(path, study.model_dump(mode="json", by_alias=True))
 
 
 def planned_study() -> Study:
-    """The study that this job was planned with; raises `StudyError` when it cannot be found."""
+    """Read the study with which this job was planned.
+
+    Raises:
+        StudyError: the environment variable is not set, or the file does not exist or is not valid.
+    """
     path = os.environ.get(VARIABLE)
     if not path:
         raise StudyError(

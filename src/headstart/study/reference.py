@@ -1,7 +1,7 @@
 """The generated documents of the study file: its JSON Schema and its key reference, config/README.md.
 
-Both come from the typed study in `config.py`. `headstart docs` writes them; `headstart docs --check` and a
-test fail when they are out of date.
+Both are generated from the typed study in `study.py` and `sections.py`. `headstart docs` writes them;
+`headstart docs --check` and a test fail when they are out of date.
 """
 
 import json
@@ -105,7 +105,7 @@ SECTIONS = [
     ("`report`", "Report"),
 ]
 
-# What the reference calls text of a certain form.
+# Pattern of a text -> its type in the tables of the reference.
 KINDS = {NAME_PATTERN: "name", BUDGET_PATTERN: "amount of audio", KEEP_PATTERN: "text", HUB_PATTERN: "model name"}
 
 
@@ -116,7 +116,7 @@ def json_schema() -> str:
 
 
 def key_reference() -> str:
-    """config/README.md: an introduction, then one table of keys for each section of the study file."""
+    """Text of config/README.md: an introduction, then one table of keys for each section of the study file."""
     schema = Study.model_json_schema()
     models = {**schema["$defs"], "Study": schema}
     missing = set(models) - {model for _, model in SECTIONS}
@@ -134,7 +134,7 @@ def documents() -> dict[str, str]:
 
 
 def outdated(folder: Path) -> list[Path]:
-    """The generated documents in `folder` that are missing or differ from what would be written now."""
+    """The generated documents in `folder` that are missing or out of date."""
     paths = {folder / name: text for name, text in documents().items()}
     return [p for p, text in paths.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
 
@@ -164,13 +164,13 @@ def _section(title: str, model: dict[str, Any]) -> str:
 def _default(field: dict[str, Any]) -> str:
     if "default" not in field:
         return ""
-    if "$ref" in field:  # a section: its own table has the defaults
+    if "$ref" in field:  # a section, whose defaults are in its own table
         return "below"
     return f"`{json.dumps(field['default'], ensure_ascii=False)}`"
 
 
 def _type(field: dict[str, Any]) -> str:
-    """What a value may be, in words, from its JSON Schema."""
+    """The type of a value in words, from its JSON Schema."""
     if "$ref" in field or "oneOf" in field:
         return "section"
     if "anyOf" in field:

@@ -43,7 +43,7 @@ def _grammar(language: str) -> str:
 
 
 def _normalised(path: str) -> str:
-    """One spelling of a path: `~` is the home folder, and `./corpus`, `corpus/` and `corpus` are the same."""
+    """The normal form of a path: `~` is expanded, and `./corpus` and `corpus/` become `corpus`."""
     if not path.strip():
         raise ValueError("is empty; name a folder")
     return os.path.normpath(os.path.expanduser(path))
@@ -322,7 +322,7 @@ class Loss(Settings):
         return self
 
     def at(self, passed: float) -> float:
-        """Its weight when this share of the updates has passed, the present one included."""
+        """The weight of the loss at an update; `passed` is the share of updates up to and including this one."""
         if not self.begin < passed <= self.end:
             return 0.0
         return self.weight * (min(1.0, (passed - self.begin) / self.ramp) if self.ramp else 1.0)

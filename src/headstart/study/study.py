@@ -43,7 +43,7 @@ class StudyError(HeadstartError):
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` on top, section by section."""
+    """`values` overridden by `changes`; where both have a section under a key, its keys are merged likewise."""
     both = {
         key: merged(values[key], change) if isinstance(change, dict) and isinstance(values.get(key), dict) else change
         for key, change in changes.items()
@@ -228,7 +228,7 @@ class Study(Settings):
             while parent is not None and parent not in chain:
                 chain.append(parent)
                 parent = self._parent(parent)
-            if parent == name and name not in seen:  # each cycle once, at its first start
+            if parent == name and name not in seen:  # report each cycle once
                 problems.append(f"starts.{name}.from: a cycle, {' from '.join([*chain, name])}")
                 seen.update(chain)
         return problems
@@ -237,7 +237,7 @@ class Study(Settings):
         return getattr(self.starts.get(name), "from_", None)
 
     def _impossible_hours(self) -> list[str]:
-        """Budgets and pre-training hours beyond what a synthetic corpus holds (folders: when read)."""
+        """Problems with budgets and hours that exceed a synthetic corpus; recorded corpora are checked when read."""
         hours = {name: c.hours.train for name, c in self.corpora.items() if isinstance(c, SyntheticCorpus)}
         problems = []
         for name, target in self.targets.items():
@@ -250,7 +250,7 @@ class Study(Settings):
                     )
         for name, start in self.starts.items():
             for corpus, wanted in getattr(start, "corpora", {}).items():
-                if wanted > 1.000001 * hours.get(corpus, float("inf")):  # sums of decimals are not exact
+                if wanted > 1.000001 * hours.get(corpus, float("inf")):  # tolerates rounding in sums of hours
                     kinds = ("corpora", "labelled", "unlabelled")
                     keys = [f"starts.{name}.{kind}.{corpus}" for kind in kinds if corpus in vars(start).get(kind, {})]
                     problems.append(
@@ -290,7 +290,7 @@ class Study(Settings):
         return self.pretrain if isinstance(start, SslStart) else self.semisup
 
     def settings_of(self, start: str) -> Pretrain | Semisup:
-        """Settings of an `ssl` or `semisup` start: the study's, with the start's own on top."""
+        """Settings of an `ssl` or `semisup` start: those of the study, overridden by the start's own."""
         stage = self._stage(self.starts[start])
         return type(stage).model_validate(merged(stage.model_dump(), self.starts[start].settings))
 
@@ -314,11 +314,11 @@ class Study(Settings):
         ]
 
     def analysed(self) -> list[str]:
-        """Starts whose representation is compared with what fine-tuning makes of it: all but those from nothing."""
+        """Starts that are compared with their fine-tuned runs: all but `scratch` ones; none without `analyse`."""
         return [name for name, start in self.starts.items() if self.analyse and not isinstance(start, ScratchStart)]
 
     def transcribed(self, name: str) -> dict[str, float]:
-        """Hours of transcripts by corpus that a start, and those of this study that it comes from, have learnt from."""
+        """Hours of transcripts, by corpus, on which this study trains a start and its ancestors."""
         hours: dict[str, float] = {}
         while (start := self.starts.get(name)) is not None:
             for corpus, amount in getattr(start, "labelled", {}).items():
@@ -327,7 +327,11 @@ class Study(Settings):
         return hours
 
     def comparisons(self) -> list[tuple[str, str]]:
-        """(treatment, baseline) pairs: starts against the baseline, refined ones against their parents, contrasts."""
+        """(treatment, baseline) pairs, each once.
+
+        They are: every start against the baseline, every `semisup` start against its parent in this study, and
+        `contrasts`.
+        """
         pairs = [(start, self.baseline) for start in self.starts if start != self.baseline]
         refined = [(name, self._parent(name)) for name, start in self.starts.items() if isinstance(start, SemisupStart)]
         pairs += [pair for pair in refined if pair[1] in self.starts]
@@ -339,7 +343,7 @@ class Study(Settings):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key written twice is an error; by itself, YAML would silently keep the last one."""
+    """YAML loader for which a repeated key is an error; PyYAML itself silently keeps the last value."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -354,7 +358,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_study(data: dict[str, Any], source: str = "study") -> Study:
-    """The typed study of a plain dict; raises `StudyError` naming `source` and every problem in it."""
+    """The typed study from a plain dict.
+
+    Raises:
+        StudyError: the study is not valid; the message names `source` and every problem.
+    """
     try:
         return Study.model_validate(data)
     except ValidationError as error:
@@ -364,12 +372,20 @@ def parse_study(data: dict[str, Any], source: str = "study") -> Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study file; raises `StudyError` when it is missing, no YAML, or not a valid study."""
+    """Read a study file.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or is not a valid study.
+    """
     return parse_study(read_yaml(path), str(path))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """What a study file says; raises `StudyError` when it is missing, no YAML, or names a key twice."""
+    """Read a study file as a plain dict, without validating it.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or contains a key twice.
+    """
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"{path}: no such study file")

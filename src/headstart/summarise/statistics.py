@@ -1,30 +1,31 @@
-"""Error rates and bootstrap intervals: how sure can we be of a WER, and of a difference between two?
+"""Error rates, and bootstrap intervals for a rate and for the difference between two rates.
 
 An error rate here is corpus-level: all errors over all reference tokens, summed over utterances and seeds, so
-a long utterance weighs more than a short one. Counts arrive as arrays `[..., seeds, utterances]`: one row a
-seed (a training run), one column a test utterance, the same utterances in the same order for every seed.
+a long utterance weighs more than a short one. Counts are arrays `[..., seeds, utterances]`: one row per seed
+(a training run), one column per test utterance, the same utterances in the same order for every seed.
 
 Intervals are percentile bootstrap intervals. Every replicate draws utterances with replacement and,
 independently, seeds with replacement, and computes the error rate of what it drew. Resampling utterances is
 the method of Bisani & Ney (2004), "Bootstrap estimates for confidence intervals in ASR performance
 evaluation", ICASSP; resampling both sides of the crossed table is Owen (2007), "The pigeonhole bootstrap",
 Annals of Applied Statistics 1(2). A difference between two systems uses the same draws for both, as in Bisani
-& Ney: what makes an utterance hard for both cancels, so the interval of a difference is usually narrower than
-those of its two sides suggest.
+& Ney: the difficulty of an utterance that is common to both systems cancels, so the interval of a difference is
+usually narrower than the intervals of its two sides suggest.
 
 What an interval covers: another test set of this size and kind, and another set of this many seeds.
 
 What it does not cover:
 
-* Few seeds. Three seeds say little about how runs vary, and an interval over them is too narrow where seeds
-  matter: with 2, the interval of a difference excludes zero as soon as both seeds agree, which equal systems do
-  half the time (`false_alarm`). With one seed it is an interval over utterances only, for that one run.
-* Another pre-training. All seeds of a start fine-tune one checkpoint, and that one's luck is in all of them.
-* Correlated utterances. Utterances of one speaker or one recording resemble each other, but are drawn one by
-  one; with few speakers in the test set the interval is too narrow for "new speakers".
-* Many comparisons. Each interval stands alone; out of twenty true nulls at 95 %, one is expected to exclude
-  zero.
-* Bias that all replicates share: errors in transcripts, a test set that is not like the users' speech.
+* Few seeds. Three seeds are a small sample of the variation between runs, and the interval is too narrow where
+  that variation matters. With 2 seeds, the interval of a difference can exclude zero as soon as both seeds agree
+  in sign, which happens half the time for equal systems (`false_alarm`). With one seed, the interval is over
+  utterances only and holds for that one run.
+* Variation between pre-trainings. All seeds of a start fine-tune the same pre-trained checkpoint.
+* Correlated utterances. Utterances of one speaker or one recording resemble each other, but are drawn
+  independently; with few speakers in the test set, the interval is too narrow for new speakers.
+* Multiple comparisons. Intervals are not adjusted: out of twenty true null hypotheses at 95 %, one interval is
+  expected to exclude zero.
+* Bias that all replicates share, such as errors in transcripts or a test set unlike the users' speech.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RNG_SEED = 20040517  # Any constant does: it makes every interval a pure function of the counts.
+RNG_SEED = 20040517  # An arbitrary constant, so that every interval is a pure function of the counts.
 CHUNK_CELLS = 4_000_000  # Bounds the memory of one block of utterance draws (32 MB of float64).
 Verdict = Literal["lower", "higher", "unclear"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its bootstrap interval, in the estimate's unit (a rate: 0.25 is 25 %)."""
+    """An estimate and the ends of its bootstrap interval. Error rates are fractions (0.25 is 25 %)."""
 
     estimate: float
     low: float
@@ -51,22 +52,22 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether all of the interval lies strictly on one side of zero."""
+        """Whether the whole interval lies strictly on one side of zero."""
         return self.verdict != "unclear"
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval of a difference says: on which side of zero all of it lies, or that it includes zero."""
+        """For the interval of a difference: the side of zero on which all of it lies, or `unclear`."""
         if self.high < 0:
             return "lower"
         return "higher" if self.low > 0 else "unclear"
 
 
 def false_alarm(seeds: int, confidence: float) -> float:
-    """How often the interval of a difference excludes zero between equal systems that differ by the luck of their runs.
+    """How often the interval of a difference excludes zero when two systems are equal and only their runs vary.
 
-    Simulated, with normal differences and no test utterances to add to them: the worst that few seeds can do. It is
-    1 - `confidence` with many seeds, and nearly one half with 2.
+    The share is simulated with normally distributed differences between runs and without variation over utterances,
+    which is the worst case for few seeds. It approaches 1 - `confidence` with many seeds, and is nearly 0.5 with 2.
     """
     rng = np.random.default_rng(RNG_SEED)
     trials, replicates = 10_000, 500
@@ -80,8 +81,10 @@ def false_alarm(seeds: int, confidence: float) -> float:
 def error_rate(errors: ArrayLike, reference: ArrayLike) -> float:
     """Corpus-level error rate: the sum of `errors` (S + D + I) over the sum of `reference` (H + S + D).
 
-    Both are counts of any one shape. The rate is a fraction and may exceed 1, for insertions have no limit.
-    Raises `ValueError` when the shapes differ, a count is negative, or there are no reference tokens.
+    Both are counts of the same shape, whatever it is. The rate is a fraction, and insertions can make it exceed 1.
+
+    Raises:
+        ValueError: the shapes differ, a count is negative or not finite, or there are no reference tokens.
     """
     errors, reference = _counts(errors, reference)
     return float(errors.sum() / reference.sum())
@@ -90,11 +93,14 @@ def error_rate(errors: ArrayLike, reference: ArrayLike) -> float:
 def bootstrap_rates(
     errors: ArrayLike, reference: ArrayLike, *, replicates: int = 2000, rng_seed: int = RNG_SEED
 ) -> NDArray[np.float64]:
-    """Error rates of resampled tests, `[replicates, ...]`, from counts `[..., seeds, utterances]`.
+    """Bootstrap replicates of error rates, `[replicates, ...]`, from counts `[..., seeds, utterances]`.
 
-    The draws depend on the numbers of seeds and utterances, on `replicates` and on `rng_seed`, and on nothing
-    else. So systems that are stacked along leading axes, or passed in separate calls, meet the same draws,
-    and the difference of their rates is a paired one. A replicate without reference tokens is NaN.
+    The draws depend only on the numbers of seeds and utterances, on `replicates` and on `rng_seed`. Systems that are
+    stacked along leading axes, or passed in separate calls, therefore get the same draws, and the differences of
+    their rates are paired. A replicate without reference tokens is NaN.
+
+    Raises:
+        ValueError: as `error_rate`, or the counts have fewer than two axes.
     """
     errors, reference = _counts(errors, reference)
     if errors.ndim < 2:
@@ -105,11 +111,15 @@ def bootstrap_rates(
 
 
 def percentile_interval(estimate: float, replicates: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """The middle `confidence` share of `replicates` [n], around `estimate`; NaN replicates are left out."""
+    """Percentile interval: the middle share `confidence` of `replicates` [n], with `estimate`; ignores NaN.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a share between 0 and 1, not {confidence}")
     tail = (1 - confidence) / 2
-    # The (n + 1) q-th of n replicates: unbiased also where they are few (Davison & Hinkley 1997, section 5.2.1).
+    # The (n + 1) q-th of n replicates, unbiased also for small n (Davison & Hinkley 1997, section 5.2.1).
     low, high = np.nanquantile(replicates, [tail, 1 - tail], method="weibull")
     return Interval(float(estimate), float(low), float(high))
 
@@ -138,8 +148,11 @@ def paired_difference(
     """Error rate of `treatment` minus that of `baseline`, with its interval; negative is better.
 
     Each side is (errors, reference), counts `[seeds, utterances]` over the same seeds and utterances in the
-    same order (see `check_same_utterances`), and both sides meet the same draws: two identical systems differ
-    by exactly 0 with interval [0, 0]. Raises `ValueError` when the shapes differ.
+    same order (see `check_same_utterances`). Both sides get the same draws, so two identical systems differ
+    by exactly 0 with interval [0, 0].
+
+    Raises:
+        ValueError: the shapes differ, or a side's counts are invalid (see `error_rate`).
     """
     shapes = np.shape(treatment[0]), np.shape(baseline[0])
     if shapes[0] != shapes[1]:
@@ -152,7 +165,11 @@ def paired_difference(
 def check_same_utterances(
     left: Sequence[str], right: Sequence[str], left_name: str = "left", right_name: str = "right"
 ) -> None:
-    """Raise `ValueError`, naming utterances, unless both sides hold the same ids in the same order."""
+    """Check that both sides hold the same utterance ids in the same order.
+
+    Raises:
+        ValueError: they do not; the message lists ids that are repeated, missing or moved.
+    """
     left, right = list(left), list(right)
     if left == right:
         return
@@ -172,13 +189,13 @@ def check_same_utterances(
 
 
 def _some(items: Sequence[str], limit: int = 5) -> str:
-    """The first few items, and how many more there are."""
+    """The first `limit` items as text, and the number of further ones."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
 
 
 def _counts(errors: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both arrays as checked float64, in which integer counts are exact."""
+    """Both arrays as float64, in which integer counts are exact, after the checks of `error_rate`."""
     errors, reference = np.asarray(errors, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if errors.shape != reference.shape:
         raise ValueError(f"errors {errors.shape} and reference {reference.shape} differ in shape")
@@ -192,11 +209,10 @@ def _counts(errors: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64
 
 
 def _resampled_totals(counts: NDArray[np.float64], replicates: int, rng_seed: int) -> NDArray[np.float64]:
-    """Totals `[replicates, ...]` of `counts` `[..., seeds, utterances]` over drawn seeds and drawn
-    utterances.
+    """Totals `[replicates, ...]` of `counts` `[..., seeds, utterances]` over drawn seeds and utterances.
 
-    A replicate's total is seed_draws @ counts @ utterance_draws, where draws say how often each item was
-    drawn: matrix products, and no copy of the counts for each replicate.
+    The total of a replicate is seed_draws @ counts @ utterance_draws, where draws count how often each item was
+    drawn. These matrix products avoid a copy of the counts for each replicate.
     """
     *leading, seeds, utterances = counts.shape
     rng = np.random.default_rng(rng_seed)
@@ -211,7 +227,7 @@ def _resampled_totals(counts: NDArray[np.float64], replicates: int, rng_seed: in
 
 
 def draw_counts(rng: np.random.Generator, replicates: int, items: int) -> NDArray[np.float64]:
-    """How often each of `items` comes up when as many are drawn with replacement, `[replicates, items]`."""
+    """How often each of `items` items is drawn in `items` draws with replacement: `[replicates, items]`, float64."""
     drawn = rng.integers(items, size=(replicates, items)) + items * np.arange(replicates)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=replicates * items)
     return counts.reshape(replicates, items).astype(np.float64)

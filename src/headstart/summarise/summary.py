@@ -1,7 +1,6 @@
-"""From score files and learning curves to `summary.json`: rates, intervals, contrasts and convergence.
+"""Computes `summary.json` from score files and learning curves: rates, intervals, contrasts and convergence.
 
-Every number of the report comes from the dict that `summarise` returns; all rates in it are fractions (0.25
-is 25 %).
+Every number of the report comes from the dict that `summarise` returns. All rates in it are fractions (0.25 is 25 %).
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ def read_counts(path: Path) -> Counts:
     """Read the counts of a score file.
 
     Raises:
-        HeadstartError: there is no such file, or it lacks the counts of a metric.
-        ValueError: it has no utterances, or one of them twice.
+        HeadstartError: the file does not exist, or lacks the counts of a metric.
+        ValueError: it has no utterances, or contains one of them twice.
     """
     if not path.is_file():
         raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
@@ -73,12 +72,16 @@ def read_counts(path: Path) -> Counts:
 
 
 def read_curve(path: Path) -> dict[str, np.ndarray] | None:
-    """Columns of a learning curve, null as NaN, rows in order of `step`; None when there is no such file."""
+    """Columns of a learning curve as float64, null as NaN, rows in order of `step`; None when the file does not exist.
+
+    Raises:
+        HeadstartError: the file cannot be read.
+    """
     if not path.is_file():
         return None
     try:
         table = pq.read_table(path, page_checksum_verification=True).sort_by("step")
-    except (pa.ArrowException, OSError) as error:  # not set aside, because only training makes it again
+    except (pa.ArrowException, OSError) as error:  # not renamed: only training could make it again
         raise HeadstartError(
             f"{path}: the learning curve cannot be read ({error}). Restore it from a copy, or delete its folder and "
             "run Snakemake again, which trains the run anew"
@@ -87,48 +90,50 @@ def read_curve(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
-    """Where the scores of a (start, target, budget, seed) are."""
+    """Path of the score file of a (start, target, budget, seed)."""
     start, target, budget, seed = run
     return Path(results) / study / "scores" / start / target / budget / f"seed{seed}.parquet"
 
 
 def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
-    """Where the model, recipe and curve of a (start, target, budget, seed) are."""
+    """Folder of the model, recipe and learning curve of a (start, target, budget, seed)."""
     start, target, budget, seed = run
     return Path(results) / study / "runs" / start / target / budget / f"seed{seed}"
 
 
 def representation_path(results: Path, study: str, start: str, target: str, budget: str) -> Path:
-    """Where the similarities of a start and its fine-tuned runs are, all seeds together."""
+    """Path of the similarities of a start and its fine-tuned runs, of all seeds together."""
     return Path(results) / study / "representation" / start / target / f"{budget}.parquet"
 
 
 def summarise(study: Study, results: Path) -> dict[str, Any]:
-    """Everything the report says in numbers, from `<results>/<study>/scores` and `.../runs/*/curve.parquet`.
+    """All numbers of the report, as a pure function of `study` and of the files in `<results>/<study>`.
 
-    A pure function of those files and of `study`. Keys: `study`, `metric`, `confidence`, and rows of
+    The files are score files, learning curves, recipes of starts and, when the study sets `analyse`, similarities.
+    Keys of the result: `study`, `metric`, `confidence`, and lists of rows:
 
-    - `runs`, and `cells` (all seeds of a run together, with intervals),
-    - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, and the same as
-      a share of the baseline (`relative`); `averages`: that share over all targets,
-    - `stages`: time of each start that the study trained, beside the pre-training that it goes on from, and which
-      share of its pseudo-labels it used,
-    - `convergence`, and, when the study asks for the analysis, `representation`, `representation_gap` and
-      `representation_contrasts`; see `_representation`.
+    - `runs`: error rates of each run; `cells`: those of all seeds together, with intervals.
+    - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, also as a
+      fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets.
+    - `stages`: training time of each start that the study trained, compared with the time of the pre-training before
+      it, and the share of pseudo-labels that was used.
+    - `convergence`: see below.
+    - `representation`, `representation_gap`, `representation_contrasts`: see `_representation`; empty when the study
+      does not set `analyse`.
 
     Each row of `contrasts`, `averages` and `representation_contrasts` has a `verdict` on its difference or change:
-    `lower` or `higher` where the interval excludes zero, and `unclear` otherwise.
+    `lower` or `higher` when the interval excludes zero, and `unclear` otherwise. Values that cannot be computed are
+    None.
 
-    What cannot be computed is None.
+    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or below
+    the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it is the
+    *median* over seeds, where a seed that does not reach this level counts as infinitely many updates. None thus
+    means that at least half of the seeds do not reach it; `seeds_reached` counts those that do. Seeds without a
+    learning curve are left out.
 
-    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or
-    below the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it
-    is the *median* over seeds, a seed that never gets there counting as infinitely many updates: None
-    therefore says that half of the seeds or more do not get there. `seeds_reached` counts those that do.
-    Seeds without a curve are left out.
-
-    Raises `FileNotFoundError` for a missing score file, and `ValueError` when runs that are compared were not
-    scored on the same utterances and references.
+    Raises:
+        HeadstartError: a score file or a table of similarities is missing or incomplete, or a curve cannot be read.
+        ValueError: runs that are compared were not scored on the same utterances and references.
     """
     results = Path(results)
     runs, cells, contrasts, convergence = [], [], [], []
@@ -164,12 +169,12 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
 
 
 def write_summary(study: Study, results: Path, recipe: str = "") -> Path:
-    """Write `<results>/<study>/summary.json`, and what DVC compares beside it, each whole or not at all.
+    """Write `<results>/<study>/summary.json` and, beside it, `metrics.json` and `curves.csv`.
 
-    `metrics.json` and `curves.csv` repeat what is elsewhere in the forms that DVC reads: it takes metrics from
-    nested keys and not from rows, and plots from text files. Returns the path of the summary.
+    The latter two repeat numbers in forms that DVC can compare: it reads metrics from nested keys and not from rows,
+    and plots from text files. Each file is written whole or not at all. Returns the path of the summary.
 
-    `recipe` is the hash of what the summary follows from, by which it is known after a clone.
+    `recipe` is a hash of the summary's inputs. After a clone, it tells whether the summary is up to date.
     """
     path = Path(results) / study.study / "summary.json"
     summary = summarise(study, results)
@@ -180,7 +185,7 @@ def write_summary(study: Study, results: Path, recipe: str = "") -> Path:
 
 
 def nested_metrics(summary: dict[str, Any]) -> Row:
-    """Error rates, updates to the baseline's level and representation gap, as start -> target -> budget -> metric."""
+    """Error rates, updates to the reference level and representation gap: start -> target -> budget -> metric."""
     nested: Row = {}
     for cell, row in zip(summary["cells"], summary["convergence"], strict=True):
         values = {metric: cell[metric] for metric in METRICS} | {"updates_to_reference": row["updates"]}
@@ -191,7 +196,7 @@ def nested_metrics(summary: dict[str, Any]) -> Row:
 
 
 def _write_curves(study: Study, results: Path, path: Path) -> None:
-    """The dev error rates of every run, one row for each evaluation; an empty cell where a curve lacks a metric."""
+    """Write the dev error rates of every run as CSV, one row per evaluation; a metric that a curve lacks is empty."""
     columns = [f"dev_{metric}" for metric in METRICS]
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -211,7 +216,11 @@ def _write_curves(study: Study, results: Path, path: Path) -> None:
 
 
 def _scores(study: Study, results: Path, target: str, budget: str) -> dict[str, list[Counts]]:
-    """Counts of every start, one entry a seed, checked to be over the same utterances and references."""
+    """Counts of every start, one entry per seed.
+
+    Raises:
+        ValueError: the files are not over the same utterances and references.
+    """
     scores: dict[str, list[Counts]] = {}
     first_path = first = None
     for start in study.starts:
@@ -251,7 +260,11 @@ def _run_rows(study: Study, scores: dict, reached: dict, target: str, budget: st
 def _intervals(
     study: Study, scores: dict, target: str, budget: str
 ) -> tuple[list[Row], list[Row], dict[tuple[str, ...], np.ndarray]]:
-    """Cell and contrast rows of one (target, budget), and draws of relative changes: one set serves all of them."""
+    """Rows of `cells` and `contrasts` for one (target, budget), and replicates of the relative changes.
+
+    All of them use the same bootstrap draws. The relative changes are (treatment, baseline, metric) -> the estimate
+    followed by the replicates.
+    """
     confidence = study.report.confidence
     group = {"target": target, "budget": budget}
     cells = {start: {"start": start, **group} for start in study.starts}
@@ -273,7 +286,7 @@ def _intervals(
             interval = percentile_interval(
                 rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
             )
-            # A rate of zero has no relative change.
+            # The relative change is undefined when the baseline's error rate is 0.
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
                 change = float(np.divide(rates[treatment], rates[baseline]) - 1)
@@ -289,10 +302,10 @@ def _intervals(
 
 
 def _averages(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...], np.ndarray]]) -> list[Row]:
-    """Mean relative change over targets, for each budget and comparison; none with a single target.
+    """Mean relative change over targets, for each budget and comparison; no rows with a single target.
 
-    Seeds and utterances are drawn for each target: seed 1 of one has nothing in common with seed 1 of another. Draws of
-    different targets are therefore put together in a random order, and not as they were drawn.
+    Runs on different targets are independent, also when their seeds have the same number. The replicates of each target
+    are therefore put in a random order before they are averaged over targets.
     """
     rows = []
     for budget in study.budgets if len(study.targets) > 1 else []:
@@ -315,9 +328,9 @@ _RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "hi
 
 
 def _stages(study: Study, results: Path) -> list[Row]:
-    """What each start that the study trained took, beside all the pre-training before it, if that is known.
+    """Training time of each start that the study trained, and as a share of all pre-training before it, where known.
 
-    `pseudo_used` is the share of pseudo-labels that were used; None where there were none.
+    `pseudo_used` is the mean share of pseudo-labels that were used, or None where there were none.
     """
     rows = []
     for name, start in study.starts.items():
@@ -329,7 +342,7 @@ def _stages(study: Study, results: Path) -> list[Row]:
         while isinstance(parent, dict):
             before += parent.get("wall_s", float("nan")) if parent.get("stage") == "pretrain" else 0.0
             parent = parent.get("parent")
-        if parent or before != before:  # a checkpoint from elsewhere, of which only the folder is known
+        if parent or before != before:  # the oldest ancestor is not Headstart's, or a recipe lacks its time
             before = 0.0
         seconds = recipe.get("wall_s")
         rows.append(
@@ -350,7 +363,7 @@ def _mean(curve: dict[str, np.ndarray] | None, column: str) -> float | None:
 
 
 def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> dict[str, dict[int, Row]]:
-    """For each start and each seed with curves: when the run reaches the baseline's final dev error."""
+    """For each start and each seed with learning curves: when the run reaches the baseline's final dev error."""
     column = f"dev_{study.report.metric}"
     reached: dict[str, dict[int, Row]] = {start: {} for start in study.starts}
     for seed in study.seeds:
@@ -373,7 +386,7 @@ def _convergence_runs(study: Study, results: Path, target: str, budget: str) -> 
 
 
 def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np.ndarray] | None:
-    """The rows of a curve that hold a value in `column`; None when there are none."""
+    """The rows of a curve that have a value in `column`; None when there are none."""
     if curve is None or column not in curve:
         return None
     rows = np.isfinite(curve[column])
@@ -381,7 +394,7 @@ def _evaluated(curve: dict[str, np.ndarray] | None, column: str) -> dict[str, np
 
 
 def _first_at_or_below(curve: dict[str, np.ndarray], column: str, reference: float) -> Row:
-    """Updates, audio and time at the first row with a dev error of at most `reference`, or None."""
+    """Updates, hours of audio and seconds at the first row with a value of at most `reference`; None if never."""
     rows = np.flatnonzero(curve[column] <= reference)
     if not rows.size:
         return {"updates": None, "audio_hours": None, "seconds": None}
@@ -392,11 +405,11 @@ def _first_at_or_below(curve: dict[str, np.ndarray], column: str, reference: flo
 
 def _convergence_rows(study: Study, reached: dict, target: str, budget: str) -> list[Row]:
     def median(start: str, key: str) -> float | None:
-        # A seed that never gets there counts as infinitely many, so the median needs no seed to be dropped.
+        # A seed that does not reach the reference counts as infinity, so that the median includes every seed.
         values = [math.inf if run["updates"] is None else run[key] for run in reached[start].values()]
         if not values or None in values:
             return None
-        # (inf + inf) / 2 and (x + inf) / 2 are inf, and so None.
+        # With an even number of seeds, the mean of the middle two is infinite if one is; `_finite` makes it None.
         return _finite(np.median(values))
 
     baseline = median(study.baseline, "updates")
@@ -424,12 +437,16 @@ def _convergence_rows(study: Study, reached: dict, target: str, budget: str) -> 
 
 
 def _representation(study: Study, results: Path, target: str, budget: str) -> tuple[list[Row], list[Row], list[Row]]:
-    """How alike the layers of each start and of its fine-tuned runs are, at one target and budget.
+    """Similarity of each start to its fine-tuned runs, at one target and budget, as three lists of rows.
 
-    Rows of every layer and measure; of the gap, which is one minus the study's measure in the mean over the
-    Transformer layers (1 to the last; layer 0 is what the first one takes); and of the paired difference of the gap,
-    treatment minus baseline, for the pairs of `study.comparisons()` that were both analysed. Similarities are means
-    over seeds, their intervals are over utterances (blocks of them, drawn in `analyse`) and seeds (drawn here).
+    - The similarity of every layer by every measure.
+    - The representation gap: one minus the mean, over the Transformer layers, of the similarity by the study's measure.
+      These layers are 1 to the last; layer 0 is the input of the first.
+    - Paired differences of the gap, treatment minus baseline, for the pairs of `study.comparisons()` whose starts were
+      both analysed.
+
+    Similarities are means over seeds. Their intervals are over utterances (drawn in blocks by the stage `analyse`) and
+    seeds (drawn here).
     """
     confidence, group = study.report.confidence, {"target": target, "budget": budget}
     layers, gaps, contrasts = [], [], []
@@ -468,9 +485,12 @@ def _representation(study: Study, results: Path, target: str, budget: str) -> tu
 def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Similarities by measure: estimates `[layers]` and replicates `[replicates, layers]`, means over seeds.
 
-    Drawing utterances repeats some of them, which CCA fits the better: replicates lie above the estimate, by more than
-    they scatter. So they are moved to have it as their mean, each layer and seed by itself. Seeds are drawn as in
-    `statistics`, the same for every start.
+    A replicate contains some utterances more than once, which CCA fits better than distinct ones. Replicates therefore
+    exceed the estimate, by more than they vary. To correct this bias, those of each layer and seed are shifted so that
+    their mean is the estimate. Seeds are drawn as in `statistics`, with the same draws for every start.
+
+    Raises:
+        HeadstartError: the file does not exist.
     """
     if not path.is_file():
         raise HeadstartError(f"{path}: no similarities; run the analysis of this start first")
@@ -483,18 +503,18 @@ def _read_similarities(path: Path, seeds: list[int]) -> tuple[dict[str, np.ndarr
         estimates = np.array([[cells[layer, seed][0] for seed in seeds] for layer in layers])
         drawn = np.array([[cells[layer, seed][1] for seed in seeds] for layer in layers])  # [layers, seeds, replicates]
         drawn = np.minimum(drawn - drawn.mean(axis=2, keepdims=True) + estimates[:, :, None], 1.0)
-        # Another stream than the one that drew the blocks.
+        # A random stream other than the one that drew the blocks.
         draws = draw_counts(np.random.default_rng([RNG_SEED, 1]), drawn.shape[2], len(seeds)) / len(seeds)
         similarity[measure], replicates[measure] = estimates.mean(axis=1), np.einsum("lsr,rs->rl", drawn, draws)
     return similarity, replicates
 
 
 def _finite(value: float) -> float | None:
-    """`value` as a plain float, or None: JSON has no NaN and no infinity."""
+    """`value` as a plain float, or None when it is NaN or infinite, which JSON cannot express."""
     return float(value) if math.isfinite(value) else None
 
 
 def _in_study_order(study: Study, rows: list[Row]) -> list[Row]:
-    """Rows by start, as the study file has them; targets, budgets and seeds are in order already."""
+    """Rows sorted by start, in the order of the study file; targets, budgets and seeds are in order already."""
     order = list(study.starts)
     return sorted(rows, key=lambda row: order.index(row["start"]))

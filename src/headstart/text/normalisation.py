@@ -13,34 +13,36 @@ ZERO_WIDTH_SPACE = "\u200b"  # a word boundary in Thai, Khmer and the like
 
 
 def normalise(text: str, settings: Text, language: str = "und") -> str:
-    """NFC, language-aware lower-casing, punctuation and symbols dropped, one space between words.
+    """Normalise a transcript: Unicode NFC, lower case, no punctuation or symbols, single spaces between words.
 
-    Combining marks (Unicode category M) stay: they are vowels in many scripts, and dropping them flatters error rates.
-    Apostrophe look-alikes become `'` before `settings.keep` is consulted.
+    Lower-casing follows `language` (Turkish and Azerbaijani have two letters i). Combining marks (Unicode category M)
+    are kept: they are vowels in many scripts, and dropping them would make error rates look better than they are.
+    Characters that look like an apostrophe become `'` before `settings.keep` applies.
     """
-    # Invisible characters inside words (joiners, soft hyphens, byte order marks) go first: what stays may then compose.
+    # Invisible characters inside words (joiners, soft hyphens, byte order marks) are removed before NFC, because they
+    # could keep neighbouring characters from being composed.
     text = "".join(c for c in text if c == ZERO_WIDTH_SPACE or unicodedata.category(c) != "Cf")
     text = unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u02bc", "'")
     if settings.lowercase:
         if language.lower().replace("_", "-").split("-")[0] in ("tr", "az"):
             text = text.replace("I", "ı").replace("İ", "i")
-        # Lower-casing may decompose (İ -> i + combining dot), so compose again.
+        # Lower-casing may decompose a character (İ -> i + combining dot), so NFC is applied again.
         text = unicodedata.normalize("NFC", text.lower())
     kept = (c if c in settings.keep or unicodedata.category(c)[0] in "LMN" else " " for c in text)
     words = "".join(kept).split()
-    # A word that is only kept punctuation (a quotation mark, say) is no word.
+    # Drop words without a letter, mark or number, such as a lone apostrophe that `keep` allows.
     return " ".join(word for word in words if any(unicodedata.category(c)[0] in "LMN" for c in word))
 
 
 def references(clips: Clips, settings: Text) -> Iterator[str]:
-    """Normalised transcripts, "" where an utterance has none."""
+    """Normalised transcripts of all clips, "" for an utterance without one."""
     return (normalise(written or "", settings, language) for written, language in clips.rows("text", "language"))
 
 
 def build_vocabulary(texts: Iterable[str]) -> dict[str, int]:
-    """Character -> index from normalised *training* transcripts; index 0 is the CTC blank.
+    """Vocabulary of normalised *training* transcripts: character -> index, where index 0 is the CTC blank.
 
-    The word boundary takes the place of the space, as in transformers' `Wav2Vec2CTCTokenizer`.
+    A word boundary `|` replaces the space, as in transformers' `Wav2Vec2CTCTokenizer`.
     """
     characters = {c for text in texts for c in text} - {" "}
     return {c: i for i, c in enumerate([BLANK, UNKNOWN, WORD_BOUNDARY, *sorted(characters)])}
@@ -53,9 +55,10 @@ def encode(text: str, vocabulary: dict[str, int]) -> list[int]:
 
 
 def decode(indices: Iterable[int], vocabulary: dict[str, int]) -> str:
-    """Text of a CTC path: repeats merged, blanks dropped, word boundaries to spaces.
+    """Text of a CTC path: repeats are merged, blanks dropped, and word boundaries become spaces.
 
-    The same text as transformers' `Wav2Vec2CTCTokenizer.decode`: a run scores as its exported model transcribes.
+    The result equals that of transformers' `Wav2Vec2CTCTokenizer.decode`, so that a run is scored on the same text that
+    its exported model produces.
     """
     characters = {index: c for c, index in vocabulary.items()}
     text, previous = [], None

@@ -1,4 +1,4 @@
-"""Units: what transcripts are spelt in during the semi-supervised stage, be it characters, phones or subwords."""
+"""Units of the semi-supervised stage's CTC labels: characters, phones or subwords."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vo
 log = logging.getLogger(__name__)
 
 WORD_BEGINNING = "▁"  # the first character of a subword that begins a word, as in SentencePiece
-LONG_PHONE = 4  # letters and marks; the mean of an inventory beyond it is not of phones
+LONG_PHONE = 4  # characters; a larger mean length suggests that the units are words and not phones
 _STRESS = str.maketrans("", "", "ˈˌ")
-_NO_LANGUAGE = ("und", "mul", "mis")  # undetermined, multiple, uncoded: read like the rest of the utterance
-_NO_SPEECH = "zxx"  # punctuation
+_NO_LANGUAGE = ("und", "mul", "mis")  # undetermined, multiple, uncoded: pronounced in the utterance's language
+_NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 
 
 class Inventory:
-    """The units that transcripts are spelt in, and their labels.
+    """The units in which transcripts are written, and their CTC labels.
 
     Args:
         vocabulary: unit -> label; 0 is the CTC blank and 1 an unknown unit.
-        units: what spells utterances, in their order.
+        units: function from clips to the units of each clip's transcript, in the order of the clips.
     """
 
     def __init__(self, vocabulary: dict[str, int], units: Callable[[Clips], Iterator[list[str]]]):
@@ -40,13 +40,13 @@ class Inventory:
 
     @classmethod
     def build(cls, settings: Semisup, text: Text, clips: Clips) -> Inventory:
-        """The units of training transcripts: one inventory for all their languages.
+        """Build the inventory from training transcripts, one for all their languages.
 
-        It is a function of the transcripts, whatever their order.
+        The result does not depend on the order of the clips.
 
         Raises:
-            HeadstartError: phones of a language that eSpeak NG does not have, or of a corpus that does not have them;
-                or the transcripts have more characters than there are to be subwords.
+            HeadstartError: eSpeak NG does not have one of the languages; or `phones` is `corpus` and an utterance has
+                no phonemes; or the transcripts have more characters than `subwords` allows units.
         """
         if settings.units == "characters":
             return cls(build_vocabulary(references(clips, text)), partial(_characters, text))
@@ -64,16 +64,20 @@ class Inventory:
         return cls({unit: label for label, unit in enumerate([BLANK, UNKNOWN, *sorted(phones)])}, units)
 
     def labels(self, clips: Clips) -> Iterator[list[int]]:
-        """Labels of each utterance, [] where it has no transcript. Raises `HeadstartError` as `build` does."""
+        """Labels of each utterance; [] when it has no transcript.
+
+        Raises:
+            HeadstartError: the phones of an utterance cannot be found (see `build`).
+        """
         unknown = self.vocabulary[UNKNOWN]
         return ([self.vocabulary.get(unit, unknown) for unit in units] for units in self._units(clips))
 
     def content(self, labels: Iterable[list[int]]) -> str:
-        """Short hash of the units and of the labels of some utterances: of how they are spelt."""
+        """Short hash of the vocabulary and of the labels of some utterances, for recipes."""
         return fingerprint_rows(chain([self.vocabulary], labels))
 
     def spell(self, labels: Sequence[int]) -> str:
-        """Units with a space between them: the word error rate of two such spellings is the unit error rate."""
+        """Units as text with spaces between them: the word error rate between two such texts is the unit error rate."""
         return " ".join(self._names[label] for label in labels)
 
 
@@ -85,13 +89,17 @@ def _characters(text: Text, clips: Clips) -> Iterator[list[str]]:
 
 
 def _train_subwords(size: int, text: Text, clips: Clips) -> Tokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) with `size` entries, or as many as there are."""
+    """Train byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) with at most `size` entries.
+
+    Raises:
+        HeadstartError: the transcripts have more distinct characters than `size` allows.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(WORD_BEGINNING)
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[BLANK, UNKNOWN], show_progress=False)
     tokenizer.train_from_iterator(references(clips, text), trainer)
     found = tokenizer.get_vocab_size()
-    if found > size:  # every character is an entry, for anything can be spelt
+    if found > size:  # every character is an entry, whatever the size
         raise HeadstartError(
             f"the transcripts have more characters than semisup.subwords allows for; set it to {found} at least"
         )
@@ -108,7 +116,11 @@ def _subwords(tokenizer: Tokenizer, text: Text, clips: Clips) -> Iterator[list[s
 
 
 def _split_phones(words: str) -> list[str]:
-    """Phones without stress, which is prosody; length and tone are part of a phone, and words are not marked."""
+    """Split a phonemic transcript into phones.
+
+    Stress marks are dropped, because stress is prosody; length and tone stay part of a phone. Word boundaries are
+    dropped too.
+    """
     return unicodedata.normalize("NFC", words).translate(_STRESS).replace(WORD_BOUNDARY, " ").split()
 
 
@@ -124,7 +136,7 @@ def _corpus_phones(text: Text, clips: Clips) -> Iterator[list[str]]:
 
 
 def _espeak_phones(text: Text, clips: Clips) -> Iterator[list[str]]:
-    """What eSpeak NG makes of normalised transcripts, each run of words in its own language."""
+    """Phones of normalised transcripts by eSpeak NG, each run of words pronounced in its own language."""
     keys = ("utterance_id", "text", "language", "tokens", "token_languages")
     for name, written, language, tokens, tags in clips.rows(*keys):
         phones = []
@@ -141,7 +153,10 @@ def _espeak_phones(text: Text, clips: Clips) -> Iterator[list[str]]:
 
 
 def _runs(text: str, language: str, tokens: list[str], tags: list[str]) -> Iterator[tuple[str, str]]:
-    """(language, text) of every longest run of words in one language, in order; the whole where words have none."""
+    """Split a text into (language, text) pairs, one for each maximal run of words in the same language.
+
+    A text whose words have no language tags is one run in the language of the utterance.
+    """
     if not (text and tags):
         yield language, text
         return

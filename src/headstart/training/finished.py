@@ -1,9 +1,10 @@
-"""Finished results of training jobs, kept so that no training is lost or done twice.
+"""Finished checkpoints, kept outside Snakemake's outputs so that no training is lost or repeated.
 
-Snakemake deletes a job's outputs before it runs the job and after it has failed, also when all that failed was a time
-limit just after the last update, or when data were made anew with equal content. So a stage writes its checkpoint into
-a folder `finished` beside its saved state, and gives the outputs to the same files as hard links, which take no room. A
-job of the same identity (see `recipes.py`) takes them from there. Delete the folder to have the job train again.
+Snakemake deletes a job's outputs before the job runs and after it fails. That would lose a trained model when a job
+reaches its time limit just after the last update, or when its data are rebuilt with the same content. A stage therefore
+writes its checkpoint into the folder `finished` beside its saved state; the outputs are hard links to the same files
+and take no additional space. A later job with the same identity (see `recipes.py`) reuses this folder instead of
+training. Delete the folder to make the job train again.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ RECIPE, WEIGHTS = "recipe.json", "model.safetensors"
 
 
 def is_first() -> bool:
-    """Whether this process writes, among those that torchrun has started for one job."""
+    """Whether this is the process that writes files: rank 0 of those that torchrun started for the job."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
-    """Whether a job of this identity has finished before; its checkpoint is then put in place.
+    """Reuse the checkpoint of an earlier job with the same identity; returns whether there was one.
 
-    All processes of a job answer alike, and the first one puts the files in place.
+    Every process of a job returns the same answer, and only the first one places the output files. A damaged folder is
+    renamed, and the job trains again.
     """
     folder = Path(job.state) / FOLDER
     found = own_recipe(folder)
@@ -54,11 +56,11 @@ def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
 
 
 def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Keep what a job has trained, and put it in place.
+    """Write a job's checkpoint into its `finished` folder and place it at the job's output.
 
     Args:
-        recipe: whole, but for the hash of the weights.
-        write: writes everything but the recipe into a folder.
+        recipe: the complete recipe except for the hash of the weights, which is added here.
+        write: writes everything but the recipe into the folder that it is given.
     """
     folder = Path(job.state) / FOLDER
     partial = folder.with_name(f"{FOLDER}.partial")
@@ -71,7 +73,10 @@ def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], Non
 
 
 def place(folder: Path, output: Path) -> None:
-    """Give `output` the files of `folder`, as links where the file system has them, and else as copies; recipe last."""
+    """Link the files of `folder` into `output`, or copy them where the file system has no hard links.
+
+    The recipe comes last, so that a folder with a recipe is complete.
+    """
     output.mkdir(parents=True, exist_ok=True)
     for source in sorted(folder.iterdir(), key=lambda path: path.name == RECIPE):
         temporary = output / f".{source.name}.{os.getpid()}.tmp"
@@ -80,4 +85,4 @@ def place(folder: Path, output: Path) -> None:
         except OSError:
             shutil.copyfile(source, temporary)
         os.replace(temporary, output / source.name)
-        os.utime(output / source.name)  # as of now: it is newer than what it was made from
+        os.utime(output / source.name)  # Snakemake expects outputs to be newer than inputs

@@ -1,9 +1,10 @@
-"""Starts training jobs: on free devices, in as many processes as the study asks for, and again after a time limit.
+"""Start training jobs on free GPUs, in the number of processes that the study sets.
+
+The workflow calls `launch`, which first writes the job to `results/STUDY/.state/.../job.json`. From this file the same
+job can be started by hand:
 
     python -m headstart.training.launch pretrain JOB.json [--max-minutes M]
     torchrun --nproc-per-node 4 -m headstart.training.launch finetune JOB.json
-
-runs by hand the job that a workflow's job has left in its state folder, `results/STUDY/.state/.../job.json`.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ log = logging.getLogger(__name__)
 
 
 def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> None:
-    """Run a training job in this process, or in several that share its batches.
+    """Run a training job in this process, or in several processes that share its batches.
 
     Args:
-        threads: of all processes together.
-        processes: how many, each with a GPU of its own where there are GPUs.
-        log_file: where they log.
+        threads: CPU threads of all processes together.
+        processes: number of processes; each gets a GPU of its own where there are GPUs.
+        log_file: the file to which all processes log.
 
     Raises:
-        SystemExit: with the exit status of the first process that failed.
-        OutOfTime: this process was sent SIGTERM, and its own have ended.
+        SystemExit: a process failed; the exit status is that of the first that did.
+        OutOfTime: this process received SIGTERM, and the processes that it started have ended.
     """
     log_to(log_file)
-    # Snakemake gives no more threads than it has cores, which may be fewer than processes.
+    # Snakemake caps a job's threads at its number of cores, which may be smaller than the number of processes.
     threads = max(1, threads // processes)
     file = Path(job.state) / "job.json"
     write_json(file, {"threads": threads, **job.plain()})
@@ -58,14 +59,14 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
     except SignalException as error:
-        # torchrun has passed the signal on to its processes and has waited for them to save.
+        # torchrun has forwarded the signal to its processes and has waited until they saved their state.
         if error.sigval != signal.SIGTERM:
             raise
         raise OutOfTime from None
 
 
 def claim(processes: int) -> None:
-    """Take free GPUs for this job, unless Slurm has given it just what it needs."""
+    """Reserve free GPUs for this job, unless Slurm has allocated no more than it needs."""
     devices = visible_devices()
     if devices and ("SLURM_JOB_ID" not in os.environ or len(devices) > processes):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim_devices(processes, devices))
@@ -90,10 +91,10 @@ def run(job: TrainingJob, threads: int) -> None:
 
 
 def read_job(stage: str, path: Path) -> tuple[TrainingJob, int]:
-    """A job and its number of threads, from the file that `launch` has written.
+    """Read a job and its number of threads per process from the file that `launch` writes.
 
     Raises:
-        HeadstartError: it is no job of this stage, or one of another version of Headstart.
+        HeadstartError: the file is missing, or is not a job of this stage in this version of Headstart.
     """
     try:
         values = read_json(path)
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.append_to:
         log_to(options.append_to, append=True)
         if os.environ.get("RANK", "0") != "0":
-            logging.getLogger().setLevel(logging.WARNING)  # one of them tells
+            logging.getLogger().setLevel(logging.WARNING)  # only the first process logs progress
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     if "RANK" not in os.environ:

@@ -1,9 +1,9 @@
-"""The training loop that every stage runs through: batches, schedule, precision, learning curve, resumption.
+"""The training loop of all stages: batches, schedule, precision, learning curve, and resuming from a saved state.
 
-Everything random in update u (dropout, masks, negatives, crops) is drawn from a generator seeded with (seed, u), and
-batches are a pure function of (seed, number), so a killed job continues from its last saved state to the weights
-that it would have had. What a batch shares is drawn for the whole of it, in whatever parts and by however many
-processes it is then computed.
+A resumed job reaches the weights that it would have reached without the interruption. For that, everything random in
+update u (dropout, masks, negatives, crops) is drawn from a generator seeded with (seed, u), and batches are a pure
+function of (seed, batch number). Masks, negatives and other random choices are drawn once for the whole batch, so they
+do not depend on how it is then split into parts and over processes.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from headstart.training.time_limit import FIRST_SAVE_MINUTES, Limit, OutOfTime
 
 log = logging.getLogger(__name__)
 
-MOST_SKIPPED = 10  # batches in a row whose loss or gradient is not finite
+MOST_SKIPPED = 10  # training fails after this many consecutive batches without a finite loss and gradient
 
 
 @dataclass
 class Result:
-    """A finished run: fp32 weights, the learning curve, and totals."""
+    """The result of a training job: fp32 weights, learning curve, training time, skipped batches, and machine."""
 
     weights: dict[str, torch.Tensor]
     curve: list[dict[str, float]]
@@ -68,13 +68,16 @@ def train(
 
     Args:
         objective: the loss, the dev metrics, and the network in float32.
-        batches: start -> batches from that number on.
-        stage: name in progress lines.
-        recipe: everything that the weights depend on; a state with another recipe is ignored.
+        batches: returns the batches from a given batch number on.
+        stage: name of the stage in log lines.
+        recipe: everything that the weights depend on; a saved state with another recipe is ignored.
+        seed: seed of everything random in the loop.
+        state_dir: folder of the saved state.
 
     Raises:
-        TrainingError: the loss or its gradient was not finite too many times in a row, or nothing is being learnt.
-        OutOfTime: the time limit is near, or the process was sent SIGTERM; the state is saved.
+        TrainingError: the loss or gradient was not finite in `MOST_SKIPPED` consecutive batches, training has
+            collapsed, or the state could not be read or, at the time limit, saved.
+        OutOfTime: the time limit is near, or the process received SIGTERM; the state has been saved.
     """
     ranks = Ranks()
     recipe_hash, state_file = fingerprint(recipe), state_dir / STATE
@@ -88,14 +91,15 @@ def train(
         keep_freed_memory()
         quicken(network)
         if dtype == torch.bfloat16:
-            # torch's fused attention is slower than plain matrix products here, over twice in the backward pass.
+            # In bfloat16 on a CPU, torch's fused attention is slower than plain matrix products; its backward pass
+            # takes more than twice as long.
             network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype, objective.rates)
     objective.begin(weights)
     progress = state.restore(weights, objective) if state else {
         "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
-    del state  # as large as the weights and the optimiser's moments together
+    del state  # frees as much memory as the weights and the optimiser's moments take
     if progress["update"]:
         log.info("%s: resumed at update %d of %d", stage, progress["update"], settings.updates)
     machine = describe_machine(dtype, ranks)
@@ -105,7 +109,7 @@ def train(
     limit, before, first = Limit(), progress["seconds"], progress["update"]
     meter = Meter(stage, settings.updates, progress)
     started = saved = time.monotonic()
-    save_after = min(FIRST_SAVE_MINUTES, settings.save_minutes)  # a limit that is not known may be near
+    save_after = min(FIRST_SAVE_MINUTES, settings.save_minutes)  # early at first: a time limit may be unknown
     evaluating = 0.0
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
@@ -121,7 +125,7 @@ def train(
             flops_of[key] = counter.get_total_flops()
         totals = {"train_loss": 0.0, "flops": flops_of.get(key, 0.0)}
         for positions in filter(None, own):
-            # For dropout, which differs by part; a part's first clip numbers it.
+            # Dropout must differ between the parts of a batch; the position of its first clip identifies a part.
             torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
             key = (batch.shape, len(trainable), objective.work(batch, update, positions, shared))
             if key in flops_of:
@@ -151,7 +155,7 @@ def train(
         progress["flops"] += flops
         if math.isfinite(norm):
             progress["in_a_row"] = []
-            # Since the last row of the learning curve: sums, and the updates that told of them.
+            # For each metric: its sum since the last row of the learning curve, and the number of updates that had it.
             for name, value in {**totals, "gradient_norm": norm}.items():
                 summed, updates = progress["sums"].get(name, (0.0, 0))
                 progress["sums"][name] = (summed + value, updates + 1)
@@ -195,7 +199,7 @@ def train(
             break
         if stop:
             log.info("%s: %s; saved at update %d of %d, to go on", stage, limit.reason, update, settings.updates)
-            ranks.wait()  # the first process that ends takes the others with it, and one of them is saving
+            ranks.wait()  # torchrun ends all processes when one ends, and the first may still be saving
             raise OutOfTime
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)
@@ -205,7 +209,10 @@ def train(
 def _over_ranks(
     totals: dict[str, float], names: tuple[str, ...], stop: bool, ranks: Ranks
 ) -> tuple[dict[str, float], bool]:
-    """Sums over all processes of what some of them told, and whether one of them wants to stop: then all do."""
+    """Sum metrics over all processes, and decide for all of them whether to stop: yes if one of them wants to.
+
+    A metric that no process has is left out of the sums.
+    """
     told = [float(name in totals) for name in names]
     values = [*(totals.get(name, 0.0) for name in names), *told, float(stop)]
     *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
@@ -214,7 +221,7 @@ def _over_ranks(
 
 
 def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:
-    """Count a batch whose loss or gradient is not finite; too many in a row end the run."""
+    """Count and log a batch whose loss or gradient is not finite; `MOST_SKIPPED` in a row raise `TrainingError`."""
     progress["skipped"] += 1
     progress["in_a_row"].append(names)
     log.warning("%s: update %d is skipped, its loss or gradient is not finite: %s", stage, update, ", ".join(names))
@@ -234,11 +241,12 @@ def run(
     recipe: dict[str, Any],
     save: Callable[[dict[str, torch.Tensor], Path], None],
 ) -> None:
-    """A training stage from its objective, which has `batches`, to the folder that it writes.
+    """Train an objective and write the job's checkpoint folder.
 
     Args:
+        objective: an `Objective` that also has the method `batches` which `train` takes.
         recipe: from `recipes.recipe_of`.
-        save: writes the model from fp32 weights into a folder; the first process calls it.
+        save: writes the model into a folder from fp32 weights; only the first process calls it.
     """
     state = Path(job.state)
     result = train(

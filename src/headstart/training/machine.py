@@ -1,4 +1,4 @@
-"""The machine that a job runs on: its precision, and what a recipe says of it."""
+"""The machine that a job runs on: which precision is faster there, and its description for the recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def product_seconds(dtype: torch.dtype) -> float:
-    """Shortest time of a small encoder's largest matrix product on this CPU: of 20, in some hundredths of a second."""
+    """Time in seconds of a small encoder's largest matrix product on this CPU: the shortest of 20 measurements.
+
+    Measuring takes some hundredths of a second.
+    """
     frames, weights = torch.ones(1000, 192, dtype=dtype), torch.ones(768, 192, dtype=dtype)
     times = []
     for _ in range(20):
@@ -33,14 +36,15 @@ def bfloat16_is_fast() -> bool:
     """Whether this machine multiplies bfloat16 matrices faster than float32 ones."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # What the processor says it can do is no measure: with instructions for bfloat16, it is 4 times as fast or half as.
+    # Measured, because CPU flags do not tell: with bfloat16 instructions, products run at 4 to 0.5 times float32 speed.
     return 1.3 * product_seconds(torch.bfloat16) < product_seconds(torch.float32)
 
 
 def choose_precision(settings: Optimisation, state: State | None, ranks: Ranks, stage: str) -> str:
-    """The type that a job computes in: as it was set, else as it began, else what is faster on this machine.
+    """The precision of a job: the setting; else that of its saved state; else the faster one on this machine.
 
-    A job that began in bfloat16 and goes on in float32, on another kind of machine, would have weights of neither.
+    A resumed job keeps its precision, also on a different machine: otherwise its weights would be neither those of a
+    bfloat16 job nor those of a float32 job.
     """
     if settings.precision != "auto":
         return settings.precision
@@ -52,7 +56,7 @@ def choose_precision(settings: Optimisation, state: State | None, ranks: Ranks, 
 
 
 def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
-    """What a recipe says about where it ran."""
+    """The description of the machine in a recipe: CPU, cores, threads, device, processes and precision."""
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

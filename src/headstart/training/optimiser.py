@@ -9,10 +9,10 @@ from headstart.training.ranks import Ranks
 
 
 def learning_rate(update: int, settings: Optimisation) -> float:
-    """Tri-stage schedule (Park et al. 2019): linear rise, constant, exponential decay to `decay_to` of the peak.
+    """Learning rate of an update, by the tri-stage schedule (Park et al. 2019, arXiv 1904.08779).
 
-    Updates count from 1; the last update runs at the final rate. With `hold` 0 and a `decay_to` near 0 it is close to
-    wav2vec 2.0's linear decay.
+    The rate rises linearly, stays constant, and decays exponentially to `decay_to` times the peak. Updates count from
+    1; the last one has the final rate. With `hold` 0 and `decay_to` near 0, it is close to wav2vec 2.0's linear decay.
     """
     rise, hold = settings.warmup * settings.updates, settings.hold * settings.updates
     if update <= rise:
@@ -24,10 +24,14 @@ def learning_rate(update: int, settings: Optimisation) -> float:
 
 
 class MasterWeights:
-    """AdamW on fp32 weights behind a network that computes in a smaller type.
+    """AdamW on fp32 master weights, for a network that computes in `dtype`.
 
-    Gradients of a batch's parts are added up in fp32, over parts and processes. Matrices decay, vectors (biases, norms)
-    do not. `rates` maps prefixes of parameter names to multiples of the learning rate.
+    Gradients are accumulated in fp32 over the parts of a batch and over processes. Weight decay applies to parameters
+    of two or more dimensions, and not to biases and normalisation weights.
+
+    Args:
+        network: its parameters are copied to fp32, and the network itself is converted to `dtype`.
+        rates: prefix of parameter names -> multiple of the learning rate; 1 for parameters without a prefix here.
     """
 
     def __init__(
@@ -39,11 +43,11 @@ class MasterWeights:
     ):
         self.network, self.settings = network, settings
         self.master = {name: p.detach().float().clone().requires_grad_() for name, p in network.named_parameters()}
-        # Batch norm keeps its pre-trained statistics: training changes no buffer, but a smaller type rounds them.
+        # Training changes no buffer (batch norm keeps its pre-trained statistics), but conversion to `dtype` rounds it.
         self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
         network.to(dtype)
         self.copies = dict(network.named_parameters())
-        self.grads: dict[str, torch.Tensor] = {}  # memory for gradients: taken once, as new memory costs time
+        self.grads: dict[str, torch.Tensor] = {}  # gradient buffers, allocated once: new memory costs time
         groups: dict[tuple[float, float], list[torch.Tensor]] = {}
         for name, p in self.master.items():
             rate = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), 1.0)
@@ -56,7 +60,7 @@ class MasterWeights:
             parameter.requires_grad_(name in trainable)
 
     def collect(self) -> None:
-        """Add the network's gradients, of one part of a batch, to those of the fp32 weights."""
+        """Add the network's gradients, which are those of one part of a batch, to the fp32 gradients."""
         for name, copy in self.copies.items():
             if copy.grad is None:
                 continue
@@ -70,12 +74,16 @@ class MasterWeights:
             copy.grad = None
 
     def sum_over(self, ranks: Ranks, trainable: set[str]) -> None:
-        """Replace gradients by their sums over all processes; what a process has no gradient for counts as zero."""
+        """Replace the gradients of the parameters `trainable` by their sums over all processes.
+
+        Where a process has no gradient for a parameter, it counts as zero.
+        """
         if ranks.size == 1:
             return
         weights = [self.master[name] for name in self.copies if name in trainable]
         given = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
-        # A parameter that no process uses keeps no gradient, or its decay and moments would differ from one process's.
+        # A parameter without a gradient in every process stays without one: a zero gradient would apply weight decay
+        # and update the moments, which a job of a single process would not.
         used = torch.tensor([float(p.grad is not None) for p in weights], device=ranks.device)
         flat = ranks.sum_(torch.cat([g.flatten() for g in given] + [used]))
         *sums, used = flat.split([g.numel() for g in given] + [len(weights)])
@@ -83,9 +91,9 @@ class MasterWeights:
             weight.grad = summed.view_as(weight) if count else None
 
     def step(self, rate: float) -> float:
-        """One update at this learning rate; returns the gradient norm before clipping.
+        """Do one update at the learning rate `rate`; returns the gradient norm before clipping.
 
-        A norm that is not finite changes nothing but the gradients, which are dropped.
+        When the norm is not finite, the weights stay as they are. The gradients are dropped in either case.
         """
         given = [p for p in self.master.values() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip)
@@ -99,7 +107,7 @@ class MasterWeights:
         return float(norm)
 
     def drop(self) -> None:
-        """Forget the collected gradients."""
+        """Drop the accumulated gradients."""
         self.optimiser.zero_grad()
 
     @torch.no_grad()
@@ -113,7 +121,7 @@ class MasterWeights:
         return {name: named[name].cpu() for name in self.network.state_dict()}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything that a resumed run needs, flat."""
+        """The fp32 weights and the optimiser's moments as one flat dict, from which `restore` resumes."""
         tensors = {f"master.{name}": p.detach() for name, p in self.master.items()}
         for name, p in self.master.items():
             for key, value in self.optimiser.state.get(p, {}).items():

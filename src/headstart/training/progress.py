@@ -1,4 +1,4 @@
-"""Progress of long work: lines in the job's log, and on the terminal when there is one."""
+"""Progress lines of training, in the job's log and on the terminal when there is one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SECONDS = 10.0  # between lines
+SECONDS = 10.0  # minimum time between two lines
 UNSHOWN = {"step", "wall_s", "flops", "audio_hours_seen", "skipped"}
 
 
 class Meter:
-    """Tells how far a training stage is, how fast it goes and when it will end.
+    """Logs the progress, speed and remaining time of a training stage.
 
     Args:
-        progress: `update`, `hours` and `curve` of the run, which the training loop keeps up to date.
+        progress: `update`, `hours` and `curve` of the job, which the training loop keeps up to date.
     """
 
     def __init__(self, stage: str, updates: int, progress: dict[str, Any]):
@@ -26,7 +26,7 @@ class Meter:
         self.started = self.shown = time.monotonic()
 
     def show(self, now: bool = False) -> None:
-        """Write a line if the last one is some seconds old, or `now`."""
+        """Log a line when `SECONDS` have passed since the last one, or in any case when `now` is true."""
         moment = time.monotonic()
         if not now and moment - self.shown < SECONDS:
             return
@@ -37,7 +37,7 @@ class Meter:
             print(line, file=sys.stderr)
 
     def line(self, spent: float) -> str:
-        """Stage, update, share, speed and time left after `spent` seconds, and the latest metrics."""
+        """The progress line after `spent` seconds: stage, update, percentage, speed, time left, latest metrics."""
         update, hours = self.progress["update"], self.progress["hours"]
         eta = spent / max(update - self.first, 1) * (self.updates - update)
         speed = (hours - self.first_hours) / max(spent, 1e-9)

@@ -1,8 +1,8 @@
-"""Several processes that share the batches of one run, and the devices that a run may use.
+"""Data-parallel processes of one training job, and the GPUs that a job may use.
 
-Processes are those of `torchrun` or of Slurm's job step, found through the variables that torchrun sets. Gradients are
-summed over them, each process's part having been divided by what the whole batch counts, so that a step over several
-processes is the step of one.
+The processes are those that `torchrun` started, known by the environment variables that it sets. Each process divides
+the loss of its part by the count of the whole batch, and gradients are summed over processes, so that an update is the
+same with any number of processes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import torch.distributed as dist
 
 log = logging.getLogger(__name__)
 
-_claimed: list[IO] = []  # a lock lives as long as its file is open: as long as this process
+_claimed: list[IO] = []  # open lock files; the locks are held until this process ends
 
 
 class Ranks:
-    """This process among those that share a run: `rank` of `size`, and the device that it computes on."""
+    """The position of this process among those of its job (`rank` of `size`), and its device."""
 
     def __init__(self) -> None:
         self.size = int(os.environ.get("WORLD_SIZE", 1))
@@ -33,43 +33,44 @@ class Ranks:
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
         if self.size > 1 and not dist.is_initialized():
-            # Others wait while the first one evaluates, which may take long.
+            # The timeout is long because the other processes wait while the first one evaluates.
             dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=6))
         if cuda:
             torch.cuda.set_device(self.device)
 
     @property
     def first(self) -> bool:
-        """Whether this process evaluates, writes and reports."""
+        """Whether this is rank 0, the process that evaluates, logs and writes files."""
         return self.rank == 0
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Replace a tensor by its sum over all processes."""
+        """Replace a tensor in place by its sum over all processes; returns it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, by rank."""
+        """The values of all processes, in the order of their ranks."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have called this."""
         self.sum_(torch.zeros(1, device=self.device))
 
     def positions(self, clips: int, parts: int) -> list[list[int]]:
-        """This process's parts of a batch of so many clips, each a list of positions; some may be empty.
+        """The parts of a batch of `clips` clips that this process computes, as lists of positions in the batch.
 
-        A batch is dealt out like cards to `parts` parts for each process, so that parts are about equally long.
+        Clips are dealt in turn to the `parts` parts of every process, so that parts are about equally large. A part is
+        empty when there are fewer clips than parts.
         """
         return [list(range(self.rank + part * self.size, clips, self.size * parts)) for part in range(parts)]
 
 
 def visible_devices() -> list[str]:
-    """Names of the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` has them."""
+    """Names of the GPUs that this process may use, in the form that `CUDA_VISIBLE_DEVICES` takes."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name]
@@ -77,23 +78,24 @@ def visible_devices() -> list[str]:
 
 
 def claim_devices(count: int, devices: list[str], folder: Path | None = None, poll_s: float = 2.0) -> list[str]:
-    """Choose GPUs that no other job of this machine has chosen, waiting until enough are free.
+    """Reserve GPUs that no other job on this machine has reserved, waiting until enough are free.
 
-    A claim is a lock on a file, which ends with the process, however it ends.
+    A reservation is a lock on a file, which the system releases when the process ends, also when it is killed.
 
     Args:
-        count: how many.
-        devices: the names to choose from; fewer than `count` of them are all taken.
-        folder: where the lock files lie; by default the machine's folder for temporary files.
+        count: number of GPUs.
+        devices: the names to choose from; when there are fewer than `count`, all of them are reserved.
+        folder: folder of the lock files; by default one in the system's folder for temporary files.
+        poll_s: seconds between two attempts.
 
     Returns:
-        The chosen names, in the order of `devices`.
+        The reserved names, in the order of `devices`.
     """
     folder = folder or Path(tempfile.gettempdir()) / f"headstart-devices-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
     told = False
     while True:
-        # One job at a time chooses: two that hold half of what each wants would wait for ever.
+        # Only one job at a time may try: two jobs that each hold some of the GPUs they need would deadlock.
         with (folder / "choosing").open("w") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             held: dict[str, IO] = {}

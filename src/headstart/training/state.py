@@ -1,4 +1,4 @@
-"""The saved state of a training job: what it goes on from after it was stopped."""
+"""The saved state of a training job, from which an interrupted job resumes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from headstart.training.optimiser import MasterWeights
 log = logging.getLogger(__name__)
 
 STATE = "state.safetensors"
-OWN = "objective."  # prefix, in a saved state, of what the objective keeps
+OWN = "objective."  # prefix of the names of the objective's tensors in a saved state
 
 
 def save_state(
     path: Path, recipe_hash: str, precision: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]
 ) -> None:
-    """Write the state, whole or not at all: when the disk is full, the older state stays."""
+    """Write the state, whole or not at all: when writing fails, for example on a full disk, the older state stays."""
     tensors = {**weights.state(), **{OWN + name: tensor for name, tensor in objective.state().items()}}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"recipe": recipe_hash, "precision": precision, "progress": json.dumps(progress)}
@@ -37,7 +37,7 @@ def save_state(
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of a saved state, by which a damaged one is known."""
+    """SHA-256 of a saved state, by which damage is detected."""
     digest = hashlib.sha256(json.dumps([metadata[key] for key in ("recipe", "precision", "progress")]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -47,14 +47,14 @@ def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
 
 @dataclass
 class State:
-    """What a job that was stopped goes on from."""
+    """A saved state: the precision of the job, its progress, and the tensors of weights, optimiser and objective."""
 
     precision: str
     progress: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
     def restore(self, weights: MasterWeights, objective: Objective) -> dict[str, Any]:
-        """Give the weights, the optimiser and the objective what they had; returns how far the job had got."""
+        """Restore the weights, the optimiser and the objective; returns the progress of the job."""
         weights.restore({name: tensor for name, tensor in self.tensors.items() if not name.startswith(OWN)})
         own = {name.removeprefix(OWN): tensor for name, tensor in self.tensors.items() if name.startswith(OWN)}
         objective.restore(own)
@@ -62,10 +62,13 @@ class State:
 
 
 def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None:
-    """The state that a job of this recipe has saved; None where there is none.
+    """Read the saved state of a job with this recipe; None when there is none, or one of another recipe.
 
-    A damaged file is no reason to fail, for it would be found again at every try, nor is it ever trained on: it is set
-    aside, by the first process, and the job begins anew.
+    A damaged file is never used. The first process renames it, and training starts from the beginning: an error instead
+    would occur again at every attempt.
+
+    Raises:
+        TrainingError: the system cannot read the file.
     """
     if not path.is_file():
         return None

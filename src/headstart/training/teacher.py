@@ -11,14 +11,15 @@ from headstart.training.optimiser import MasterWeights
 
 
 class Teacher:
-    """An average of weights that now and then stands in for them in the student's own network.
+    """An exponential moving average of the student's weights, which runs in the student's own network.
 
-    After n updates with decay d and student weights w_1 to w_n, it is d^n w_0 + (1 - d) (w_n + d w_{n-1} + d^2 w_{n-2}
-    + ...), in float32.
+    After n updates with decay d and student weights w_1 to w_n, the average is
+    d^n w_0 + (1 - d) (w_n + d w_{n-1} + d^2 w_{n-2} + ...), in float32. Within `standing_in`, the network has these
+    weights, so that no second network is needed.
 
     Args:
-        weights: of the student, as they are: the teacher begins with them.
-        averages: whether to average a parameter, by its name; the others are the student's.
+        weights: the student's weights, with which the average begins.
+        averages: whether the parameter of this name is averaged; the teacher shares the others with the student.
     """
 
     def __init__(self, weights: MasterWeights, averages: Callable[[str], bool] = lambda name: True):
@@ -28,19 +29,19 @@ class Teacher:
 
     @torch.no_grad()
     def follow(self, weights: MasterWeights, decay: float) -> None:
-        """One update of the average."""
+        """Update the average with the student's present weights."""
         for name, average in self.average.items():
             average.lerp_(weights.master[name], 1 - decay)
         self._copy()
 
     @torch.no_grad()
     def begin_again(self, weights: MasterWeights) -> None:
-        """Become what the student is."""
+        """Reset the average to the student's present weights."""
         self.restore(weights.master)
 
     @contextmanager
     def standing_in(self) -> Iterator[None]:
-        """Within, the network has the teacher's weights, is in evaluation mode, and records no gradients."""
+        """Context in which the network has the teacher's weights, is in evaluation mode, and records no gradients."""
         parameters = dict(self.network.named_parameters())
         own = {name: parameters[name].data for name in self.average}
         training = self.network.training
@@ -56,12 +57,12 @@ class Teacher:
             self.network.train(training)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a resumed run needs."""
+        """The averaged weights, from which `restore` resumes."""
         return dict(self.average)
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Set the average to tensors that `state` returned."""
         for name, average in self.average.items():
             average.copy_(tensors[name])
         self._copy()

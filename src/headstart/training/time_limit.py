@@ -1,4 +1,4 @@
-"""Time limits: a training job that sees its end coming saves its state and leaves, to go on when started again."""
+"""Time limits: a training job saves its state and exits before its time is up, and resumes when started again."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ log = logging.getLogger(__name__)
 EXIT_CODE = 75  # EX_TEMPFAIL: try again
 MINUTES = "HEADSTART_MAX_MINUTES"
 FIRST_SAVE_MINUTES = 1.0
-SQUEUE_S = 30.0  # how long Slurm may take to answer
+SQUEUE_S = 30.0  # timeout for squeue
 _started = time.time()
-_saves = False  # whether a training loop runs, or has run, that saves
-_terminated = False  # whether this process was sent SIGTERM
+_saves = False  # whether a training loop, which saves its state, has begun in this process
+_terminated = False  # whether this process has received SIGTERM
 
 
 class OutOfTime(SystemExit):
-    """The time is up and the state, if there is one, is saved. The process ends with `EXIT_CODE`, and Snakemake's
-    `retries` let the job go on."""
+    """The time is up, and the state has been saved if training had begun.
+
+    The process exits with `EXIT_CODE`, and Snakemake's `retries` start the job again, which then resumes.
+    """
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 class Limit:
-    """When a training loop has to stop: at Slurm's end time or after `HEADSTART_MAX_MINUTES`, whichever is sooner, or
-    at once when this process was sent SIGTERM.
+    """The time at which a training loop has to stop.
 
-    `near` is true when what is left is less than twice the longest step so far and a margin of a twentieth of the whole
-    time, at most a minute.
+    That is the end time of the Slurm job or `HEADSTART_MAX_MINUTES` after the start, whichever comes first, or the
+    present update when this process has received SIGTERM. `near` becomes true when the time left is shorter than twice
+    the longest step so far plus a margin of a twentieth of the total time, at most one minute.
     """
 
     def __init__(self) -> None:
@@ -49,23 +51,23 @@ class Limit:
         _saves = True
 
     def near(self) -> bool:
-        """Called after every step, whose time it measures."""
+        """Whether to stop now. To be called after every step, because it measures how long steps take."""
         now = time.time()
         self.longest, self.last = max(self.longest, now - self.last), now
         return _terminated or (self.end is not None and now + self.margin + 2 * self.longest > self.end)
 
     @property
     def reason(self) -> str:
-        """Why the loop stops."""
+        """Why the loop stops, for the log."""
         return "this job was asked to end (SIGTERM)" if _terminated else "the time limit is near"
 
 
 def save_on_sigterm() -> None:
-    """Let SIGTERM, which ends a process at once, end it with `EXIT_CODE` after the update that it is at is saved.
+    """On SIGTERM, finish the present update, save the state and exit with `EXIT_CODE`, instead of ending at once.
 
-    Slurm sends SIGTERM when a job's time is up, when another job takes its place, and on `scancel`, and kills the job
-    half a minute later (`KillWait`). Before the first update there is nothing to save, and the process ends at once;
-    after the last one it writes its results as if nothing had happened.
+    Slurm sends SIGTERM when a job's time is up, when it is preempted, and on `scancel`, and kills the job half a minute
+    later (`KillWait`). Before training begins there is nothing to save, and the process exits at once. After the last
+    update, the signal is ignored and the results are written.
     """
     signal.signal(signal.SIGTERM, _terminate)
 
@@ -78,16 +80,16 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 def slurm_end() -> float | None:
-    """When Slurm ends this job, in seconds since the epoch; None outside Slurm, and where it does not say.
+    """The end time of this Slurm job, in seconds since the epoch; None outside Slurm, or when it cannot be found.
 
-    Newer versions of Slurm put it into the environment; others, 22.05 among them, are asked by `squeue`.
+    Newer versions of Slurm set it as an environment variable. Others, such as 22.05, are asked with `squeue`.
     """
     if end := os.environ.get("SLURM_JOB_END_TIME"):
         return float(end)
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return None
-    # An array's number stands for all its jobs, so lines have the number of the job that they are of.
+    # For a job array, squeue lists all its jobs; %A is the number that tells them apart.
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%A %e"]
     environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
     try:
@@ -99,7 +101,8 @@ def slurm_end() -> float | None:
         ends = {number: end.strip() for number, _, end in (line.partition(" ") for line in run.stdout.splitlines())}
         if job not in ends:
             raise ValueError("squeue does not list it")
-        # Local time. In the hour that a change of clocks repeats, it is taken for the earlier of two: a save too many.
+        # This is local time. In the hour that occurs twice when clocks change, the earlier one is assumed, and the job
+        # saves its state too early rather than too late.
         return datetime.fromisoformat(ends[job]).timestamp()
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.info(

@@ -1,1 +1,1 @@
-"""Synthetic corpora: sentences of a grammar, spoken by eSpeak NG."""
+"""Synthetic corpora: sentences from a grammar, synthesised with eSpeak NG."""

@@ -1,9 +1,9 @@
 """A small binding of eSpeak NG, loaded from the `espeakng-loader` wheel: no system package is needed.
 
-eSpeak carries state from one utterance to the next: the phase of its pitch flutter, which no call resets, and
-two random generators, its own and the C library's. So every call here loads a fresh copy of the library, in
-under a millisecond, and unloads it afterwards. Samples then depend on the arguments only, never on what the
-process synthesised before. This needs a dynamic linker which really unloads (glibc and macOS; musl does not).
+eSpeak keeps state from one utterance to the next: the phase of its pitch flutter, which no call resets, and two
+random generators, its own and the C library's. To make samples depend on the arguments only, every call here
+loads a fresh copy of the library, in under a millisecond, and unloads it afterwards. This needs a dynamic linker
+that really unloads libraries (glibc and macOS do, musl does not).
 """
 
 import _ctypes  # for dlclose, which ctypes does not offer
@@ -34,7 +34,7 @@ _CHARACTERS = 1
 _MAX_DATA_PATH = 120  # bytes: eSpeak copies the path into a buffer of 160 and appends file names to it
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-_lock = threading.Lock()  # the C rand() state and the copy just loaded belong to one call at a time
+_lock = threading.Lock()  # one call at a time: all threads share the C rand() state and the loaded copy
 
 
 class EspeakError(HeadstartError):
@@ -45,7 +45,7 @@ class EspeakError(HeadstartError):
 def _data_path() -> bytes:
     path = str(Path(espeakng_loader.get_data_path()).resolve())
     if len(os.fsencode(path)) > _MAX_DATA_PATH:
-        # An environment in a deep folder would overflow eSpeak's buffer: reach the data through a short link.
+        # A long path would overflow eSpeak's buffer, so the data are reached through a link with a short path.
         folder = tempfile.TemporaryDirectory(prefix="espeak-")
         _data_path.keep = folder  # removed when the process ends
         link = os.path.join(folder.name, "espeak-ng-data")
@@ -56,9 +56,10 @@ def _data_path() -> bytes:
 
 @functools.cache
 def _voice_file(language: str) -> str:
-    """The voice file of a language, "trk/tr" for "tr": naming it spares eSpeak a scan of all its voices.
+    """The voice file of a language, such as "trk/tr" for "tr", with which eSpeak need not scan all its voices.
 
-    eSpeak lower-cases the name, so a file such as "gmw/en-US" is only found by that scan.
+    Returns the language itself when its file name has upper-case letters ("gmw/en-US"): eSpeak lower-cases names, and
+    finds such a file only by scanning.
     """
     for file in sorted((Path(os.fsdecode(_data_path())) / "lang").glob(f"*/{language}")):
         if file.name == file.name.lower():
@@ -68,7 +69,7 @@ def _voice_file(language: str) -> str:
 
 @functools.cache
 def _languages() -> dict[str, str]:
-    """Language tag in lower case -> the voice file that speaks it best, "zh" -> "cmn", from the files themselves."""
+    """Language tag in lower case -> name of the best voice file for it, such as "zh" -> "cmn", from the voice files."""
     folder = Path(os.fsdecode(_data_path())) / "lang"
     found = []
     for file in (path for path in folder.rglob("*") if path.is_file()):
@@ -76,13 +77,14 @@ def _languages() -> dict[str, str]:
         # "language en-gb 2": a tag and its priority, of which lower is better and 5 is usual
         for tag, priority in re.findall(r"^language +(\S+) *(\d*)", file.read_text(encoding="utf-8"), re.MULTILINE):
             found.append((tag.lower(), int(priority or 5), file.name))
-    return {tag: name for tag, _, name in sorted(found, reverse=True)}  # the best of a tag comes last
+    return {tag: name for tag, _, name in sorted(found, reverse=True)}  # the best voice of a tag comes last and stays
 
 
 def language(tag: str) -> str:
-    """The eSpeak language that serves a BCP 47 tag: its own, else that of its longest beginning ("tr-TR" -> "tr").
+    """The eSpeak language for a BCP 47 tag: that of the tag, or else of its longest known prefix ("tr-TR" -> "tr").
 
-    Raises EspeakError where there is none.
+    Raises:
+        EspeakError: there is none.
     """
     subtags = tag.lower().split("-")
     for count in range(len(subtags), 0, -1):
@@ -99,9 +101,13 @@ def variants() -> list[str]:
 
 @contextmanager
 def _fresh_library(voice: str) -> Iterator[ctypes.CDLL]:
-    """A newly loaded and seeded library with `voice` set; unloaded on exit."""
+    """Context with a freshly loaded and seeded library that has `voice` set; unloads it on exit.
+
+    Raises:
+        EspeakError: the library did not start, or there is no such language or variant.
+    """
     language, _, variant = voice.partition("+")
-    if variant and variant not in variants():  # eSpeak would silently fall back to the plain voice
+    if variant and variant not in variants():  # eSpeak would silently use the voice without a variant
         raise EspeakError(f"eSpeak NG has no voice variant {variant!r}; there are {', '.join(variants())}")
     with _lock:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -121,7 +127,7 @@ def _fresh_library(voice: str) -> Iterator[ctypes.CDLL]:
 
 
 def version() -> str:
-    """Version of the eSpeak NG library in the wheel, for the record."""
+    """Version of the eSpeak NG library in the wheel."""
     with _fresh_library("en") as library:
         library.espeak_Info.restype = ctypes.c_char_p
         return library.espeak_Info(None).decode()
@@ -130,23 +136,30 @@ def version() -> str:
 def synthesise(
     text: str, voice: str, *, words_per_minute: int = 175, pitch: int = 50, pitch_range: int = 50
 ) -> np.ndarray:
-    """Speak `text` and return float32 samples in [-1, 1), shape (num_samples,), at 22,050 Hz.
+    """Synthesise `text`.
 
-    voice: an eSpeak language with an optional variant, such as "en+m3".
-    words_per_minute: 80 to 450. pitch and pitch_range: 0 to 100, where 50 is the voice's own.
-    Raises EspeakError for an unknown language or variant, or a text without sound.
+    Args:
+        voice: an eSpeak language with an optional variant, such as "en+m3".
+        words_per_minute: 80 to 450.
+        pitch, pitch_range: 0 to 100, where 50 is the voice's default.
+
+    Returns:
+        Samples in [-1, 1), float32 of shape (num_samples,), at 22,050 Hz.
+
+    Raises:
+        EspeakError: unknown language or variant, or a text that gives no sound.
     """
     chunks: list[bytes] = []
 
     def receive(samples, count: int, _events) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
-        return 0  # go on
+        return 0  # tells eSpeak to continue
 
     callback = _CALLBACK(receive)
     with _fresh_library(voice) as library:
         library.espeak_SetSynthCallback(callback)
-        # At volume 50 even the loudest voice does not clip.
+        # At volume 50, no voice clips.
         settings = {_RATE: words_per_minute, _PITCH: pitch, _RANGE: pitch_range, _VOLUME: 50}
         for parameter, value in settings.items():
             library.espeak_SetParameter(parameter, int(value), 0)
@@ -157,12 +170,14 @@ def synthesise(
     return np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768.0
 
 
-@functools.lru_cache(maxsize=100_000)  # short segments of code-switched speech come again and again
+@functools.lru_cache(maxsize=100_000)  # short segments of code-switched speech recur often
 def phonemes(text: str, language: str) -> tuple[str, ...]:
-    """IPA of `text` in an eSpeak language: one string a spoken word, phonemes separated by spaces.
+    """Phonemes (IPA) of `text` in an eSpeak language: one string per spoken word, phonemes separated by spaces.
 
-    Stress marks are kept. eSpeak joins some short words ("of the"), so there can be fewer items than words.
-    Raises EspeakError for an unknown language.
+    Stress marks are kept. eSpeak joins some short words ("of the"), so there can be fewer strings than words.
+
+    Raises:
+        EspeakError: unknown language.
     """
     mode = _IPA | ord("_") << 8  # bits 8 to 23: the character put between phonemes
     buffer = ctypes.create_string_buffer(text.encode("utf-8"))
@@ -170,9 +185,9 @@ def phonemes(text: str, language: str) -> tuple[str, ...]:
     clauses = []
     with _fresh_library(language) as library:
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        while pointer.value:  # one clause a call; the pointer becomes NULL at the end of the text
+        while pointer.value:  # one clause per call; the pointer is NULL at the end of the text
             clause = library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, mode)
             clauses.append((clause or b"").decode("utf-8"))
-    # "(en)kat(es)" marks a word which eSpeak reads by another language's rules: the marks are not phonemes.
+    # In "(en)kat(es)", eSpeak marks a word that it reads by another language's rules. The marks are not phonemes.
     words = re.sub(r"\([^)]*\)", "", " ".join(clauses)).split()
     return tuple(" ".join(word.replace("_", " ").split()) for word in words)

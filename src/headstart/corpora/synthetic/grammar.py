@@ -1,16 +1,16 @@
-"""Sentence grammars: small YAML files (in `grammars/`) from which the default study's sentences are drawn.
+"""Sentence grammars: small YAML files (in `grammars/`) from which the sentences of synthetic corpora are drawn.
 
 A grammar has two keys:
 
     patterns:                  # by matrix language (BCP 47); a sentence starts from one of these
       en: ["{subject} {sold} {goods} {where}", ...]
-    slots:                     # name -> phrases; a phrase may hold {slots} in turn
+    slots:                     # name -> phrases; a phrase may contain {slots} itself
       subject: ["the {old} fisherman", "my sister", ...]
 
-`{slot}` stands for any phrase of the slot; all else is words, in lower case without punctuation. Agreement
-(case, gender, person) is written into the phrases, so any phrase of a slot fits wherever the slot stands.
-`{es:place}` borrows a slot from the grammar of that name, and its words are tagged with that language;
-this is how the code-switched grammars are written. Every other word has the tag of its pattern's language.
+`{slot}` is replaced by any phrase of the slot; everything else is words, in lower case without punctuation.
+Agreement (case, gender, person) is written into the phrases, so that every phrase of a slot fits wherever the slot
+is used. `{es:place}` uses a slot of the grammar `es`, and its words are tagged with that language; the code-switched
+grammars are written this way. Every other word has the tag of its pattern's language.
 """
 
 import functools
@@ -22,12 +22,12 @@ from itertools import chain, groupby
 import numpy as np
 import yaml
 
-MIN_WORDS, MAX_WORDS = 4, 9  # a sentence; about two to five seconds of speech
+MIN_WORDS, MAX_WORDS = 4, 9  # length of a sentence: about two to five seconds of speech
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words with one language tag (BCP 47) each, and the matrix language of the whole."""
+    """Words with a language tag (BCP 47) each, and the matrix language of the sentence."""
 
     tokens: tuple[str, ...]
     token_languages: tuple[str, ...]
@@ -38,17 +38,21 @@ class Sentence:
         return " ".join(self.tokens)
 
     def segments(self) -> list[tuple[str, str]]:
-        """(language, text) of every longest run of words in one language, in order."""
+        """(language, text) of every maximal run of words in the same language, in order."""
         pairs = zip(self.token_languages, self.tokens, strict=True)
         runs = groupby(pairs, key=lambda pair: pair[0])
         return [(tag, " ".join(word for _, word in run)) for tag, run in runs]
 
 
 class Grammar:
-    """A grammar of one file; see the module's first lines for the format."""
+    """The grammar in one file; the module's docstring describes the format."""
 
     def __init__(self, name: str, patterns: dict[str, list[str]], slots: dict[str, list[str]]) -> None:
-        """Raises ValueError, naming grammar and slot, when a slot is used but not written."""
+        """Check and split patterns and phrases.
+
+        Raises:
+            ValueError: a slot is used but not defined; the message names the grammar and the slot.
+        """
         self.name = name
         self.patterns = [(tag, row.split()) for tag, rows in patterns.items() for row in rows]
         self.slots = {slot: [phrase.split() for phrase in phrases] for slot, phrases in slots.items()}
@@ -60,7 +64,7 @@ class Grammar:
                     raise ValueError(f"grammar {name!r} uses {item}: no such slot in grammar {grammar.name!r}")
 
     def _resolve(self, item: str) -> tuple["Grammar", str]:
-        """The grammar and slot name behind "{slot}" or "{language:slot}"."""
+        """The grammar and slot name to which "{slot}" or "{language:slot}" refers."""
         match = re.fullmatch(r"\{(?:([\w-]+):)?(\w+)\}", item)
         if not match:
             raise ValueError(f"grammar {self.name!r}: {item!r} is neither a word nor a {{slot}}")
@@ -88,7 +92,7 @@ class Grammar:
         return pairs
 
     def vocabulary(self) -> dict[str, set[str]]:
-        """language -> every word that a sentence can contain in it."""
+        """Language -> every word that sentences can contain in this language."""
         words: dict[str, set[str]] = {}
         seen = set()
         stack = [(self, language, items) for language, items in self.patterns]
@@ -106,7 +110,7 @@ class Grammar:
         return words
 
     def count(self) -> int:
-        """Number of ways to fill the patterns: the number of sentences, of any length."""
+        """Number of ways to fill the patterns, that is, of sentences of any length."""
         return sum(self._count(items) for _, items in self.patterns)
 
     def _count(self, items: list[str]) -> int:
@@ -126,9 +130,13 @@ def grammar_names() -> list[str]:
 
 @functools.cache
 def load_grammar(name: str) -> Grammar:
-    """Read a grammar of the package ("en", "en-es"). Raises ValueError for an unknown name."""
+    """Read a grammar of the package, such as "en" or "en-es".
+
+    Raises:
+        ValueError: there is no grammar of this name.
+    """
     if name not in grammar_names():
         raise ValueError(f"no grammar named {name!r}; there are {', '.join(grammar_names())}")
     text = (resources.files("headstart.corpora.synthetic") / "grammars" / f"{name}.yaml").read_text(encoding="utf-8")
-    raw = yaml.load(text, Loader=yaml.BaseLoader)  # all strings: the Turkish word "on" is no boolean
+    raw = yaml.load(text, Loader=yaml.BaseLoader)  # reads everything as text, also the Turkish word "on"
     return Grammar(name, raw["patterns"], raw.get("slots") or {})

@@ -1,4 +1,4 @@
-"""The reader of synthetic corpora: the synthesiser writes a corpus folder with a table."""
+"""The reader of synthetic corpora, which `synthesis.py` writes as a folder with a table."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ COLUMNS = Columns(
 
 
 class SyntheticReader(TableReader):
-    """Reads what the synthesiser wrote."""
+    """Reads a corpus folder that the synthesiser wrote."""
 
     def __init__(self, settings: SyntheticCorpus, raw: str | Path):
         language = settings.language.split("-")[0]
         super().__init__(FolderCorpus(reader="folder", path=str(raw), columns=COLUMNS, language=language))
 
     def check(self) -> None:
-        """Nothing has to be there before the workflow runs, which makes the corpus."""
+        """Check nothing: the corpus does not exist before the workflow runs, because the workflow makes it."""
 
     def audio_files(self) -> None:
         """None: the synthesiser writes the table and the audio together."""

@@ -1,4 +1,4 @@
-"""The default study's corpora: sentences of our grammars, spoken by eSpeak NG in noise, in a corpus folder.
+"""Synthesis of corpora: sentences from a grammar, synthesised with eSpeak NG and mixed with noise.
 
 A corpus is a pure function of the arguments: the same call writes the same bytes in any process.
 """
@@ -22,8 +22,8 @@ from headstart.errors import HeadstartError
 
 log = logging.getLogger(__name__)
 
-# eSpeak's voice variants, divided once for all corpora: no training split, of any corpus, has a test voice.
-# The other voices are as many, and of unlike timbre: whispered, creaky, breathy, childlike, of a Klatt synthesiser.
+# eSpeak's voice variants by split, the same for all corpora, so that no test voice occurs in any training split.
+# The "other" voices are equally many, with different timbre: whispered, creaky, breathy, childlike, Klatt synthesis.
 VARIANTS = {
     "usual": {
         "train": tuple("m1 m2 m3 m5 m6 m8 f1 f3 f4 Andrea Annie Mario pedro robert".split()),
@@ -40,21 +40,21 @@ VARIANTS = {
 }
 SPLITS = tuple(VARIANTS["usual"])
 SPEAKERS_PER_VARIANT = 4  # each with its own base rate, pitch and pitch range
-# Share of all sentences that a split may use. A hash of its text decides which split a sentence belongs to,
-# so splits are disjoint across corpora, seeds and sizes alike.
+# Share of all sentences that a split may use. A hash of its text decides to which split a sentence belongs,
+# so no sentence is in two splits, whatever the corpus, seed and size.
 _SENTENCE_SHARE = {"train": 0.70, "dev": 0.10, "test": 0.20}
 
 COLUMNS = tuple("id path language speaker split duration_s text tokens token_languages phonemes".split())
 LEVEL_DB = -23.0  # dBFS, RMS of the whole clip, before a random gain
 GAIN_DB = (-6.0, 3.0)
-PAD_S = (0.05, 0.25)  # background alone before and after the speech
+PAD_S = (0.05, 0.25)  # noise without speech before and after the speech
 CROSS_FADE_S = 0.010
 _MAX_REDRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """An eSpeak variant with a base rate (words a minute), pitch and pitch range (eSpeak's 0 to 100)."""
+    """An eSpeak variant with a base rate (words per minute), pitch and pitch range (eSpeak's 0 to 100)."""
 
     name: str
     variant: str
@@ -65,7 +65,7 @@ class Speaker:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What one clip is made from."""
+    """Everything that determines the audio of one clip."""
 
     id: str
     split: str
@@ -86,23 +86,27 @@ def synthesise_corpus(
     voices: str = "usual",
     sample_rate: int = 16000,
 ) -> Path:
-    """Write a spoken corpus, `metadata.tsv` and `clips/*.flac` (mono, 16 bits), and return its `directory`.
-
-    language: a grammar of the package, monolingual ("en") or code-switched ("en-es").
-    hours: audio of the splits "train", "dev" and "test"; a split ends with the clip which reaches its hours.
-    snr_db: range in dB from which each clip's signal-to-noise ratio is drawn.
-    words_per_minute, pitch: ranges of eSpeak's rate and pitch (0 to 100) for the speakers.
-    voices: "usual" or "other", the key in VARIANTS of the speakers' voices; all else is drawn alike.
-    sample_rate: in Hz.
+    """Synthesise a corpus as `metadata.tsv` and `clips/*.flac` (mono, 16 bits) in `directory`, and return `directory`.
 
     The columns of metadata.tsv are COLUMNS. `language` is the sentence's matrix language; `tokens` and
-    `token_languages` are separated by spaces, one BCP 47 tag a token; `phonemes` is eSpeak's IPA, with spaces
-    between phonemes and " | " between words as spoken (eSpeak joins some short words).
+    `token_languages` are separated by spaces, with one BCP 47 tag per token; `phonemes` is eSpeak's IPA, with spaces
+    between phonemes and " | " between spoken words (eSpeak joins some short words).
 
-    Sentences are unique in dev and test, and in train as long as the grammar has new ones. The corpus is
-    written beside `directory` and renamed at the end; an older corpus there is replaced.
-    Raises ValueError for an unknown language, split or kind of voices, or a range upside down; HeadstartError when the
-    grammar has no more sentences, or `directory` holds something other than a corpus.
+    Sentences are unique in dev and test, and in train as long as new ones are found. The corpus is written beside
+    `directory` and renamed at the end; an older corpus there is replaced.
+
+    Args:
+        language: a grammar of the package, monolingual ("en") or code-switched ("en-es").
+        hours: hours of audio of the splits "train", "dev" and "test"; a split ends with the clip that reaches them.
+        seed: seed of speakers, sentences and noise.
+        snr_db: range in dB from which each clip's signal-to-noise ratio is drawn.
+        words_per_minute, pitch: ranges of eSpeak's rate and pitch (0 to 100) for the speakers.
+        voices: "usual" or "other", the key in VARIANTS of the speakers' voices; everything else is drawn alike.
+        sample_rate: in Hz.
+
+    Raises:
+        ValueError: an unknown language, split or kind of voices, or a range whose lower end is above its upper end.
+        HeadstartError: the grammar has no more sentences, or `directory` contains something other than a corpus.
     """
     directory = Path(directory)
     grammar = load_grammar(language)
@@ -114,7 +118,7 @@ def synthesise_corpus(
     for name, (low, high) in {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}.items():
         if low > high:
             raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
-    # Snakemake has removed the table by the time that it makes a corpus again.
+    # The table may be missing in an older corpus: Snakemake deletes it before it makes the corpus again.
     if directory.exists() and {path.name for path in directory.iterdir()} - {"metadata.tsv", "clips"}:
         raise HeadstartError(f"{directory} is not a corpus folder; it is left alone")
 
@@ -146,12 +150,12 @@ def synthesise_corpus(
 
 
 def _stream(*parts: int | str) -> tuple[int, ...]:
-    """A seed for numpy from numbers and names; different parts give unrelated random streams."""
+    """A seed for numpy from numbers and names; different parts give independent random streams."""
     return tuple(part if isinstance(part, int) else zlib.crc32(part.encode("utf-8")) for part in parts)
 
 
 def sentence_split(text: str) -> str:
-    """The split to which a sentence belongs, in every corpus and whatever the seed."""
+    """The split to which a sentence belongs, in every corpus and with every seed."""
     position = zlib.crc32(text.encode("utf-8")) / 2**32
     for split, share in _SENTENCE_SHARE.items():
         position -= share
@@ -168,7 +172,7 @@ def draw_speakers(
     pitch: tuple[float, float],
     variants: tuple[str, ...],
 ) -> list[Speaker]:
-    """The speakers of a split: SPEAKERS_PER_VARIANT of each of its variants, with rate and pitch drawn."""
+    """The speakers of a split: SPEAKERS_PER_VARIANT for each variant, with random rate, pitch and pitch range."""
     rng = np.random.default_rng(_stream(seed, language, split, "speakers"))
     return [
         Speaker(
@@ -191,7 +195,7 @@ def _clips(
     pitch: tuple[float, float],
     variants: tuple[str, ...],
 ) -> Iterator[_Clip]:
-    """A split's clips, without end: speakers take turns in random order, each with a new sentence."""
+    """The clips of a split, without end: speakers take turns in random order, each with a new sentence."""
     speakers = draw_speakers(grammar.name, split, seed, words_per_minute, pitch, variants)
     rng = np.random.default_rng(_stream(seed, grammar.name, split, "sentences"))
     used: set[str] = set()
@@ -227,7 +231,7 @@ def _render(
 ) -> np.ndarray:
     """The noisy audio of a clip, float32 of shape (num_samples,)."""
     rng = np.random.default_rng(clip.seed)
-    # A small jitter: nobody speaks two sentences at exactly the same rate and pitch.
+    # Rate and pitch vary slightly between the clips of a speaker, as they do in natural speech.
     rate = np.clip(clip.speaker.words_per_minute * rng.uniform(0.94, 1.06), *words_per_minute)
     height = np.clip(clip.speaker.pitch + rng.uniform(-4, 4), *pitch)
     speech = speak(
@@ -248,7 +252,7 @@ def _write_clip(folder: Path, clip: _Clip, audio: np.ndarray, sample_rate: int) 
     """Write the audio of a clip below `folder` and return its row of the metadata."""
     path = f"clips/{clip.id}.flac"
     pcm = np.round(audio * 32767).astype(np.int16)
-    # Compression level 0 is the fastest; on noisy speech higher ones save only a few per cent.
+    # Level 0 is the fastest; on noisy speech, higher levels make files only a few per cent smaller.
     soundfile.write(folder / path, pcm, sample_rate, format="FLAC", subtype="PCM_16", compression_level=0.0)
     spoken = [word for tag, text in clip.sentence.segments() for word in espeak.phonemes(text, tag)]
     return {
@@ -274,9 +278,10 @@ def speak(
     pitch_range: int,
     sample_rate: int,
 ) -> np.ndarray:
-    """Speak (language, text) segments with one voice as one clean utterance, float32 of shape (num_samples,).
+    """Synthesise (language, text) segments as one clean utterance of one voice, float32 of shape (num_samples,).
 
-    Each segment is read by its own language's rules; silence is trimmed and joins are cross-faded over 10 ms.
+    Each segment is read by the rules of its own language. Silence around segments is trimmed, and segments are joined
+    with a cross-fade of 10 ms.
     """
     fade = round(CROSS_FADE_S * espeak.NATIVE_RATE)
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
@@ -296,21 +301,22 @@ def speak(
 
 
 def trim_silence(samples: np.ndarray, sample_rate: int, threshold_db: float = -45.0) -> np.ndarray:
-    """Cut the ends below `threshold_db` relative to the peak, keeping 10 ms; shape (num_samples,)."""
+    """Remove samples below `threshold_db` (relative to the peak) at both ends, except for 10 ms; 1-D samples."""
     loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (threshold_db / 20))
     margin = round(0.010 * sample_rate)
     return samples[max(0, loud[0] - margin) : loud[-1] + 1 + margin] if len(loud) else samples
 
 
 def coloured_noise(num_samples: int, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Gaussian noise, float32 of shape (num_samples,), of any level.
+    """Gaussian noise, float32 of shape (num_samples,), of no particular level.
 
-    Its power falls as 1/f^a, a drawn from 0 (white) to 2 (brown); three in ten swell and fade slowly.
+    Its power falls as 1/f^a, with a drawn from 0 (white) to 2 (brown). With probability 0.3, its amplitude is modulated
+    at 0.3 to 4 Hz.
     """
     slope = rng.uniform(0, 2)
-    length = -(-num_samples // 4000) * 4000  # small prime factors: a fast Fourier transform
+    length = -(-num_samples // 4000) * 4000  # small prime factors make the Fourier transform fast
     frequency = np.fft.rfftfreq(length, 1 / sample_rate)
-    # Flat below 50 Hz, or brown noise would be all rumble.
+    # Flat below 50 Hz; otherwise most of the power of brown noise would be inaudibly low.
     shape = (np.maximum(frequency, 50.0) ** (-slope / 2)).astype(np.float32)
     spectrum = rng.standard_normal(2 * len(shape), dtype=np.float32).view(np.complex64) * shape
     noise = np.fft.irfft(spectrum, length)[:num_samples].astype(np.float32)
@@ -322,9 +328,10 @@ def coloured_noise(num_samples: int, rng: np.random.Generator, sample_rate: int)
 
 
 def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, offset: int = 0) -> np.ndarray:
-    """Add `speech` to `noise` from sample `offset` on; the shape is that of `noise`.
+    """Scale `noise`, and add `speech` to it from sample `offset` on; returns the shape of `noise`.
 
-    The ratio of the mean powers of the speech (its own samples) and the noise (all of it) is `snr_db` dB.
+    The ratio of the mean power of the speech (over its own samples) to that of the noise (over all samples) is `snr_db`
+    dB.
     """
     ratio = np.mean(np.square(speech)) / np.mean(np.square(noise))
     mixed = noise * np.float32(np.sqrt(ratio / 10 ** (snr_db / 10)))
@@ -333,13 +340,13 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, offset: int
 
 
 def set_level(audio: np.ndarray, level_db: float) -> np.ndarray:
-    """Scale `audio` to an RMS of `level_db` dBFS, or to a peak of 0.99 where that would clip."""
+    """Scale `audio` to an RMS of `level_db` dBFS, or to a peak of 0.99 if the peak would be higher."""
     gain = 10 ** (level_db / 20) / np.sqrt(np.mean(np.square(audio)))
     return audio * np.float32(min(gain, 0.99 / np.abs(audio).max()))
 
 
 class _Progress:
-    """Logs the audio done and the time left, every few seconds."""
+    """Logs the hours synthesised and the time left, every few seconds."""
 
     def __init__(self, name: str, total_s: float) -> None:
         self.name, self.total, self.done = name, total_s, 0.0

@@ -75,10 +75,10 @@ def peak_memory(folder: Path, hours: float, copies: int, updates: int, threads: 
         files = {key: str(path) for key, path in paths.items()}
         corpora.append({"name": f"copy{number}", "hours": hours, "train": files})
     job = {"corpora": corpora, "updates": updates, "threads": threads, "output": str(folder / f"start{copies}")}
-    told = subprocess.run(
+    job_output = subprocess.run(
         [sys.executable, __file__, "--job"], input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True
     )
-    return float(told.stdout.split()[-1])
+    return float(job_output.stdout.split()[-1])
 
 
 def run_job(job: dict[str, Any]) -> None:

@@ -117,10 +117,10 @@ def check_advice() -> Callable[..., None]:
 
     def check(objective, healthy: dict[str, float], row: dict[str, float], advice: str) -> None:
         curve = [{"step": step, **healthy, **row} for step in (2, 4)]
-        assert objective.collapsed(curve[:1]) is None  # too early to say
+        assert objective.collapse_advice(curve[:1]) is None  # too early to say
         with pytest.raises(AssertionError, match=advice):
-            raise AssertionError(objective.collapsed(curve))
-        assert objective.collapsed([*curve, {"step": 6, **healthy}]) is None
+            raise AssertionError(objective.collapse_advice(curve))
+        assert objective.collapse_advice([*curve, {"step": 6, **healthy}]) is None
 
     return check
 

@@ -43,7 +43,7 @@ def test_loss_and_metrics_are_those_of_transformers_clip_by_clip(layers, tiny_mo
     objective = objective_of(tiny_model, noise_clips, data2vec={"average_layers": layers}, dropout=0.1)
     network, config = objective.network, objective.network.config
     weights = MasterWeights(network, objective.settings, torch.float32)
-    objective.begin(weights)
+    objective.before_training(weights)
     with torch.no_grad():  # now the student is not its teacher, and the front-end is the student's
         for p in weights.master.values():
             p.add_(0.05 * torch.randn_like(p))
@@ -139,7 +139,7 @@ def test_checkpoints_of_other_families_are_continued(name, objective, noise_clip
     ENCODERS[name]().save_pretrained(tmp_path / "parent")
     made = objective_of(None, noise_clips, str(tmp_path / "parent"), objective=objective)
     weights = MasterWeights(made.network, made.settings, torch.float32)
-    made.begin(weights)
+    made.before_training(weights)
     batch = next(made.batches(0))
     positions = list(range(len(batch.clips)))
     loss, metrics = made.loss(batch, made.prepare(batch, 1, [positions], Ranks()), positions, 1)
@@ -147,7 +147,7 @@ def test_checkpoints_of_other_families_are_continued(name, objective, noise_clip
     weights.collect()
     assert torch.isfinite(loss) and all(0 <= value < 600 for value in metrics.values())
     assert weights.step(1e-3) > 0
-    made.stepped(1, weights)
+    made.after_update(1, weights)
 
     # What it writes is continued by either objective: the own head is kept, the other's is new.
     save_encoder(made.network, weights.weights(), tmp_path / "child")

@@ -46,7 +46,7 @@ def run(objective, state_dir) -> training.Result:
 def prepared(objective, update: int):
     """A batch of this update, with what it shares, from an objective that has begun and no longer drops out."""
     weights = training.MasterWeights(objective.network, objective.settings, torch.float32)
-    objective.begin(weights)
+    objective.before_training(weights)
     batch = next(objective.batches(update - 1))
     positions = list(range(len(batch.clips)))
     torch.manual_seed(1)
@@ -357,7 +357,7 @@ def test_without_unlabelled_audio_the_self_supervised_loss_is_of_the_batchs_own_
     (stage,) = stages
     batch, shared, _ = prepared(stage, 1)
     assert len(stage.labelled) == 5 and shared.ssl_batch.clips
-    assert stage.ssl.names(shared.ssl_batch) == stage.names(batch)
+    assert stage.ssl.utterance_ids(shared.ssl_batch) == stage.utterance_ids(batch)
 
     arguments["settings"] = Semisup(**{**LOOP, **losses, "freeze_layers": 3})
     with pytest.raises(DataError, match="freeze_layers is 3, but the encoder has 2 layers"):

@@ -281,7 +281,7 @@ def test_a_batch_whose_loss_is_not_finite_is_skipped_and_counted(what, tiny_mode
     assert all(math.isfinite(row["train_loss"]) for row in whole.curve)
     batch = next(ctc(tiny_model, noise_clips).batches(3))
     named = [message for message in caplog.messages if "update 4 is skipped" in message]
-    assert named and all(name in named[0] for name in objective.names(batch))
+    assert named and all(name in named[0] for name in objective.utterance_ids(batch))
     # The count outlives a kill.
     first = ctc(tiny_model, noise_clips, save_minutes=1e-9)
     exploding(first, what, {4, 6}.__contains__)
@@ -383,9 +383,9 @@ def test_a_run_that_learns_is_not_taken_for_collapsed(tiny_model, noise_clips):
     healthy = {"contrastive_loss": 2.0, "chance_loss": 2.3, "perplexity": 12.0, "target_similarity": 0.5}
     chance = {**healthy, "contrastive_loss": 2.3}
     rows = [{"step": step, **(healthy if step == 8 else chance)} for step in (2, 4, 6, 8, 10)]
-    assert objective.collapsed(rows[:1]) is None  # too early to say
-    assert objective.collapsed(rows) is None
-    assert "chance" in objective.collapsed(rows[:3])
+    assert objective.collapse_advice(rows[:1]) is None  # too early to say
+    assert objective.collapse_advice(rows) is None
+    assert "chance" in objective.collapse_advice(rows[:3])
 
 
 def test_frozen_parts_do_not_change_and_the_others_do(tiny_model, noise_clips, tmp_path):
@@ -446,7 +446,7 @@ class Line(training.Objective):
     def evaluate(self) -> dict[str, float]:
         return {"training": float(self.network.training)}
 
-    def names(self, batch: Batch) -> list[str]:
+    def utterance_ids(self, batch: Batch) -> list[str]:
         return [f"clip{i}" for i in batch.clips]
 
 

@@ -101,7 +101,7 @@ def nearest_codes(x_BTF: torch.Tensor, projection_GFE: torch.Tensor, codebooks_G
 
 
 @dataclass
-class Draws(Masks):
+class BestRqDraws(Masks):
     """The masks of a batch, and the targets at its masked frames.
 
     Attributes:
@@ -140,7 +140,7 @@ class BestRqObjective(MaskedAudio):
         x_BTF = stacked_log_mel(self.network.config, *self.audio(batch, positions))
         return nearest_codes(x_BTF, self.projection_GFE, self.codebooks_GVE)
 
-    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> BestRqDraws:
         masks = self.masks(batch, ranks)
         groups, entries, _ = self.codebooks_GVE.shape
         codes_BNG = torch.zeros(*masks.real_BN.shape, groups, dtype=torch.long, device=ranks.device)
@@ -156,10 +156,10 @@ class BestRqObjective(MaskedAudio):
         perplexity = float(torch.special.entr(shares_GV).sum(-1).exp().mean())
         guessed_GV = self.seen_GV / self.seen_GV.sum(-1, keepdim=True)
         trivial = float(-torch.special.xlogy(shares_GV, guessed_GV).sum(-1).mean())
-        return Draws(**vars(masks), codes_BNG=codes_BNG, trivial=trivial, perplexity=perplexity)
+        return BestRqDraws(**vars(masks), codes_BNG=codes_BNG, trivial=trivial, perplexity=perplexity)
 
     def loss(
-        self, batch: Batch, shared: Draws, positions: list[int], update: int
+        self, batch: Batch, shared: BestRqDraws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         features_BTC, real_BN = self.features(batch, positions), shared.real_BN[positions]
         frames, mask_BT = shared.frames[positions], shared.mask_BT[positions]
@@ -170,9 +170,9 @@ class BestRqObjective(MaskedAudio):
         loss = F.cross_entropy(logits_RGV.flatten(0, 1), codes_RG.flatten(), reduction="sum") / codes_RG.shape[1]
         correct = (logits_RGV.argmax(-1) == codes_RG).double().mean(-1).sum()
         share = len(codes_RG) / shared.masked  # so that values for the whole batch add up over its parts
-        told = [loss.item() / shared.masked, shared.trivial * share, correct.item() / shared.masked]
-        told.append(shared.perplexity * share)
-        return loss / shared.masked, dict(zip(self.metrics, told, strict=True))
+        logged = [loss.item() / shared.masked, shared.trivial * share, correct.item() / shared.masked]
+        logged.append(shared.perplexity * share)
+        return loss / shared.masked, dict(zip(self.metrics, logged, strict=True))
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"seen": self.seen_GV}

@@ -74,7 +74,7 @@ KEPT_BYTES = 1 << 30  # largest cache of float32 front-end features: about 3 hou
 
 
 @dataclass
-class Draws:
+class CtcDraws:
     """What the parts of a fine-tuning batch share.
 
     Attributes:
@@ -165,18 +165,18 @@ class CtcObjective(Objective):
             padded[: len(row)] = row
         return features_BTC, torch.tensor([len(row) for row in rows])
 
-    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> CtcDraws:
         settings, width = self.settings, self.network.config.hidden_size
         frames = frame_counts(self.network.config, torch.from_numpy(self.train.lengths[batch.clips]))
         widths = torch.full((len(batch.clips),), width)
-        return Draws(
+        return CtcDraws(
             span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length).to(ranks.device),
             span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
             sum(len(self.labels(i)) for i in batch.clips),
         )
 
     def loss(
-        self, batch: Batch, shared: Draws, positions: list[int], update: int
+        self, batch: Batch, shared: CtcDraws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         clips = [batch.clips[i] for i in positions]
         features_BTC, frames = self._features(self.train, clips, batch.shape[1])
@@ -203,7 +203,7 @@ class CtcObjective(Objective):
                 hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
         return {f"dev_{name}": metric.rate(self.dev_references, hypotheses) for name, metric in METRICS.items()}
 
-    def names(self, batch: Batch) -> list[str]:
+    def utterance_ids(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")
 
 

@@ -89,8 +89,8 @@ def regression_loss(prediction_BND: torch.Tensor, target_BND: torch.Tensor, real
         return mean_square(x_BND - (x_BND * real_BN[..., None]).sum(1, keepdim=True) / counts)
 
     with torch.no_grad():
-        told = mean_square(target), variance(target), variance(prediction)
-    return Regression(mean_square(prediction - target), *told)
+        logged = mean_square(target), variance(target), variance(prediction)
+    return Regression(mean_square(prediction - target), *logged)
 
 
 class Data2vecObjective(MaskedAudio):
@@ -120,16 +120,16 @@ class Data2vecObjective(MaskedAudio):
         context_BTD, _ = encode(encoder, features_BTC, frames, shared.mask_BT[positions])
         prediction_BND = self.network.predictor(gather_frames(context_BTD, index_BN))
         found = regression_loss(prediction_BND, gather_frames(target_BTD, index_BN), shared.real_BN[positions])
-        told = [found.loss.detach(), found.trivial, found.target_variance, found.prediction_variance]
-        told = (torch.stack(told).double() / shared.masked).tolist()
-        return found.loss / shared.masked, dict(zip(self.metrics, told, strict=True))
+        logged = [found.loss.detach(), found.trivial, found.target_variance, found.prediction_variance]
+        logged = (torch.stack(logged).double() / shared.masked).tolist()
+        return found.loss / shared.masked, dict(zip(self.metrics, logged, strict=True))
 
-    def begin(self, weights: MasterWeights) -> None:
+    def before_training(self, weights: MasterWeights) -> None:
         averaged = f"{self.network.base_model_prefix}.encoder."
         shared = f"{averaged}pos_conv_embed."
         self.teacher = Teacher(weights, lambda name: name.startswith(averaged) and not name.startswith(shared))
 
-    def stepped(self, update: int, weights: MasterWeights) -> None:
+    def after_update(self, update: int, weights: MasterWeights) -> None:
         self.teacher.follow(weights, decay_at(update, self.settings.updates, self.settings.data2vec))
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -110,7 +110,7 @@ class MaskedAudio(training.Objective):
         padded = -(-longest // self.quantum) * self.quantum + self.overlap
         return Batch(epoch, clips, float(self.lengths[clips].sum() / SAMPLE_RATE), (len(clips), padded))
 
-    def names(self, batch: Batch) -> list[str]:
+    def utterance_ids(self, batch: Batch) -> list[str]:
         return self.clips.take(batch.clips).column("utterance_id")
 
     def trainable(self, update: int) -> set[str]:
@@ -143,7 +143,7 @@ class MaskedAudio(training.Objective):
         begin = int(np.random.default_rng([self.seed, epoch, index]).integers(spare + 1)) if spare else 0
         return torch.from_numpy(samples[begin : begin + self.lengths[index]].copy())
 
-    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+    def collapse_advice(self, curve: list[dict[str, float]]) -> str | None:
         """Advice from `remedy` on the rows of the last `patience` updates; None before so many updates have passed."""
         since = curve[-1]["step"] - self.settings.patience
         rows = [row for row in curve if row["step"] > since and self.loss_name in row]

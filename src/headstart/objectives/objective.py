@@ -24,7 +24,7 @@ class Objective:
 
     network: Any  # a transformers model, or a `WithHeads` (encoder/model.py)
     metrics: tuple[str, ...] = ()  # names of the metrics that `loss` may return
-    teaches = False  # whether `prepare` runs the network; if so, its floating-point operations are counted too
+    prepare_runs_network = False  # if so, its floating-point operations are counted too
     rates: dict[str, float] = {}  # prefix of parameter names -> multiple of the learning rate for these parameters
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
@@ -56,7 +56,7 @@ class Objective:
         """
         raise TypeError(f"{type(self).__name__} has no loss")
 
-    def work(self, batch: Batch, update: int, positions: list[int], shared: Any = None) -> Hashable:
+    def cost_key(self, batch: Batch, update: int, positions: list[int], shared: Any = None) -> Hashable:
         """Key under which the loop caches measured FLOPs, in addition to the batch's shape.
 
         FLOPs are measured once for each key, so calls with equal keys must take equally many operations. Without
@@ -69,7 +69,7 @@ class Objective:
         """Names of the parameters that this update trains; all others are frozen."""
         return {name for name, _ in self.network.named_parameters()}
 
-    def names(self, batch: Batch) -> list[str]:
+    def utterance_ids(self, batch: Batch) -> list[str]:
         """Utterance ids of a batch, for messages."""
         raise TypeError(f"{type(self).__name__} has no names")
 
@@ -77,16 +77,16 @@ class Objective:
         """Metrics on the dev split for the learning curve; empty for a stage without dev evaluation."""
         return {}
 
-    def collapsed(self, curve: list[dict[str, float]]) -> str | None:
+    def collapse_advice(self, curve: list[dict[str, float]]) -> str | None:
         """Advice for the user if the learning curve shows a collapse, which then ends the training; otherwise None."""
         return None
 
     # The hooks below are for state beyond the network's weights, such as a teacher network.
 
-    def begin(self, weights: MasterWeights) -> None:
+    def before_training(self, weights: MasterWeights) -> None:
         """Called once before training, and before `restore` where a saved state is resumed."""
 
-    def stepped(self, update: int, weights: MasterWeights) -> None:
+    def after_update(self, update: int, weights: MasterWeights) -> None:
         """Called after every update that changed the weights (one with a finite loss and gradient)."""
 
     def state(self) -> dict[str, torch.Tensor]:

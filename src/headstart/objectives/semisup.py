@@ -56,7 +56,7 @@ class MixedBatch(Batch):
 
 
 @dataclass
-class Draws:
+class MixedDraws:
     """What the parts of a batch share.
 
     Attributes:
@@ -94,7 +94,7 @@ class SemisupObjective(training.Objective):
         "labelled_share", "supervised_loss", "pseudo_loss", "pseudo_kept", "pseudo_empty", "pseudo_confidence",
         "ssl_loss",
     )  # fmt: skip
-    teaches = True
+    prepare_runs_network = True
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class SemisupObjective(training.Objective):
         counts = Counter(self.labels.flatten().to_pylist())
         self.guard = Guard(max(counts.values()) / counts.total())
         self.paused_until = 0
-        self.told_unsure = False
+        self.warned_low_confidence = False
 
     # ------------------------------------------------------------------------------------------------ schedules
 
@@ -143,7 +143,9 @@ class SemisupObjective(training.Objective):
             return 1.0
         return self.settings.labelled_share if supervised else 0.0
 
-    def work(self, batch: MixedBatch, update: int, positions: list[int], shared: Draws | None = None) -> Hashable:
+    def cost_key(
+        self, batch: MixedBatch, update: int, positions: list[int], shared: MixedDraws | None = None
+    ) -> Hashable:
         supervised, pseudo, ssl = map(bool, self._weights(update))
         labelled = sum(i < batch.labelled for i in positions)
         if shared is not None:
@@ -200,10 +202,10 @@ class SemisupObjective(training.Objective):
         seconds = float(self.clips.lengths[both].sum() / SAMPLE_RATE)
         return MixedBatch(epoch, both, seconds, (len(clips), frames[0], len(others), frames[1]), len(clips), *frames)
 
-    def names(self, batch: Batch) -> list[str]:
+    def utterance_ids(self, batch: Batch) -> list[str]:
         return self.clips.take(batch.clips).column("utterance_id")
 
-    def prepare(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+    def prepare(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> MixedDraws:
         settings, width = self.settings, self.network.config.hidden_size
         _, pseudo, ssl = self._weights(update)
         masks, kinds = {}, {True: batch.clips[: batch.labelled], False: batch.clips[batch.labelled :]}
@@ -229,7 +231,7 @@ class SemisupObjective(training.Objective):
             ssl_batch = self.ssl.batch_of(batch.epoch, clips)
             places = [[i - first for i in positions if i >= first] for positions in own]
             shared = self.ssl.prepare(ssl_batch, update, places, ranks)
-        return Draws(masks, labels, made, kept, ssl_batch, shared)
+        return MixedDraws(masks, labels, made, kept, ssl_batch, shared)
 
     # --------------------------------------------------------------------------------------------- pseudo-labels
 
@@ -259,7 +261,7 @@ class SemisupObjective(training.Objective):
                 self.cache.put(batch.clips[i], update, label)
         self.guard.see(list(made.values()))
         if self.guard.updates >= self.settings.guard_every:
-            self._tell_unsure(made, update)
+            self._warn_low_confidence(made, update)
             if not self._fit(batch, update, own, ranks):
                 self.cache.kept.clear()
                 return {}
@@ -279,12 +281,12 @@ class SemisupObjective(training.Objective):
         self.network.train()
         return logits_BTV, frames
 
-    def _tell_unsure(self, made: dict[int, PseudoLabel], update: int) -> None:
+    def _warn_low_confidence(self, made: dict[int, PseudoLabel], update: int) -> None:
         """Log a warning, once, if the confidence of every non-empty pseudo-label is below `min_confidence`."""
         least = self.settings.min_confidence
         surest = max(label.confidence for label in made.values())
-        if 0 < surest < least and not self.told_unsure:
-            self.told_unsure = True
+        if 0 < surest < least and not self.warned_low_confidence:
+            self.warned_low_confidence = True
             log.warning(
                 "update %d: none of %d pseudo-labels is as sure as min_confidence (%g), the surest is %.2f; while that "
                 "is so, unlabelled audio teaches nothing: train longer, begin later (pseudo.begin), or set it lower",
@@ -345,7 +347,7 @@ class SemisupObjective(training.Objective):
         return self.network.lm_head(context_BTD), frames
 
     def _masked_ctc(
-        self, batch: MixedBatch, shared: Draws, positions: list[int], labels: Sequence[Sequence[int]], total: int
+        self, batch: MixedBatch, shared: MixedDraws, positions: list[int], labels: Sequence[Sequence[int]], total: int
     ) -> torch.Tensor:
         labelled = positions[0] < batch.labelled
         rows = [i if labelled else i - batch.labelled for i in positions]
@@ -353,7 +355,7 @@ class SemisupObjective(training.Objective):
         return ctc_loss(*self._logits(batch, positions, masks), labels, self.blank, total)
 
     def loss(
-        self, batch: MixedBatch, shared: Draws, positions: list[int], update: int
+        self, batch: MixedBatch, shared: MixedDraws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         supervised, pseudo, ssl = self._weights(update)
         # A zero that depends on a parameter, so that `backward` works when no loss is active in this part: the batch
@@ -361,30 +363,30 @@ class SemisupObjective(training.Objective):
         total = 0.0 * self.network.lm_head.bias.float().sum()
         labelled = [i for i in positions if i < batch.labelled]
         audio = self.clips.lengths[[batch.clips[i] for i in labelled]].sum() / SAMPLE_RATE
-        told = {"labelled_share": float(audio / batch.seconds)}
+        logged = {"labelled_share": float(audio / batch.seconds)}
         if supervised and labelled:
             labels = [self.labels[batch.clips[i]].as_py() for i in labelled]
             found = self._masked_ctc(batch, shared, labelled, labels, shared.labels)
             total = total + supervised * found
-            told["supervised_loss"] = found.item()
+            logged["supervised_loss"] = found.item()
         if own := [i for i in positions if i in shared.pseudo]:
             empty = sum(not shared.pseudo[i].labels for i in own)
             kept = [i for i in own if i in shared.kept]
-            told |= {"pseudo_kept": len(kept) / len(shared.pseudo), "pseudo_empty": empty / len(shared.pseudo)}
+            logged |= {"pseudo_kept": len(kept) / len(shared.pseudo), "pseudo_empty": empty / len(shared.pseudo)}
             if kept:
                 labels = [shared.pseudo[i].labels for i in kept]
                 in_all = sum(len(shared.pseudo[i].labels) for i in shared.kept)
                 found = self._masked_ctc(batch, shared, kept, labels, in_all)
                 total = total + pseudo * found
                 sure = sum(shared.pseudo[i].confidence for i in kept)
-                told |= {"pseudo_loss": found.item(), "pseudo_confidence": sure / len(shared.kept)}
+                logged |= {"pseudo_loss": found.item(), "pseudo_confidence": sure / len(shared.kept)}
         if shared.ssl is not None:
             first = batch.labelled if self.unlabelled else 0
             if places := [i - first for i in positions if i >= first]:
                 found, _ = self.ssl.loss(shared.ssl_batch, shared.ssl, places, update)
                 total = total + ssl * found
-                told["ssl_loss"] = found.item()
-        return total, told
+                logged["ssl_loss"] = found.item()
+        return total, logged
 
     # ------------------------------------------------------------------------------------------------ evaluation
 
@@ -404,18 +406,18 @@ class SemisupObjective(training.Objective):
 
     # ----------------------------------------------------------------------------------------------------- state
 
-    def begin(self, weights: MasterWeights) -> None:
+    def before_training(self, weights: MasterWeights) -> None:
         self.weights = weights
         if self.settings.pseudo.weight and self.settings.teacher == "ema":
             self.teacher = Teacher(weights)
         if self.ssl:
-            self.ssl.begin(weights)
+            self.ssl.before_training(weights)
 
-    def stepped(self, update: int, weights: MasterWeights) -> None:
+    def after_update(self, update: int, weights: MasterWeights) -> None:
         if self.teacher:
             self.teacher.follow(weights, self.settings.ema_decay)
         if self.ssl:
-            self.ssl.stepped(update, weights)
+            self.ssl.after_update(update, weights)
 
     def _keepers(self) -> dict[str, Any]:
         """The objects whose state is saved, by the prefix of the names of their tensors."""

@@ -269,7 +269,7 @@ def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
 
 
 @dataclass
-class Draws(Masks):
+class ContrastiveDraws(Masks):
     """The masks of a batch, and what else its parts share.
 
     Attributes:
@@ -299,14 +299,16 @@ class ContrastiveObjective(MaskedAudio):
         self.frozen_updates = settings.freeze_quantiser * settings.updates
         self.codes = config.num_codevector_groups * config.num_codevectors_per_group
 
-    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Draws:
+    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> ContrastiveDraws:
         network, masks = self.network, self.masks(batch, ranks)
         quantizer, counts = network.quantizer, masks.real_BN.sum(1).cpu()
         entries = (quantizer.num_groups, quantizer.num_vars)
         negatives_BNK = sample_negatives(counts, masks.real_BN.shape[1], self.settings.negatives)
         noise_BNGV = gumbel_noise((*masks.real_BN.shape, *entries), ranks.device)
         parts = int(ranks.sum_(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
-        draws = Draws(**vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts)
+        draws = ContrastiveDraws(
+            **vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts
+        )
         if draws.parts > 1:
             # The diversity loss is not a sum over clips: each part needs the mean probabilities of the whole batch.
             mean_GV = torch.zeros(entries, device=ranks.device)
@@ -321,7 +323,7 @@ class ContrastiveObjective(MaskedAudio):
         return draws
 
     def loss(
-        self, batch: Batch, shared: Draws, positions: list[int], update: int
+        self, batch: Batch, shared: ContrastiveDraws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         network, settings = self.network, self.settings
         index_BN, real_BN = shared.index_BN[positions], shared.real_BN[positions]
@@ -350,9 +352,9 @@ class ContrastiveObjective(MaskedAudio):
         # Each part contributes its own gradient, but all parts have the same value: each counts an equal share of it.
         value = diversity.detach() / shared.parts
         total = found.loss + settings.diversity_weight * (diversity - diversity.detach() + value)
-        told = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
-        told = [*torch.stack(told).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
-        return total / shared.masked, dict(zip(self.metrics, torch.stack(told).tolist(), strict=True))
+        logged = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
+        logged = [*torch.stack(logged).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
+        return total / shared.masked, dict(zip(self.metrics, torch.stack(logged).tolist(), strict=True))
 
     def remedy(self, rows: list[dict[str, float]]) -> str | None:
         quantizer, patience = self.network.quantizer, self.settings.patience

@@ -1,7 +1,8 @@
 """The report: one self-contained HTML page that loads nothing from the network.
 
 `write_report` makes the page from a study, its `summary.json` and its run folders. Sentences come from
-`headstart.report.sentences`, charts from `headstart.report.charts`, and the layout from `templates/`, one file a section.
+`headstart.report.sentences`, charts from `headstart.report.charts`, and the layout from `templates/`, which has one
+file a section.
 """
 
 from __future__ import annotations

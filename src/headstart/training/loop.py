@@ -95,7 +95,7 @@ def train(
             # takes more than twice as long.
             network.set_attn_implementation("eager")
     weights = MasterWeights(network, settings, dtype, objective.rates)
-    objective.begin(weights)
+    objective.before_training(weights)
     progress = state.restore(weights, objective) if state else {
         "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
@@ -116,8 +116,8 @@ def train(
         weights.freeze(trainable)
         own = ranks.positions(len(batch.clips), settings.accumulate)
         torch.manual_seed(seed * 1_000_003 + update)
-        key = (batch.shape, objective.work(batch, update, [i for part in own for i in part]))
-        if not objective.teaches or key in flops_of:
+        key = (batch.shape, objective.cost_key(batch, update, [i for part in own for i in part]))
+        if not objective.prepare_runs_network or key in flops_of:
             shared = objective.prepare(batch, update, own, ranks)
         else:
             with FlopCounterMode(display=False) as counter:
@@ -127,7 +127,7 @@ def train(
         for positions in filter(None, own):
             # Dropout must differ between the parts of a batch; the position of its first clip identifies a part.
             torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
-            key = (batch.shape, len(trainable), objective.work(batch, update, positions, shared))
+            key = (batch.shape, len(trainable), objective.cost_key(batch, update, positions, shared))
             if key in flops_of:
                 loss, metrics = objective.loss(batch, shared, positions, update)
                 loss.backward()
@@ -145,7 +145,7 @@ def train(
         if math.isfinite(totals["train_loss"]):
             norm = weights.step(learning_rate(update, settings))
             if math.isfinite(norm):
-                objective.stepped(update, weights)
+                objective.after_update(update, weights)
         else:
             norm = math.nan
             weights.drop()
@@ -160,7 +160,7 @@ def train(
                 summed, updates = progress["sums"].get(name, (0.0, 0))
                 progress["sums"][name] = (summed + value, updates + 1)
         else:
-            _skip(stage, update, settings, progress, objective.names(batch))
+            _skip(stage, update, settings, progress, objective.utterance_ids(batch))
         now = time.monotonic()
         last = update == settings.updates
         if update % settings.log_every == 0 or last:
@@ -181,7 +181,7 @@ def train(
             }
             progress["curve"].append(row)
             progress["sums"] = {}
-            if advice := objective.collapsed(progress["curve"]):
+            if advice := objective.collapse_advice(progress["curve"]):
                 raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
         if ranks.first:
             meter.show(last)
@@ -213,11 +213,11 @@ def _over_ranks(
 
     A metric that no process has is left out of the sums.
     """
-    told = [float(name in totals) for name in names]
-    values = [*(totals.get(name, 0.0) for name in names), *told, float(stop)]
+    present = [float(name in totals) for name in names]
+    values = [*(totals.get(name, 0.0) for name in names), *present, float(stop)]
     *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
-    sums, told = sums[: len(names)], sums[len(names) :]
-    return {name: value for name, value, by in zip(names, sums, told, strict=True) if by}, bool(stopping)
+    sums, present = sums[: len(names)], sums[len(names) :]
+    return {name: value for name, value, count in zip(names, sums, present, strict=True) if count}, bool(stopping)
 
 
 def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:

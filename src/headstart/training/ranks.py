@@ -93,7 +93,7 @@ def claim_devices(count: int, devices: list[str], folder: Path | None = None, po
     """
     folder = folder or Path(tempfile.gettempdir()) / f"headstart-devices-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    told = False
+    logged = False
     while True:
         # Only one job at a time may try: two jobs that each hold some of the GPUs they need would deadlock.
         with (folder / "choosing").open("w") as turn:
@@ -111,7 +111,7 @@ def claim_devices(count: int, devices: list[str], folder: Path | None = None, po
                     return list(held)
             for file in held.values():
                 file.close()
-        if not told:
+        if not logged:
             log.info("waiting for %d of the GPUs %s: other jobs have them", count, ", ".join(devices))
-            told = True
+            logged = True
         time.sleep(poll_s)

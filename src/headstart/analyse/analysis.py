@@ -27,7 +27,7 @@ from headstart.analyse.similarity import BlockSums, similarities
 from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import encoder_model
-from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
+from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, waveform
 from headstart.encoder.model import layer_outputs
 from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
@@ -67,7 +67,7 @@ def layers_of(encoder: Any, clips: Clips, indices: list[int]) -> Iterator[list[t
 
     Layer 0 is the input of the first Transformer layer.
     """
-    audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
+    audio = [waveform(clips, i) for i in indices]
     audio_BS, samples = prepared_audio(encoder.config, audio, max(map(len, audio)))
     frames = frame_counts(encoder.config, samples)
     states = layer_outputs(encoder, front_end(encoder, audio_BS, samples), frames)

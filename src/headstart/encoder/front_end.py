@@ -18,6 +18,7 @@ from transformers import SeamlessM4TFeatureExtractor
 
 from headstart.encoder.convolutions import convolution
 from headstart.features.audio import SAMPLE_RATE
+from headstart.features.clips import Clips
 
 FRAMES_QUANTUM = 32  # batches are padded to a multiple of this: fewer distinct shapes are faster
 MEL_WINDOW, MEL_HOP = 400, 160  # samples, fixed in transformers' extractor
@@ -74,6 +75,11 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 
 # ------------------------------------------------------------------------------------------- audio and features
+
+
+def waveform(clips: Clips, index: int) -> torch.Tensor:
+    """int16 samples of an utterance, shape (S,). A copy, because torch may write to its memory and not to the file."""
+    return torch.from_numpy(clips.audio(index).copy())
 
 
 def prepared_audio(config: Any, clips: list[torch.Tensor], length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ from headstart.encoder.front_end import (
     front_end,
     prepared_audio,
     takes_log_mel,
+    waveform,
 )
 from headstart.encoder.model import encode, span_mask
 from headstart.features.audio import SAMPLE_RATE
@@ -150,7 +151,7 @@ class CtcObjective(Objective):
             return
         for i in indices:
             if (id(clips), i) not in self.features:
-                clip = torch.from_numpy(clips.audio(i).copy())
+                clip = waveform(clips, i)
                 audio_BS, samples = prepared_audio(self.network.config, [clip], len(clip))
                 self.features[id(clips), i] = front_end(self.network.base_model, audio_BS, samples)[0]
 

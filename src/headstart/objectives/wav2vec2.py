@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from headstart.encoder.front_end import front_end, prepared_audio
+from headstart.encoder.front_end import front_end, prepared_audio, waveform
 from headstart.encoder.model import encode
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
@@ -260,7 +260,7 @@ def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
     """
     wanted, rows = 200 * network.config.num_codevectors_per_group, []
     for i in np.random.default_rng(seed).permutation(len(clips)):
-        audio = torch.from_numpy(clips.audio(i).copy())
+        audio = waveform(clips, i)
         features_BTC = front_end(network.base_model, *prepared_audio(network.config, [audio], len(audio)))
         rows.append(network.base_model.feature_projection.layer_norm(features_BTC)[0])
         if sum(map(len, rows)) >= wanted:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for
+from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for, waveform
 from headstart.encoder.model import encode
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
@@ -18,7 +18,7 @@ from headstart.text.normalisation import decode
 
 def clip_features(network: Any, clips: Clips, indices: Sequence[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,)."""
-    audio = [torch.from_numpy(clips.audio(i).copy()) for i in indices]
+    audio = [waveform(clips, i) for i in indices]
     audio_BS, samples = prepared_audio(network.config, audio, samples_for(network.config, size))
     return front_end(network.base_model, audio_BS, samples), frame_counts(network.config, samples)
 
@@ -41,7 +41,7 @@ def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_sec
     texts = [""] * len(clips)
     shortest = samples_for(network.config, 1)  # a clip of no frame is padded to one, and has the empty transcript
     for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
-        audio = [torch.from_numpy(clips.audio(i).copy()) for i in batch]
+        audio = [waveform(clips, i) for i in batch]
         audio_BS, samples = prepared_audio(network.config, audio, max(shortest, int(clips.lengths[batch].max())))
         features_BTC = front_end(network.base_model, audio_BS, samples)
         frames = frame_counts(network.config, samples)

@@ -22,7 +22,8 @@ from headstart.features.audio import SAMPLE_RATE
 from headstart.features.extraction import extract_features
 from headstart.jobs import PretrainJob
 from headstart.pretrain import pretrain_start
-from headstart.study.sections import Model, Pretrain
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
 
 MODEL = Model(
     hidden_size=64,

@@ -20,7 +20,10 @@ from typing import Any
 from child import call
 from speech import synthesise
 
-from headstart.study.sections import Finetune, Model, Pretrain, Text
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.text import Text
 
 SHORT = {"bfloat16": "bf16", "float32": "fp32"}
 OPTIMISER = {"learning_rate": 1e-5, "weight_decay": 0.01}

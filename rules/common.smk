@@ -18,7 +18,7 @@ envvars:
     "PYTHONPATH",
 
 
-from headstart.study.study import StudyError, parse_study, read_yaml
+from headstart.study.reading import StudyError, parse_study, read_yaml
 from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.workflow import Workflow
 

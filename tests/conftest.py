@@ -71,7 +71,7 @@ def noise_clips(make_clips, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model():
     """An encoder of a few thousand weights with every part of a large one."""
-    from headstart.study.sections import Model
+    from headstart.study.model import Model
 
     return Model(
         hidden_size=32,
@@ -92,7 +92,7 @@ def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
     from headstart.corpora.reading import open_reader, read_corpus
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.extraction import extract_features
-    from headstart.study.sections import SplitHours, SyntheticCorpus
+    from headstart.study.corpora import SplitHours, SyntheticCorpus
 
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
     corpus = SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours))
@@ -141,7 +141,10 @@ def learner(tmp_path_factory, one_thread):
     from headstart.jobs import PretrainJob
     from headstart.objectives.ctc import CtcObjective, ctc_loss
     from headstart.pretrain import pretrain_start
-    from headstart.study.sections import Finetune, Model, Pretrain, Text
+    from headstart.study.finetune import Finetune
+    from headstart.study.model import Model
+    from headstart.study.pretrain import Pretrain
+    from headstart.study.text import Text
     from headstart.text.normalisation import BLANK, build_vocabulary, references
     from headstart.text.normalisation import encode as encode_text
     from headstart.training import loop as training

@@ -13,7 +13,7 @@ from headstart.encoder.front_end import frame_counts, prepared_audio
 from headstart.encoder.model import new_config
 from headstart.objectives.best_rq import nearest_codes, stacked_log_mel
 from headstart.pretrain import make_objective, ssl_network
-from headstart.study.sections import Pretrain
+from headstart.study.pretrain import Pretrain
 from headstart.training import loop as training
 from headstart.training.ranks import Ranks
 

@@ -19,7 +19,8 @@ from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob
 from headstart.score.score_file import score_columns, score_schema
 from headstart.score.transcription import transcribe
-from headstart.study.sections import Finetune, Text
+from headstart.study.finetune import Finetune
+from headstart.study.text import Text
 from headstart.subsets import draw_subset
 from headstart.summarise.summary import _read_similarities, read_counts, read_curve
 from headstart.training.curve import write_curve

@@ -12,7 +12,7 @@ from headstart.encoder.checkpoint_files import (
     own_recipe,
 )
 from headstart.files import write_json
-from headstart.study.study import StudyError, parse_study
+from headstart.study.reading import StudyError, parse_study
 from headstart.workflow import Workflow
 
 RECIPE = {"stage": "pretrain", "version": 3, "settings": {}, "seed": 0, "data": {}}

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from headstart.cli import main
+from headstart.study.fields import budget_seconds
+from headstart.study.reading import StudyError, load_study, parse_study
 from headstart.study.reference import EXAMPLE, outdated
-from headstart.study.sections import budget_seconds
-from headstart.study.study import Study, StudyError, load_study, parse_study
+from headstart.study.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config" / "studies").rglob("*.yaml")])

@@ -15,7 +15,8 @@ from headstart.corpora.overview import describe
 from headstart.corpora.reader import CorpusError
 from headstart.corpora.reading import Reading, audio_state, read_corpus, read_utterances
 from headstart.corpora.table import TableReader
-from headstart.study.sections import Columns, FolderCorpus, Text
+from headstart.study.corpora import Columns, FolderCorpus
+from headstart.study.text import Text
 from headstart.text.normalisation import normalise
 
 KICHWA = Path(__file__).parents[2] / "shared" / "data" / "kichwa_spanish"

@@ -24,7 +24,7 @@ from headstart.encoder.front_end import frame_counts, front_end, prepared_audio
 from headstart.encoder.model import layer_outputs
 from headstart.objectives.data2vec import decay_at, layer_targets, regression_loss
 from headstart.pretrain import make_objective, ssl_network
-from headstart.study.sections import Data2vec, Pretrain
+from headstart.study.pretrain import Data2vec, Pretrain
 from headstart.training.optimiser import MasterWeights
 from headstart.training.ranks import Ranks
 

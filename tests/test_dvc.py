@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from headstart.corpora.table import TableReader
-from headstart.study.sections import FolderCorpus
+from headstart.study.corpora import FolderCorpus
 
 ROOT = Path(__file__).parent.parent
 DVC = shutil.which("dvc", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headstart.study.sections import Pretrain
+from headstart.study.pretrain import Pretrain
 from headstart.training.optimiser import MasterWeights
 from headstart.training.teacher import Teacher
 

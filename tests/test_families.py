@@ -36,7 +36,8 @@ from headstart.finetune import finetune_run
 from headstart.jobs import FinetuneJob
 from headstart.objectives.ctc import CtcObjective
 from headstart.score.transcription import transcribe
-from headstart.study.sections import Finetune, Text
+from headstart.study.finetune import Finetune
+from headstart.study.text import Text
 from headstart.text.normalisation import build_vocabulary
 from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks

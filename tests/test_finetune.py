@@ -34,7 +34,10 @@ from headstart.score.metrics import METRICS
 from headstart.score.score_file import score_schema
 from headstart.score.scoring import score_run
 from headstart.score.transcription import transcribe
-from headstart.study.sections import Finetune, Model, Pretrain, Text
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.text import Text
 from headstart.subsets import BudgetError, draw_subset
 from headstart.text.normalisation import normalise
 

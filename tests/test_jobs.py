@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from headstart.jobs import TRAINING, FinetuneJob
-from headstart.study.study import load_study
+from headstart.study.reading import load_study
 from headstart.workflow import Workflow
 
 

@@ -20,7 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob, PretrainJob, SemisupJob
-from headstart.study.sections import Finetune, Model, Pretrain, Semisup, Text
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.semisup import Semisup
+from headstart.study.text import Text
 from headstart.subsets import draw_subset
 from headstart.training import time_limit as walltime
 from headstart.training.launch import claim, launch, read_job

@@ -24,7 +24,7 @@ from headstart.encoder.checkpoints import (
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.encoder.model import initialise_filterbank, new_config, span_mask
 from headstart.score.scoring import score_run
-from headstart.study.sections import Text
+from headstart.study.text import Text
 from headstart.text.normalisation import build_vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_thread")

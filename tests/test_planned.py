@@ -11,7 +11,7 @@ import yaml
 from headstart.cli import main
 from headstart.files import read_json
 from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
-from headstart.study.study import StudyError, load_study, parse_study
+from headstart.study.reading import StudyError, load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [ROOT / "config/config.yaml", *sorted(ROOT.glob("config/studies/**/*.yaml"))]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.study.sections import FolderCorpus
-from headstart.study.study import HubStart, load_study
+from headstart.study.corpora import FolderCorpus
+from headstart.study.reading import load_study
+from headstart.study.starts import HubStart
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/studies/*.yaml")) + ["config/config.yaml"]

@@ -16,7 +16,8 @@ from headstart.corpora.reader import AudioReference, CorpusError, Reader, Reject
 from headstart.corpora.reading import READERS, audio_state, open_reader, read_corpus, read_utterances
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
-from headstart.study.sections import SPLITS, Corpus
+from headstart.study.corpora import Corpus
+from headstart.study.fields import SPLITS
 
 
 @dataclass

@@ -17,7 +17,7 @@ from headstart.report.sentences import points, rate, span
 from headstart.score.alignment import steps
 from headstart.score.metrics import METRICS, Metric
 from headstart.score.score_file import score_columns, score_schema, word_languages
-from headstart.study.sections import Text
+from headstart.study.text import Text
 from headstart.summarise.summary import nested_metrics, read_counts, score_path, write_summary
 from headstart.text.normalisation import normalise
 

@@ -14,7 +14,9 @@ from headstart.jobs import SemisupJob
 from headstart.objectives.pseudo_labels import PseudoLabel, greedy_labels
 from headstart.objectives.semisup import SemisupObjective
 from headstart.semisup import chosen_clips, encoder, kept, new_layers, refine_start, save
-from headstart.study.sections import Loss, Pretrain, Semisup, Text
+from headstart.study.pretrain import Pretrain
+from headstart.study.semisup import Loss, Semisup
+from headstart.study.text import Text
 from headstart.subsets import BudgetError
 from headstart.text.units import Inventory
 from headstart.training import loop as training

@@ -20,7 +20,9 @@ import yaml
 
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob
-from headstart.study.sections import Finetune, Model, Text
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.text import Text
 from headstart.subsets import draw_subset
 
 ROOT = Path(__file__).parent.parent

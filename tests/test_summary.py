@@ -13,7 +13,8 @@ from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import write_table
 from headstart.errors import HeadstartError
 from headstart.files import write_json
-from headstart.study.study import Study, parse_study
+from headstart.study.reading import parse_study
+from headstart.study.study import Study
 from headstart.summarise.statistics import bootstrap_interval, paired_difference
 from headstart.summarise.summary import (
     read_counts,

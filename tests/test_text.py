@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from headstart.files import write_json
-from headstart.study.sections import Text
+from headstart.study.text import Text
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, decode, encode, normalise
 
 DEFAULT = Text()

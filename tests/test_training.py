@@ -18,7 +18,9 @@ from headstart.objectives.ctc import CtcObjective
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective
 from headstart.pretrain import make_objective, ssl_network
-from headstart.study.sections import Finetune, Pretrain, Text
+from headstart.study.finetune import Finetune
+from headstart.study.pretrain import Pretrain
+from headstart.study.text import Text
 from headstart.text.normalisation import build_vocabulary
 from headstart.training import loop as training
 from headstart.training import machine

@@ -18,7 +18,8 @@ from headstart.corpora.synthetic.grammar import load_grammar
 from headstart.encoder.checkpoints import save_ctc
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips, Split
-from headstart.study.sections import Semisup, Text
+from headstart.study.semisup import Semisup
+from headstart.study.text import Text
 from headstart.text import units
 from headstart.text.normalisation import BLANK, UNKNOWN, build_vocabulary, encode, references
 from headstart.text.units import Inventory
@@ -127,7 +128,7 @@ def test_a_checkpoint_keeps_the_vocabulary(kind, clips, tmp_path, one_thread):
     from transformers import Wav2Vec2CTCTokenizer
 
     from headstart.encoder.checkpoints import ctc_model
-    from headstart.study.sections import Model
+    from headstart.study.model import Model
 
     spoken = clips({"text": "the old fisherman sold nine fresh fish"})
     inventory = Inventory.build(Semisup(units=kind), Text(), spoken)

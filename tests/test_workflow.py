@@ -20,8 +20,8 @@ from headstart.finetune import finetune_run
 from headstart.report.page import write_report
 from headstart.score.scoring import score_run
 from headstart.semisup import refine_start
-from headstart.study.sections import SPLITS
-from headstart.study.study import load_study
+from headstart.study.fields import SPLITS
+from headstart.study.reading import load_study
 from headstart.summarise.summary import write_summary
 from headstart.training.recipes import files_recipe
 from headstart.workflow import Workflow
@@ -256,7 +256,7 @@ def test_the_exported_model_transcribes_like_the_score_file(finished):
     import transformers
 
     from headstart.features.clips import Clips
-    from headstart.study.sections import Text
+    from headstart.study.text import Text
     from headstart.text.normalisation import normalise
 
     folder = finished / "results/smoke/runs/mono/en-es/1min/seed1"

@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from headstart.study.study import SemisupStart, SslStart, StudyError, load_study
+    from headstart.study.reading import StudyError, load_study
+    from headstart.study.starts import SemisupStart, SslStart
     from headstart.workflow import Workflow
 
     try:

@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from headstart.score.metrics import METRICS
-from headstart.study.sections import Analyse, Finetune, Model, Pretrain, Semisup, Settings, Text
+from headstart.study.analyse import Analyse
+from headstart.study.fields import Settings
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.semisup import Semisup
+from headstart.study.text import Text
 from headstart.versions import VERSIONS
 
 

@@ -25,7 +25,8 @@ from headstart.objectives.best_rq import BestRqObjective, RandomQuantiser
 from headstart.objectives.data2vec import Data2vecObjective
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective, initialise_quantiser, sample_features
-from headstart.study.sections import Model, Pretrain
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
 from headstart.subsets import draw
 from headstart.training import finished
 from headstart.training import loop as training

@@ -22,7 +22,7 @@ from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
 from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
-from headstart.study.study import load_study
+from headstart.study.reading import load_study
 from headstart.training.recipes import differences, files_recipe, identity
 from headstart.workflow import Workflow
 

@@ -27,7 +27,9 @@ from headstart.jobs import SemisupJob
 from headstart.objectives.ctc import usable
 from headstart.objectives.semisup import SemisupObjective
 from headstart.pretrain import ssl_network
-from headstart.study.sections import Model, Pretrain, Semisup
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.semisup import Semisup
 from headstart.subsets import draw
 from headstart.text.normalisation import BLANK
 from headstart.text.units import Inventory

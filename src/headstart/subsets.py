@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from headstart.corpora.manifests import FEATURES, read_columns, write_table
 from headstart.errors import HeadstartError
 from headstart.features.audio import SAMPLE_RATE
-from headstart.study.sections import budget_seconds
+from headstart.study.fields import budget_seconds
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,11 @@ from headstart.corpora.reader import CorpusError, Reader
 from headstart.corpora.reading import audio_state, open_reader
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
-from headstart.study.sections import Analyse, SyntheticCorpus
-from headstart.study.study import HubStart, SemisupStart, SslStart, Study, StudyError
+from headstart.study.analyse import Analyse
+from headstart.study.corpora import SyntheticCorpus
+from headstart.study.reading import StudyError
+from headstart.study.starts import HubStart, SemisupStart, SslStart
+from headstart.study.study import Study
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]

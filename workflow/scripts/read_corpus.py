@@ -2,7 +2,8 @@ from pydantic import TypeAdapter
 
 from headstart.corpora.reading import open_reader, read_corpus
 from headstart.logs import log_to
-from headstart.study.sections import SPLITS, Corpus
+from headstart.study.corpora import Corpus
+from headstart.study.fields import SPLITS
 from headstart.workflow import raw_folder
 
 log_to(snakemake.log[0])

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from headstart.logs import log_to
-from headstart.study.study import parse_study
+from headstart.study.reading import parse_study
 from headstart.summarise.summary import write_summary
 from headstart.training.recipes import files_recipe
 

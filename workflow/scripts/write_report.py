@@ -4,7 +4,7 @@ from headstart.corpora.overview import describe
 from headstart.files import read_json
 from headstart.logs import log_to
 from headstart.report.page import write_report
-from headstart.study.study import parse_study
+from headstart.study.reading import parse_study
 from headstart.training.recipes import files_recipe
 
 log_to(snakemake.log[0])

@@ -2,7 +2,7 @@
 
 A new kind of corpus takes three additions:
 
-1. A settings section in `study/sections.py`, with `reader: Literal["NAME"]` and the keys of `CommonSettings`. It joins
+1. A settings section in `study/corpora.py`, with `reader: Literal["NAME"]` and the keys of `CommonSettings`. It joins
    the `Corpus` union there and the list in `study/reference.py`; `headstart docs` then writes the key reference and the
    schema anew.
 2. A module in this package with a subclass of `Reader`.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from headstart.errors import HeadstartError
-from headstart.study.sections import Split
+from headstart.study.fields import Split
 
 
 class CorpusError(HeadstartError):

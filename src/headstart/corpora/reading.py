@@ -19,7 +19,7 @@ from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError
 from headstart.corpora.splits import Rows, check_drawn, draw_split, missing_splits, shared_sentences
 from headstart.corpora.synthetic.reader import SyntheticReader
 from headstart.corpora.table import TableReader
-from headstart.study.sections import SPLITS, Split
+from headstart.study.fields import SPLITS, Split
 
 log = logging.getLogger(__name__)
 

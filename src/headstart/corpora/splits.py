@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headstart.corpora.reader import CorpusError, Reader, Reject, Utterance
-from headstart.study.sections import Split
+from headstart.study.fields import Split
 
 Rows = dict[Split, list[dict[str, Any]]]
 

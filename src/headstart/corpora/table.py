@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from headstart.corpora.reader import AudioReference, CorpusError, Reader, Reject, Utterance
+from headstart.study.corpora import FolderCorpus
 from headstart.study.explain import nearest
-from headstart.study.sections import FolderCorpus, Split
+from headstart.study.fields import Split
 
 Row = dict[str | None, str | list[str] | None]  # column -> cell; csv puts cells beyond the last column under None
 

@@ -21,7 +21,7 @@ from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_l
 from headstart.encoder.model import WithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
-from headstart.study.sections import Model
+from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from transformers import Wav2Vec2Config
 
 from headstart.encoder.front_end import length_mask, takes_log_mel
 from headstart.features.audio import SAMPLE_RATE
-from headstart.study.sections import Model
+from headstart.study.model import Model
 
 SHORTEST_FILTER = 200  # samples (12.5 ms): a shorter first convolution cannot tell low frequencies apart
 

@@ -22,7 +22,7 @@ from headstart.encoder.model import encode
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
-from headstart.study.sections import BestRq, Pretrain
+from headstart.study.pretrain import BestRq, Pretrain
 from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
 

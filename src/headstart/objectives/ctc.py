@@ -28,7 +28,8 @@ from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
 from headstart.score.metrics import METRICS
 from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
-from headstart.study.sections import Finetune, Text
+from headstart.study.finetune import Finetune
+from headstart.study.text import Text
 from headstart.text.normalisation import BLANK, normalise, references
 from headstart.text.normalisation import encode as encode_text
 from headstart.training.batching import Batch, endless_batches

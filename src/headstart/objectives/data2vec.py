@@ -14,7 +14,7 @@ import torch
 from headstart.encoder.front_end import length_mask
 from headstart.encoder.model import encode, layer_outputs
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
-from headstart.study.sections import Data2vec
+from headstart.study.pretrain import Data2vec
 from headstart.training.batching import Batch
 from headstart.training.optimiser import MasterWeights
 from headstart.training.ranks import Ranks

@@ -23,7 +23,7 @@ from headstart.encoder.front_end import (
 from headstart.encoder.model import span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
-from headstart.study.sections import Pretrain
+from headstart.study.pretrain import Pretrain
 from headstart.training import loop as training
 from headstart.training.batching import Batch, endless_batches
 from headstart.training.ranks import Ranks

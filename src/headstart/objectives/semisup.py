@@ -24,7 +24,8 @@ from headstart.objectives.ctc import ctc_loss
 from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
 from headstart.pretrain import make_objective
 from headstart.score.transcription import batches_by_length, clip_features
-from headstart.study.sections import Pretrain, Semisup
+from headstart.study.pretrain import Pretrain
+from headstart.study.semisup import Semisup
 from headstart.text.normalisation import BLANK
 from headstart.text.units import Inventory
 from headstart.training import loop as training

@@ -21,7 +21,7 @@ from headstart.encoder.model import encode
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
-from headstart.study.sections import Pretrain
+from headstart.study.pretrain import Pretrain
 from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
 

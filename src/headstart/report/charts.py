@@ -17,7 +17,7 @@ import numpy as np
 
 from headstart.report.sentences import count, decimal, decimals, points, rate, select, span, verdict
 from headstart.score.metrics import METRICS
-from headstart.study.sections import budget_seconds
+from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
 
 COLOURS = 8  # The page defines --start-0 (the baseline's, a neutral grey) to --start-7.

@@ -43,8 +43,9 @@ from headstart.report.sentences import (
 )
 from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, steps
 from headstart.score.metrics import METRICS
-from headstart.study.sections import budget_seconds
-from headstart.study.study import Start, Study
+from headstart.study.fields import budget_seconds
+from headstart.study.starts import Start
+from headstart.study.study import Study
 from headstart.summarise.statistics import false_alarm
 from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from headstart.score.alignment import count_edits
 from headstart.score.metrics import METRICS, Metric
-from headstart.study.sections import Text
+from headstart.study.text import Text
 from headstart.text.normalisation import normalise
 
 

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from headstart.files import fingerprint_rows, read_json, write_json
-from headstart.study.study import Study, StudyError, parse_study
+from headstart.study.reading import StudyError, parse_study
+from headstart.study.study import Study
 
 VARIABLE = "HEADSTART_STUDY"
 

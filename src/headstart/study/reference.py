@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, NAME_PATTERN, PATTERNS
-from headstart.study.study import Study, parse_study
+from headstart.study.reading import parse_study
+from headstart.study.study import Study
 
 INTRODUCTION = """\
 # The study file

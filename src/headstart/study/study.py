@@ -1,45 +1,22 @@
-"""The study configuration: one typed model, from which `reference.py` writes the schema and config/README.md.
-
-A study file is YAML. `load_study` reads it, or raises `StudyError` with one line for each problem: the key,
-what is wrong, and the nearest valid key or name.
-"""
+"""The study: one typed model of the whole file."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from headstart.errors import HeadstartError
-from headstart.study.explain import HUB_PATTERN, explain, nearest
-from headstart.study.sections import (
-    Analyse,
-    Budget,
-    Corpus,
-    Count,
-    Finetune,
-    Folder,
-    FolderCorpus,
-    Model,
-    Name,
-    Positive,
-    Pretrain,
-    Report,
-    Seed,
-    Semisup,
-    Settings,
-    SyntheticCorpus,
-    Text,
-    budget_seconds,
-)
-
-HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
-
-
-class StudyError(HeadstartError):
-    """A study file that cannot be run. The message has one line for each problem."""
+from headstart.study.analyse import Analyse
+from headstart.study.corpora import Corpus, FolderCorpus, SyntheticCorpus
+from headstart.study.explain import explain, nearest
+from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds
+from headstart.study.finetune import Finetune
+from headstart.study.model import Model
+from headstart.study.pretrain import Pretrain
+from headstart.study.report import Report
+from headstart.study.semisup import Semisup
+from headstart.study.starts import ScratchStart, SemisupStart, SslStart, Start
+from headstart.study.text import Text
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -49,90 +26,6 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         for key, change in changes.items()
     }
     return {**values, **both}
-
-
-class ScratchStart(Settings):
-    """Random weights: the baseline."""
-
-    kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
-
-
-class Checkpoint(Settings):
-    """A checkpoint in Hugging Face format from outside the study: a local folder, or a model of a hub."""
-
-    path: Folder | None = Field(
-        None, description="A checkpoint folder in Hugging Face format, absolute or relative to where Snakemake runs."
-    )
-    model: HubName | None = Field(None, description="A model of a hub, such as `facebook/wav2vec2-base`.")
-    revision: str | None = Field(None, description="Commit, tag or branch of `model`, so that it stays the same one.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Checkpoint:
-        names = [key for key in ("from_", "path", "model") if getattr(self, key, None) is not None]
-        if len(names) > 1:
-            given = " and ".join(name.rstrip("_") for name in names)
-            raise ValueError(f"{given} are given, but a start goes on from one checkpoint; keep one of them")
-        if self.revision is not None and self.model is None:
-            raise ValueError("revision is given without model; it says which version of a hub's model to take")
-        return self
-
-
-class HubStart(Checkpoint):
-    """A checkpoint in Hugging Face format as it is, from a local folder or a hub."""
-
-    kind: Literal["hub"] = Field(description="`hub`: a checkpoint in Hugging Face format, named by `path` or `model`.")
-
-    @model_validator(mode="after")
-    def _some_source(self) -> HubStart:
-        if self.path is None and self.model is None:
-            raise ValueError("path or model is required: name the folder of a checkpoint, or a model of a hub")
-        return self
-
-
-class SslStart(Checkpoint):
-    """An encoder that the study pre-trains with wav2vec 2.0."""
-
-    kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
-    from_: str | None = Field(
-        None,
-        alias="from",
-        description="Name of another start to go on from. Or give `path` or `model`; without any, weights are random.",
-    )
-    corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
-    settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
-    seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
-
-
-class SemisupStart(Checkpoint):
-    """An encoder that the study refines with wav2vec-S: semi-supervised training on labelled and unlabelled audio."""
-
-    kind: Literal["semisup"] = Field(description="`semisup`: the semi-supervised stage of wav2vec-S.")
-    from_: str | None = Field(
-        None, alias="from", description="Name of another start to go on from; or give `path` or `model`."
-    )
-    labelled: dict[Name, Positive] = Field(
-        min_length=1, description="Corpus -> hours of its training split, with transcripts."
-    )
-    unlabelled: dict[Name, Positive] = Field(
-        {}, description="Corpus -> hours of its training split without transcripts; never the same utterances."
-    )
-    settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
-    seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
-
-    @model_validator(mode="after")
-    def _some_parent(self) -> SemisupStart:
-        if self.from_ is None and self.path is None and self.model is None:
-            raise ValueError("from, path or model is required: name the start or the checkpoint that is refined")
-        return self
-
-    @property
-    def corpora(self) -> dict[str, float]:
-        """Hours of each corpus, labelled and not."""
-        names = dict.fromkeys([*self.labelled, *self.unlabelled])
-        return {name: self.labelled.get(name, 0.0) + self.unlabelled.get(name, 0.0) for name in names}
-
-
-Start = Annotated[ScratchStart | HubStart | SslStart | SemisupStart, Field(discriminator="kind")]
 
 
 class Target(Settings):
@@ -337,67 +230,3 @@ class Study(Settings):
         pairs += [pair for pair in refined if pair[1] in self.starts]
         pairs += [(contrast.treatment, contrast.baseline) for contrast in self.contrasts]
         return list(dict.fromkeys(pairs))
-
-
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader for which a repeated key is an error; PyYAML itself silently keeps the last value."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    problem = f"the key {key.value!r} is written twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-def parse_study(data: dict[str, Any], source: str = "study") -> Study:
-    """The typed study from a plain dict.
-
-    Raises:
-        StudyError: the study is not valid; the message names `source` and every problem.
-    """
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        lines = explain(error, Study)
-        count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
-        raise StudyError(f"{source}: {count}\n" + "\n".join(f"  {line}" for line in lines)) from None
-
-
-def load_study(path: str | Path) -> Study:
-    """Read a study file.
-
-    Raises:
-        StudyError: the file is missing, is not YAML, or is not a valid study.
-    """
-    return parse_study(read_yaml(path), str(path))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a study file as a plain dict, without validating it.
-
-    Raises:
-        StudyError: the file is missing, is not YAML, or contains a key twice.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise StudyError(f"{path}: no such study file")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8 text") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise StudyError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise StudyError(f"{path}: a study file is a mapping of keys, see config/README.md")
-    return data

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from headstart.features.clips import Clips
-from headstart.study.sections import Text
+from headstart.study.text import Text
 
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 ZERO_WIDTH_SPACE = "\u200b"  # a word boundary in Thai, Khmer and the like

@@ -14,7 +14,8 @@ from headstart.corpora.synthetic import espeak
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows
-from headstart.study.sections import Semisup, Text
+from headstart.study.semisup import Semisup
+from headstart.study.text import Text
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, normalise, references
 
 log = logging.getLogger(__name__)

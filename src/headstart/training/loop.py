@@ -25,7 +25,7 @@ from headstart.errors import TrainingError
 from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
 from headstart.objectives.objective import Objective
-from headstart.study.sections import Optimisation
+from headstart.study.optimisation import Optimisation
 from headstart.training import finished
 from headstart.training.batching import Batch
 from headstart.training.cpu import keep_freed_memory, quicken

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from headstart.study.sections import Optimisation
+from headstart.study.optimisation import Optimisation
 from headstart.training.ranks import Ranks
 from headstart.training.state import State
 

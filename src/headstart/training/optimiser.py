@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from headstart.study.sections import Optimisation
+from headstart.study.optimisation import Optimisation
 from headstart.training.ranks import Ranks
 
 

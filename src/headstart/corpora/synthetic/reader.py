@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headstart.corpora.table import TableReader
-from headstart.study.sections import Columns, FolderCorpus, SyntheticCorpus
+from headstart.study.corpora import Columns, FolderCorpus, SyntheticCorpus
 
 COLUMNS = Columns(
     speaker="speaker",

@@ -1,0 +1,96 @@
+"""`starts`: what fine-tuning begins with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from headstart.study.explain import HUB_PATTERN
+from headstart.study.fields import Folder, Name, Positive, Seed, Settings
+
+HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
+
+
+class ScratchStart(Settings):
+    """Random weights: the baseline."""
+
+    kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
+
+
+class Checkpoint(Settings):
+    """A checkpoint in Hugging Face format from outside the study: a local folder, or a model of a hub."""
+
+    path: Folder | None = Field(
+        None, description="A checkpoint folder in Hugging Face format, absolute or relative to where Snakemake runs."
+    )
+    model: HubName | None = Field(None, description="A model of a hub, such as `facebook/wav2vec2-base`.")
+    revision: str | None = Field(None, description="Commit, tag or branch of `model`, so that it stays the same one.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Checkpoint:
+        names = [key for key in ("from_", "path", "model") if getattr(self, key, None) is not None]
+        if len(names) > 1:
+            given = " and ".join(name.rstrip("_") for name in names)
+            raise ValueError(f"{given} are given, but a start goes on from one checkpoint; keep one of them")
+        if self.revision is not None and self.model is None:
+            raise ValueError("revision is given without model; it says which version of a hub's model to take")
+        return self
+
+
+class HubStart(Checkpoint):
+    """A checkpoint in Hugging Face format as it is, from a local folder or a hub."""
+
+    kind: Literal["hub"] = Field(description="`hub`: a checkpoint in Hugging Face format, named by `path` or `model`.")
+
+    @model_validator(mode="after")
+    def _some_source(self) -> HubStart:
+        if self.path is None and self.model is None:
+            raise ValueError("path or model is required: name the folder of a checkpoint, or a model of a hub")
+        return self
+
+
+class SslStart(Checkpoint):
+    """An encoder that the study pre-trains with wav2vec 2.0."""
+
+    kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="Name of another start to go on from. Or give `path` or `model`; without any, weights are random.",
+    )
+    corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
+    settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
+    seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
+
+
+class SemisupStart(Checkpoint):
+    """An encoder that the study refines with wav2vec-S: semi-supervised training on labelled and unlabelled audio."""
+
+    kind: Literal["semisup"] = Field(description="`semisup`: the semi-supervised stage of wav2vec-S.")
+    from_: str | None = Field(
+        None, alias="from", description="Name of another start to go on from; or give `path` or `model`."
+    )
+    labelled: dict[Name, Positive] = Field(
+        min_length=1, description="Corpus -> hours of its training split, with transcripts."
+    )
+    unlabelled: dict[Name, Positive] = Field(
+        {}, description="Corpus -> hours of its training split without transcripts; never the same utterances."
+    )
+    settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
+    seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
+
+    @model_validator(mode="after")
+    def _some_parent(self) -> SemisupStart:
+        if self.from_ is None and self.path is None and self.model is None:
+            raise ValueError("from, path or model is required: name the start or the checkpoint that is refined")
+        return self
+
+    @property
+    def corpora(self) -> dict[str, float]:
+        """Hours of each corpus, labelled and not."""
+        names = dict.fromkeys([*self.labelled, *self.unlabelled])
+        return {name: self.labelled.get(name, 0.0) + self.unlabelled.get(name, 0.0) for name in names}
+
+
+Start = Annotated[ScratchStart | HubStart | SslStart | SemisupStart, Field(discriminator="kind")]

@@ -22,8 +22,9 @@ from headstart.score.transcription import transcribe
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
 from headstart.subsets import draw_subset
-from headstart.summarise.summary import _read_similarities, read_counts, read_curve
-from headstart.training.curve import write_curve
+from headstart.summarise.representation import read_similarities
+from headstart.summarise.tables import read_counts
+from headstart.training.curve import read_curve, write_curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,7 +79,7 @@ KINDS = {
     "features/en/train.rejects.parquet": report,
     "manifests/en/train.rejects.parquet": report,
     "scores.parquet": lambda folder, _: read_counts(folder / "scores.parquet"),
-    "similarities.parquet": lambda folder, _: _read_similarities(folder / "similarities.parquet", [1]),
+    "similarities.parquet": lambda folder, _: read_similarities(folder / "similarities.parquet", [1]),
 }
 
 

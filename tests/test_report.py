@@ -21,7 +21,8 @@ from headstart.score.alignment import align_words
 from headstart.score.score_file import score_columns
 from headstart.study.study import Study
 from headstart.summarise.statistics import false_alarm
-from headstart.summarise.summary import representation_path, run_folder, score_path, summarise
+from headstart.summarise.summary import summarise
+from headstart.summarise.tables import representation_path, run_folder, score_path
 
 WORDS = "habari ya leo mimi ninaenda sokoni kununua matunda na mboga kwa watoto wangu wapendwa".split()
 BETTER = {"scratch": 1.0, "xlsr": 0.55, "ssl-mono": 0.75, "ssl-multi": 0.6}

@@ -18,7 +18,8 @@ from headstart.score.alignment import steps
 from headstart.score.metrics import METRICS, Metric
 from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.study.text import Text
-from headstart.summarise.summary import nested_metrics, read_counts, score_path, write_summary
+from headstart.summarise.summary import nested_metrics, write_summary
+from headstart.summarise.tables import read_counts, score_path
 from headstart.text.normalisation import normalise
 
 

@@ -16,14 +16,8 @@ from headstart.files import write_json
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
 from headstart.summarise.statistics import bootstrap_interval, paired_difference
-from headstart.summarise.summary import (
-    read_counts,
-    representation_path,
-    run_folder,
-    score_path,
-    summarise,
-    write_summary,
-)
+from headstart.summarise.summary import summarise, write_summary
+from headstart.summarise.tables import read_counts, representation_path, run_folder, score_path
 
 
 def study_of(**changes) -> Study:

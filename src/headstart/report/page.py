@@ -47,7 +47,8 @@ from headstart.study.fields import budget_seconds
 from headstart.study.starts import Start
 from headstart.study.study import Study
 from headstart.summarise.statistics import false_alarm
-from headstart.summarise.summary import read_counts, read_curve, run_folder, score_path
+from headstart.summarise.tables import read_counts, run_folder, score_path
+from headstart.training.curve import read_curve
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
 KINDS = {HIT: "hit", SUBSTITUTION: "substitution", DELETION: "deletion", INSERTION: "insertion"}  # edit -> name

@@ -22,7 +22,7 @@ in `studies/`. This page lists every key, `headstart check FILE` says whether a 
 would run, and an editor with a YAML language server completes and checks keys in a file whose first line is
 `# yaml-language-server: $schema=schema.json`.
 
-This page and the schema are generated from `src/headstart/config.py` by `make docs`.
+This page and the schema are generated from `src/headstart/study/` by `make docs`.
 
 ## A small study
 

@@ -1,0 +1,77 @@
+"""The files that the summary is made from: where they lie, and their columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.corpora.manifests import read_columns
+from headstart.errors import HeadstartError
+from headstart.score.alignment import EditCounts
+from headstart.score.metrics import METRICS
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric."""
+
+    utterance_ids: list[str]
+    errors: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
+
+
+def read_counts(path: Path) -> Counts:
+    """Read the counts of a score file.
+
+    Raises:
+        HeadstartError: the file does not exist, or lacks the counts of a metric.
+        ValueError: it has no utterances, or contains one of them twice.
+    """
+    if not path.is_file():
+        raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
+    names = [column for metric in METRICS.values() for column in metric.columns]
+    table = read_columns(path, None, ["utterance_id", *names])
+    if missing := [name for name in names if name not in table.column_names]:
+        raise HeadstartError(
+            f"{path}: no column {missing[0]!r}; delete the file and run again, which scores the run anew"
+        )
+    table = table.sort_by("utterance_id")
+    ids = table["utterance_id"].to_pylist()
+    if not ids:
+        raise ValueError(f"{path}: no scored utterances")
+    if len(set(ids)) < len(ids):
+        repeated = sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b})
+        raise ValueError(f"{path}: scored more than once: {', '.join(repeated[:5])}")
+    errors, reference = {}, {}
+    for name, metric in METRICS.items():
+        counts = EditCounts(*(table[column].to_numpy() for column in metric.columns))
+        errors[name], reference[name] = counts.errors, counts.reference
+    return Counts(ids, errors, reference)
+
+
+def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Path of the score file of a (start, target, budget, seed)."""
+    start, target, budget, seed = run
+    return Path(results) / study / "scores" / start / target / budget / f"seed{seed}.parquet"
+
+
+def run_folder(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:
+    """Folder of the model, recipe and learning curve of a (start, target, budget, seed)."""
+    start, target, budget, seed = run
+    return Path(results) / study / "runs" / start / target / budget / f"seed{seed}"
+
+
+def representation_path(results: Path, study: str, start: str, target: str, budget: str) -> Path:
+    """Path of the similarities of a start and its fine-tuned runs, of all seeds together."""
+    return Path(results) / study / "representation" / start / target / f"{budget}.parquet"
+
+
+def finite(value: float) -> float | None:
+    """`value` as a plain float, or None when it is NaN or infinite, which JSON cannot express."""
+    return float(value) if math.isfinite(value) else None

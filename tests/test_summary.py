@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from intervals import bootstrap_interval, paired_difference
 
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import write_table
@@ -15,7 +16,6 @@ from headstart.errors import HeadstartError
 from headstart.files import write_json
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
-from headstart.summarise.statistics import bootstrap_interval, paired_difference
 from headstart.summarise.summary import summarise, write_summary
 from headstart.summarise.tables import read_counts, representation_path, run_folder, score_path
 

@@ -51,11 +51,6 @@ class Interval:
     high: float
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies strictly on one side of zero."""
-        return self.verdict != "unclear"
-
-    @property
     def verdict(self) -> Verdict:
         """For the interval of a difference: the side of zero on which all of it lies, or `unclear`."""
         if self.high < 0:
@@ -122,44 +117,6 @@ def percentile_interval(estimate: float, replicates: NDArray[np.float64], confid
     # The (n + 1) q-th of n replicates, unbiased also for small n (Davison & Hinkley 1997, section 5.2.1).
     low, high = np.nanquantile(replicates, [tail, 1 - tail], method="weibull")
     return Interval(float(estimate), float(low), float(high))
-
-
-def bootstrap_interval(
-    errors: ArrayLike,
-    reference: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    replicates: int = 2000,
-    rng_seed: int = RNG_SEED,
-) -> Interval:
-    """Error rate with its interval, from counts `[seeds, utterances]`."""
-    rates = bootstrap_rates(errors, reference, replicates=replicates, rng_seed=rng_seed)
-    return percentile_interval(error_rate(errors, reference), rates, confidence)
-
-
-def paired_difference(
-    treatment: tuple[ArrayLike, ArrayLike],
-    baseline: tuple[ArrayLike, ArrayLike],
-    *,
-    confidence: float = 0.95,
-    replicates: int = 2000,
-    rng_seed: int = RNG_SEED,
-) -> Interval:
-    """Error rate of `treatment` minus that of `baseline`, with its interval; negative is better.
-
-    Each side is (errors, reference), counts `[seeds, utterances]` over the same seeds and utterances in the
-    same order (see `check_same_utterances`). Both sides get the same draws, so two identical systems differ
-    by exactly 0 with interval [0, 0].
-
-    Raises:
-        ValueError: the shapes differ, or a side's counts are invalid (see `error_rate`).
-    """
-    shapes = np.shape(treatment[0]), np.shape(baseline[0])
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"a paired difference needs the same seeds and utterances; shapes are {shapes}")
-    settings = {"replicates": replicates, "rng_seed": rng_seed}
-    difference = bootstrap_rates(*treatment, **settings) - bootstrap_rates(*baseline, **settings)
-    return percentile_interval(error_rate(*treatment) - error_rate(*baseline), difference, confidence)
 
 
 def check_same_utterances(

@@ -101,8 +101,8 @@ def layer_sums(before: Any, after: list[Any], clips: Clips, blocks: list[int], l
 
     sums = [LayerSums(new(), [(new(), new()) for _ in after]) for _ in layers]
     for batch in batches_by_length(clips.lengths, int(BATCH_SECONDS * SAMPLE_RATE)):
-        heard = (layers_of(encoder, clips, batch) for encoder in (before, *after))
-        for index, x, *ys in zip(batch, *heard, strict=True):
+        activations = (layers_of(encoder, clips, batch) for encoder in (before, *after))
+        for index, x, *ys in zip(batch, *activations, strict=True):
             block = blocks[index]
             for layer, into in zip(layers, sums, strict=True):
                 into.xx.add(block, x[layer], x[layer])

@@ -174,7 +174,7 @@ def load_heads(network: WithHeads, folder: str | Path) -> None:
             if head is network.base_model:
                 continue
             if not names.issuperset(keys.values()):
-                log.info("%s has no %s, which begins anew", folder, name)
+                log.info("%s has no weights of %s, which begins with random ones", folder, name)
                 continue
             weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
             _check_finite(folder, {keys[key]: weight for key, weight in weights.items()})

@@ -144,6 +144,6 @@ class Data2vecObjective(MaskedAudio):
             if max(variances) < least:
                 return (
                     f"{what}s hardly vary within an utterance (variance {variances[-1]:.2g}); lower learning_rate, "
-                    "raise warmup, or slow the teacher down (data2vec.ema_start nearer to 1)"
+                    "raise warmup, or let the teacher change more slowly (data2vec.ema_start nearer to 1)"
                 )
         return super().remedy(rows)

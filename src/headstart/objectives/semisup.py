@@ -314,8 +314,8 @@ class SemisupObjective(training.Objective):
             if not teacher <= DIVERGED * student:
                 fit = False
                 log.warning(
-                    "update %d: the teacher is far worse than the student on labelled audio (%.2f against %.2f nats a "
-                    "label); it begins again from the student's weights", update, teacher, student,
+                    "update %d: the teacher has diverged: its loss on labelled audio is %.2f, the student's %.2f nats "
+                    "a label; it begins again from the student's weights", update, teacher, student,
                 )  # fmt: skip
                 self.teacher.begin_again(self.weights)
         return fit

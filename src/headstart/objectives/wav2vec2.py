@@ -220,7 +220,7 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
     groups, entries = quantizer.num_groups, quantizer.num_vars
     if len(features_NC) < 20 * entries:
         raise HeadstartError(
-            f"{len(features_NC)} frames of audio are too few to begin a codebook of {entries} entries; "
+            f"{len(features_NC)} frames of audio are too few to initialise a codebook of {entries} entries; "
             "give the start more audio, or set model.codebook_entries lower"
         )
     x = features_NC.double()
@@ -362,7 +362,7 @@ class ContrastiveObjective(MaskedAudio):
         if all(row["perplexity"] < fewest for row in rows):
             return (
                 f"the quantiser uses {rows[-1]['perplexity']:.1f} of {self.codes} codes (perplexity); raise "
-                "diversity_weight, lower learning_rate, or keep the quantiser as it begins (freeze_quantiser: 1)"
+                "diversity_weight, lower learning_rate, or freeze the quantiser (freeze_quantiser: 1)"
             )
         if all(row["target_similarity"] > 0.99 for row in rows):
             return (

@@ -10,7 +10,7 @@ from headstart.study.fields import Count, Positive, Settings, Share
 
 SAVE_MINUTES = (
     "Minutes between saved states, from which a killed job resumes. The first is saved after a minute at most: a job "
-    "whose limit is shorter than this, and not known, would otherwise begin anew at every try."
+    "whose limit is shorter than this, and not known, would otherwise begin at update 0 at every try."
 )
 
 

@@ -31,11 +31,12 @@ class Pretrain(Optimisation):
     """Self-supervised pre-training: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), data2vec or BEST-RQ.
 
     Where a default is not the paper's, it is what works for a small encoder and hours of audio: see docs/results.md.
-    Keys that speak of negatives, codes, Gumbel noise, diversity or the quantiser are wav2vec 2.0's.
+    Keys about negatives, codes, Gumbel noise, diversity or the quantiser are for wav2vec 2.0 only.
     """
 
     objective: Literal["wav2vec2", "data2vec", "best-rq"] = Field(
-        "wav2vec2", description="What masked frames are asked: their code, a teacher's layers, or a random projection."
+        "wav2vec2",
+        description="What is predicted of masked frames: their code, a teacher's layers, or a random projection.",
     )
     updates: Count = Field(1000, description="Optimiser updates.")
     batch_seconds: Positive = Field(24.0, description="Audio in a batch, in seconds (paper: 1.6 h).")

@@ -58,7 +58,7 @@ class Semisup(MaskedOptimisation):
     pseudo: Loss = Field(
         Loss(begin=0.6, ramp=0.1),
         description="CTC on pseudo-labels of the unlabelled audio, made on the fly. By "
-        "default it sets in late (`begin` 0.6), when the supervised part has settled, and rises (`ramp` 0.1).",
+        "default it begins late (`begin` 0.6), when the supervised part has settled, and rises (`ramp` 0.1).",
     )
     ssl: Loss = Field(
         Loss(weight=0.0),
@@ -74,7 +74,7 @@ class Semisup(MaskedOptimisation):
     )
     teacher: Literal["ema", "self"] = Field(
         "ema",
-        description="Who makes pseudo-labels: an exponential moving average of the weights (momentum "
+        description="What the pseudo-labels come from: an exponential moving average of the weights (momentum "
         "pseudo-labelling), or the model as it is (slimIPL).",
     )
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
@@ -82,10 +82,12 @@ class Semisup(MaskedOptimisation):
     )
     min_confidence: Share = Field(
         0.8,
-        description="Pseudo-labels whose mean probability, over the frames that speak, is less are not learnt from.",
+        description="Pseudo-labels whose mean probability, over the frames that are not blank, is less are not used.",
     )
     cache_updates: int = Field(
-        0, ge=0, description="Updates for which a clip's pseudo-labels are kept and used again; 0 makes them anew."
+        0,
+        ge=0,
+        description="Updates for which a clip's pseudo-labels are kept and used again; 0 for none.",
     )
     guard_every: Count = Field(
         20, description="Pseudo-labelled updates between checks for collapsed labels and a diverged teacher."
@@ -113,5 +115,5 @@ class Semisup(MaskedOptimisation):
             if loss.weight and loss.begin <= covered:
                 covered = max(covered, loss.end)
         if covered < 1.0:
-            raise ValueError(f"nothing is learnt after {covered:g} of the updates: supervised, pseudo and ssl all rest")
+            raise ValueError(f"nothing is learnt after {covered:g} of the updates, where no loss has a weight")
         return self

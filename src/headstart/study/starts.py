@@ -57,7 +57,7 @@ class SslStart(Checkpoint):
     from_: str | None = Field(
         None,
         alias="from",
-        description="Name of another start to go on from. Or give `path` or `model`; without any, weights are random.",
+        description="Name of another start to continue from. Or give `path` or `model`; without, weights are random.",
     )
     corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
     settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
@@ -69,7 +69,7 @@ class SemisupStart(Checkpoint):
 
     kind: Literal["semisup"] = Field(description="`semisup`: the semi-supervised stage of wav2vec-S.")
     from_: str | None = Field(
-        None, alias="from", description="Name of another start to go on from; or give `path` or `model`."
+        None, alias="from", description="Name of another start to continue from; or give `path` or `model`."
     )
     labelled: dict[Name, Positive] = Field(
         min_length=1, description="Corpus -> hours of its training split, with transcripts."

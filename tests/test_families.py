@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +23,7 @@ from transformers import (
     pipeline,
 )
 
+from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import FAMILIES, CheckpointError
 from headstart.encoder.checkpoints import ctc_model, load_config
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
@@ -38,6 +37,7 @@ from headstart.objectives.ctc import CtcObjective
 from headstart.score.transcription import transcribe
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
+from headstart.subsets import SUBSET
 from headstart.text.normalisation import build_vocabulary
 from headstart.training.batching import Batch
 from headstart.training.ranks import Ranks
@@ -313,7 +313,8 @@ def corpus(write_manifest, tmp_path_factory) -> dict[str, str]:
     manifest = write_manifest(folder, [clip / 32768 for clip in noise(*LENGTHS)], TEXTS)
     paths = {"features": str(folder / "a.parquet"), "audio": str(folder / "a.arrow")}
     extract_features(manifest, **paths, rejects=str(folder / "r.parquet"))
-    pq.write_table(pa.table({"index": list(range(len(TEXTS)))}), folder / "subset.parquet")
+    rows = [{"index": i, "utterance_id": f"clip{i:03d}"} for i in range(len(TEXTS))]
+    write_table(folder / "subset.parquet", rows, SUBSET)
     return {**paths, "subset": str(folder / "subset.parquet")}
 
 
@@ -429,7 +430,7 @@ def test_another_architecture_is_refused_by_name(tmp_path):
     with pytest.raises(CheckpointError, match=r"config.json: model_type is 'bert'; a start is one of wav2vec2, "):
         load_config(tmp_path)
     write_json(tmp_path / "config.json", {"model_type": "nonesuch"})
-    with pytest.raises(CheckpointError, match=r"config.json: the configuration cannot be read: .*nonesuch"):
+    with pytest.raises(CheckpointError, match=r"config.json: model_type is 'nonesuch'"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config.json: the configuration cannot be read"):

@@ -33,12 +33,23 @@ class CheckpointError(HeadstartError):
     """A checkpoint folder that cannot be used as a start."""
 
 
-def check_checkpoint(folder: str | Path) -> dict[str, Any]:
-    """Check that a checkpoint folder can be a start, and return its config.json, parsed.
+def check_checkpoint(folder: str | Path) -> None:
+    """Check that a checkpoint folder can be a start, as far as that can be seen without loading it.
 
     Raises:
-        CheckpointError: files are missing or broken, or it is a kind of model that cannot be a start. The message names
-            the file.
+        CheckpointError: see `check_config`; or there are no weights, or not all of them. The message names the file.
+    """
+    check_config(folder)
+    if not weight_files(folder):
+        raise CheckpointError(f"{folder}: no weights here ({WEIGHTS[0]} or {WEIGHTS[2]}); copy the whole checkpoint")
+
+
+def check_config(folder: str | Path) -> None:
+    """Check that a checkpoint's configuration is that of a model that can be a start.
+
+    Raises:
+        CheckpointError: it is missing or broken, or the model is of another family, has adapter layers or quantised
+            weights. The message names the file.
     """
     folder = Path(folder)
     path = folder / "config.json"
@@ -61,9 +72,6 @@ def check_checkpoint(folder: str | Path) -> dict[str, Any]:
             f"{path}: the weights are quantised (quantization_config), and such weights cannot be trained. "
             "Take the checkpoint in full precision"
         )
-    if not weight_files(folder):
-        raise CheckpointError(f"{folder}: no weights here ({WEIGHTS[0]} or {WEIGHTS[2]}); copy the whole checkpoint")
-    return config
 
 
 def weight_files(folder: str | Path) -> list[Path]:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2Fe
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
 
-from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, file_hash, own_recipe
+from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
 from headstart.encoder.model import WithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
@@ -42,7 +42,7 @@ def load_config(folder: str | Path) -> Any:
         CheckpointError: it is missing or broken, or needs what is not supported: another family, adapter layers,
             another sampling rate or filterbank, quantised weights. The message names the file.
     """
-    check_checkpoint(folder)
+    check_config(folder)
     path = Path(folder) / "config.json"
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -23,7 +23,9 @@ from headstart.encoder.checkpoints import (
 )
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.encoder.model import initialise_filterbank, new_config, span_mask
+from headstart.jobs import AnalyseJob, ScoreJob
 from headstart.score.scoring import score_run
+from headstart.study.analyse import Analyse
 from headstart.study.text import Text
 from headstart.text.normalisation import build_vocabulary
 
@@ -313,14 +315,15 @@ def test_a_finished_run_with_weights_that_are_not_finite_is_neither_scored_nor_a
     vocabulary = build_vocabulary(["ab"])
     network = ctc_model(None, tiny_model, vocabulary, 0.0)
     save_ctc(network, network.state_dict(), vocabulary, tmp_path / "run")
-    features = str(noise_clips.splits[0].features)
-    audio = features.replace(".parquet", ".arrow")
-    scored = [str(tmp_path / "run"), features, audio, Text().model_dump(), str(tmp_path / "scores.parquet"), 1]
-    score_run(*scored)
+    features, run = str(noise_clips.splits[0].features), str(tmp_path / "run")
+    test = {"features": features, "audio": features.replace(".parquet", ".arrow")}
+    job = ScoreJob.of(run=run, test=test, text=Text(), output=str(tmp_path / "scores.parquet"))
+    score_run(job)
     message = damaged(tmp_path / "run", "lm_head.weight", math.nan)
     with pytest.raises(CheckpointError, match=message):
-        score_run(*scored)
+        score_run(job)
     damaged(tmp_path / "run", "lm_head.weight", 0.0)
     message = damaged(tmp_path / "run", "wav2vec2.feature_projection.projection.bias", math.inf)
     with pytest.raises(CheckpointError, match=message.replace("wav2vec2.", "")):
-        analyse_start(scored[0], {1: scored[0]}, features, audio, {}, str(tmp_path / "similarities.parquet"), 1)
+        output = str(tmp_path / "similarities.parquet")
+        analyse_start(AnalyseJob.of(start=run, runs={1: run}, test=test, settings=Analyse(), output=output))

@@ -167,7 +167,8 @@ def test_subwords_are_the_same_in_every_process(clips):
     spoken = clips(*sentences("en-es", 300))
     program = (
         "import sys, numpy as np; from headstart.features.clips import Clips, Split;"
-        "from headstart.study.sections import Semisup, Text; from headstart.text.units import Inventory;"
+        "from headstart.study.semisup import Semisup; from headstart.study.text import Text;"
+        "from headstart.text.units import Inventory;"
         "clips = Clips([Split(sys.argv[1], None)], np.zeros(300, int), np.arange(300), np.ones(300));"
         "inventory = Inventory.build(Semisup(units='subwords'), Text(), clips);"
         "print(inventory.vocabulary, list(inventory.labels(clips)))"

@@ -224,7 +224,7 @@ class Workflow:
             text=self.study.text,
             parent=parent,
             model=None if parent else self.study.model,
-            seed=seed,
+            seed=seed + self.study.starts[start].seed_offset,
             output=f"{self.results}/runs/{run}",
             state=f"{self.results}/.state/runs/{run}",
         )

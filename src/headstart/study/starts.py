@@ -12,13 +12,23 @@ from headstart.study.fields import Folder, Name, Positive, Seed, Settings
 HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
 
 
-class ScratchStart(Settings):
+class RunSeeds(Settings):
+    """What every start has."""
+
+    seed_offset: Seed = Field(
+        0,
+        description="Added to the seed of each of the start's runs, for all that is random in fine-tuning but the draw "
+        "of the label budget. Two starts with one checkpoint and different offsets differ by chance alone.",
+    )
+
+
+class ScratchStart(RunSeeds):
     """Random weights: the baseline."""
 
     kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
 
 
-class Checkpoint(Settings):
+class Checkpoint(RunSeeds):
     """A checkpoint in Hugging Face format from outside the study: a local folder, or a model of a hub."""
 
     path: Folder | None = Field(

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from headstart.analyse.similarity import BlockSums, similarities
 from headstart.corpora.manifests import write_table
@@ -34,10 +35,10 @@ from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.jobs import AnalyseJob
 from headstart.score.transcription import batches_by_length
-from headstart.summarise.statistics import RNG_SEED, draw_counts
 
 log = logging.getLogger(__name__)
 
+RNG_SEED = 20040517  # An arbitrary constant, so that blocks and draws are a pure function of the counts.
 BLOCKS = 20
 SUMS_BYTES = 2 << 30
 BATCH_SECONDS = 60.0
@@ -59,6 +60,13 @@ def blocks_and_draws(utterances: int, replicates: int) -> tuple[list[int], torch
     rng = np.random.default_rng(RNG_SEED)
     dealt = rng.permutation(np.arange(utterances) % blocks)
     return dealt.tolist(), torch.from_numpy(draw_counts(rng, replicates, blocks))
+
+
+def draw_counts(rng: np.random.Generator, replicates: int, items: int) -> NDArray[np.float64]:
+    """How often each of `items` items is drawn in `items` draws with replacement: `[replicates, items]`, float64."""
+    drawn = rng.integers(items, size=(replicates, items)) + items * np.arange(replicates)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=replicates * items)
+    return counts.reshape(replicates, items).astype(np.float64)
 
 
 @torch.no_grad()

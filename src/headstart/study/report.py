@@ -14,7 +14,11 @@ class Report(Settings):
     """How results are summarised."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
-    bootstrap_replicates: int = Field(2000, ge=20, description="Bootstrap replicates behind every interval.")
+    smallest_effect: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.03,
+        description="Smallest relative change of an error rate that matters to you (0.03 is 3 %). Two starts are called "
+        "equal if the change between them is surely smaller.",
+    )
     metric: Literal[*METRICS] = Field(
         "cer",
         description="Error rate by which starts are judged: on test in the answer, on dev for convergence. "

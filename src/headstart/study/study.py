@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from headstart.study.analyse import Analyse
+from headstart.study.claims import Claim, TargetKind
+from headstart.study.convergence import Convergence
 from headstart.study.corpora import Corpus, FolderCorpus, SyntheticCorpus
 from headstart.study.explain import explain, nearest
 from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds
@@ -32,7 +34,7 @@ class Target(Settings):
     """What is fine-tuned and scored."""
 
     corpus: Name = Field(description="Corpus whose train, dev and test splits are used.")
-    kind: Literal["in-domain", "cross-domain", "cross-lingual", "code-switched"] = Field(
+    kind: TargetKind = Field(
         description="How the target relates to what the starts were trained on; shown in the report."
     )
 
@@ -57,6 +59,7 @@ class Study(Settings):
     seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="One run of each cell for each seed.")
     baseline: Name = Field("scratch", description="Start that the others are compared with.")
     contrasts: list[Contrast] = Field([], description="More pairs of starts to compare.")
+    claims: list[Claim] = Field([], description="Statements that the study tests; each gets a verdict in the report.")
     threads: Count = Field(1, description="CPU threads of a training process; Snakemake runs jobs side by side.")
     devices: Count = Field(
         1, description="Processes that share the batches of a training job, one a GPU; results stay the same."
@@ -67,6 +70,7 @@ class Study(Settings):
     semisup: Semisup = Field(Semisup(), description="The semi-supervised stage.")
     finetune: Finetune = Field(Finetune(), description="CTC fine-tuning.")
     analyse: Analyse | None = Field(None, description="Similarity of starts and what fine-tuning makes of them.")
+    convergence: Convergence = Field(Convergence(), description="The level of error that speed is compared at.")
     report: Report = Field(Report(), description="Statistics and report.")
 
     @model_validator(mode="after")
@@ -81,6 +85,12 @@ class Study(Settings):
         for i, contrast in enumerate(self.contrasts):
             if contrast.treatment == contrast.baseline:
                 problems.append(f"contrasts.{i}: {contrast.baseline!r} is compared with itself")
+        for i, claim in enumerate(self.claims):
+            if claim.metric == "time":
+                continue
+            for treatment, baseline in claim.comparisons():
+                if treatment == baseline:
+                    problems.append(f"claims.{i}: {baseline!r} is compared with itself")
         for i, seed in enumerate(self.seeds):
             if seed in self.seeds[:i]:
                 problems.append(f"seeds: {seed} is listed twice")
@@ -93,25 +103,35 @@ class Study(Settings):
         return self
 
     def _dangling_names(self) -> list[str]:
-        corpora, starts = list(self.corpora), list(self.starts)
-        references = [(f"targets.{name}.corpus", target.corpus, corpora) for name, target in self.targets.items()]
-        references.append(("baseline", self.baseline, starts))
+        names = {
+            "corpus": list(self.corpora),
+            "start": list(self.starts),
+            "target": list(self.targets),
+            "budget": self.budgets,
+        }
+        references = [(f"targets.{name}.corpus", target.corpus, "corpus") for name, target in self.targets.items()]
+        references.append(("baseline", self.baseline, "start"))
         for i, contrast in enumerate(self.contrasts):
-            references.append((f"contrasts.{i}.treatment", contrast.treatment, starts))
-            references.append((f"contrasts.{i}.baseline", contrast.baseline, starts))
+            references.append((f"contrasts.{i}.treatment", contrast.treatment, "start"))
+            references.append((f"contrasts.{i}.baseline", contrast.baseline, "start"))
+        for i, claim in enumerate(self.claims):
+            references += [(f"claims.{i}.treatment", start, "start") for start in claim.treatment]
+            references += [(f"claims.{i}.baseline", start, "start") for start in claim.baseline]
+            references += [(f"claims.{i}.targets", target, "target") for target in claim.targets or ()]
+            references += [(f"claims.{i}.budgets", budget, "budget") for budget in claim.budgets or ()]
         for name, start in self.starts.items():
             if isinstance(start, SslStart):
-                references += [(f"starts.{name}.corpora", corpus, corpora) for corpus in start.corpora]
+                references += [(f"starts.{name}.corpora", corpus, "corpus") for corpus in start.corpora]
             if isinstance(start, SemisupStart):
-                references += [(f"starts.{name}.labelled", corpus, corpora) for corpus in start.labelled]
-                references += [(f"starts.{name}.unlabelled", corpus, corpora) for corpus in start.unlabelled]
+                references += [(f"starts.{name}.labelled", corpus, "corpus") for corpus in start.labelled]
+                references += [(f"starts.{name}.unlabelled", corpus, "corpus") for corpus in start.unlabelled]
             if (parent := self._parent(name)) is not None:
-                references.append((f"starts.{name}.from", parent, starts))
+                references.append((f"starts.{name}.from", parent, "start"))
         return [
-            f"{key}: there is no {'start' if valid is starts else 'corpus'} {value!r}{nearest(value, valid)}"
+            f"{key}: there is no {kind} {value!r}{nearest(value, names[kind])}"
             + ("; a folder is named by `path`" if key.endswith(".from") and "/" in value else "")
-            for key, value, valid in references
-            if value not in valid
+            for key, value, kind in references
+            if value not in names[kind]
         ]
 
     def _cycles(self) -> list[str]:

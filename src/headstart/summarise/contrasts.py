@@ -1,30 +1,31 @@
-"""Error rates of starts, and their paired differences, with intervals."""
+"""Error rates of starts, and their paired differences, with intervals and verdicts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from headstart.score.metrics import METRICS
 from headstart.study.study import Study
-from headstart.summarise.statistics import (
-    RNG_SEED,
-    bootstrap_rates,
-    check_same_utterances,
-    error_rate,
-    percentile_interval,
-)
-from headstart.summarise.tables import Counts, Row, finite, read_counts, score_path
+from headstart.summarise.design import Cell, Design
+from headstart.summarise.estimates import Estimate, holm
+from headstart.summarise.rates import check_same_utterances, error_rate
+from headstart.summarise.tables import Counts, Row, read_counts, score_path
+
+Verdict = Literal["lower", "higher", "equal", "unclear"]
+Scores = dict[str, list[Counts]]  # start -> counts of each seed
 
 
-def scores_of(study: Study, results: Path, target: str, budget: str) -> dict[str, list[Counts]]:
+def scores_of(study: Study, results: Path, target: str, budget: str) -> Scores:
     """Counts of every start, one entry per seed.
 
     Raises:
         ValueError: the files are not over the same utterances and references.
     """
-    scores: dict[str, list[Counts]] = {}
+    scores: Scores = {}
     first_path = first = None
     for start in study.starts:
         scores[start] = []
@@ -45,7 +46,8 @@ def scores_of(study: Study, results: Path, target: str, budget: str) -> dict[str
     return scores
 
 
-def run_rows(study: Study, scores: dict, reached: dict, target: str, budget: str) -> list[Row]:
+def run_rows(study: Study, scores: Scores, reached: dict, target: str, budget: str) -> list[Row]:
+    """The error rates of every run, and the updates after which it reaches the level of the convergence."""
     return [
         {
             "start": start,
@@ -60,71 +62,132 @@ def run_rows(study: Study, scores: dict, reached: dict, target: str, budget: str
     ]
 
 
-def intervals_of(
-    study: Study, scores: dict, target: str, budget: str
-) -> tuple[list[Row], list[Row], dict[tuple[str, ...], np.ndarray]]:
-    """Rows of `cells` and `contrasts` for one (target, budget), and replicates of the relative changes.
-
-    All of them use the same bootstrap draws. The relative changes are (treatment, baseline, metric) -> the estimate
-    followed by the replicates.
-    """
-    confidence = study.report.confidence
-    group = {"target": target, "budget": budget}
-    cells = {start: {"start": start, **group} for start in study.starts}
-    contrasts, changes = [], {}
+def designs_of(study: Study, scores: dict[tuple[str, str], Scores]) -> dict[str, Design]:
+    """The design of all runs by each metric. `scores` are by target and budget."""
+    designs = {}
     for metric in METRICS:
-        errors = np.array([[run.errors[metric] for run in scores[start]] for start in study.starts])
-        reference = np.array([[run.reference[metric] for run in scores[start]] for start in study.starts])
-        replicates = bootstrap_rates(errors, reference, replicates=study.report.bootstrap_replicates)
-        rates = {start: error_rate(errors[i], reference[i]) for i, start in enumerate(study.starts)}
-        drawn = {start: replicates[:, i] for i, start in enumerate(study.starts)}
-        for start in study.starts:
-            interval = percentile_interval(rates[start], drawn[start], confidence)
-            cells[start] |= {
-                metric: interval.estimate,
-                f"{metric}_low": interval.low,
-                f"{metric}_high": interval.high,
-            }
-        for treatment, baseline in study.comparisons():
-            interval = percentile_interval(
-                rates[treatment] - rates[baseline], drawn[treatment] - drawn[baseline], confidence
+        cells = {}
+        for (target, budget), by_start in scores.items():
+            first = by_start[study.baseline][0]
+            error_rate(first.errors[metric], first.reference[metric])  # a rate needs reference tokens
+            cells[target, budget] = Cell.of_counts(
+                study.targets[target].corpus,
+                list(study.starts),
+                np.array([[run.errors[metric] for run in by_start[start]] for start in study.starts]),
+                first.reference[metric],
+                first.blocks[1],
             )
-            # The relative change is undefined when the baseline's error rate is 0.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                drawn_change = np.divide(drawn[treatment], drawn[baseline]) - 1
-                change = float(np.divide(rates[treatment], rates[baseline]) - 1)
-            relative = percentile_interval(change, drawn_change, confidence)
-            changes[treatment, baseline, metric] = np.array([change, *drawn_change])
-            contrasts.append(
-                {"treatment": treatment, "baseline": baseline, **group, "metric": metric}
-                | {"difference": interval.estimate, "low": interval.low, "high": interval.high}
-                | {"verdict": interval.verdict, "relative": finite(change)}
-                | {"relative_low": finite(relative.low), "relative_high": finite(relative.high)}
-            )
-    return list(cells.values()), contrasts, changes
+        designs[metric] = Design(cells)
+    return designs
 
 
-def averages_of(study: Study, changes: dict[tuple[str, str], dict[tuple[str, ...], np.ndarray]]) -> list[Row]:
-    """Mean relative change over targets, for each budget and comparison; no rows with a single target.
-
-    Runs on different targets are independent, also when their seeds have the same number. The replicates of each target
-    are therefore put in a random order before they are averaged over targets.
-    """
+def cell_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+    """The error rates of each start, target and budget: the geometric mean over seeds, with its interval."""
     rows = []
-    for budget in study.budgets if len(study.targets) > 1 else []:
-        of_targets = [changes[target, budget] for target in study.targets]
-        for treatment, baseline, metric in of_targets[0]:
-            comparison = [of_target[treatment, baseline, metric] for of_target in of_targets]
-            change = np.mean([of_target[0] for of_target in comparison])
-            orders = [np.random.default_rng([RNG_SEED, number]) for number in range(len(comparison))]
-            drawn = [rng.permutation(of_target[1:]) for rng, of_target in zip(orders, comparison, strict=True)]
-            interval = percentile_interval(change, np.mean(drawn, axis=0), study.report.confidence)
-            rows.append(
-                {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
-                | {name: finite(getattr(interval, key)) for name, key in _RELATIVE.items()}
-                | {"verdict": interval.verdict}
-            )
+    for start in study.starts:
+        for target in study.targets:
+            for budget in study.budgets:
+                row = {"start": start, "target": target, "budget": budget}
+                for metric, design in designs.items():
+                    level = design.level(target, budget, start)
+                    low, high = np.exp(level.interval(study.report.confidence)).tolist()
+                    row |= {metric: float(np.exp(level.value)), f"{metric}_low": low, f"{metric}_high": high}
+                rows.append(row)
     return rows
 
 
-_RELATIVE = {"relative": "estimate", "relative_low": "low", "relative_high": "high"}
+def contrast_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+    """The paired difference of each comparison of the study, on each target and budget and by each metric.
+
+    `relative` is the change of the error rate as a share of the baseline's; `difference` is the same in points, at the
+    baseline's measured rate. P values are adjusted for all rows of a metric.
+    """
+    rows, estimates = [], []
+    for target in study.targets:
+        for budget in study.budgets:
+            for metric, design in designs.items():
+                for treatment, baseline in study.comparisons():
+                    estimate = design.difference({(target, budget): {treatment: 1.0, baseline: -1.0}})
+                    base = float(np.exp(design.level(target, budget, baseline).value))
+                    change = changes(estimate, study.report.confidence)
+                    rows.append(
+                        {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
+                        | {"metric": metric, "difference": base * change["relative"]}
+                        | {"low": base * change["relative_low"], "high": base * change["relative_high"]}
+                        | change
+                    )
+                    estimates.append(estimate)
+    return judged(study, rows, estimates, lambda row: row["metric"])
+
+
+def average_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+    """The mean relative change over all targets, for each budget and comparison; no rows with a single target."""
+    rows, estimates = [], []
+    for budget in study.budgets if len(study.targets) > 1 else []:
+        for treatment, baseline in study.comparisons():
+            for metric, design in designs.items():
+                share = 1 / len(study.targets)
+                weights = {(target, budget): {treatment: share, baseline: -share} for target in study.targets}
+                estimates.append(design.difference(weights))
+                rows.append(
+                    {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
+                    | changes(estimates[-1], study.report.confidence)
+                )
+    return judged(study, rows, estimates, lambda row: row["metric"])
+
+
+def changes(estimate: Estimate, confidence: float) -> Row:
+    """A difference of logs as a relative change (-0.1 is 10 % less), with its interval."""
+    low, high = np.expm1(estimate.interval(confidence))
+    return {"relative": float(np.expm1(estimate.value)), "relative_low": float(low), "relative_high": float(high)}
+
+
+def judged(study: Study, rows: list[Row], estimates: list[Estimate], family: Callable[[Row], str]) -> list[Row]:
+    """The rows with `p`, `p_adjusted`, `degrees_of_freedom` and `verdict` of their estimates.
+
+    P values are adjusted among the rows of a family. With one seed nothing is known of how much runs vary: there are no
+    p values, and every verdict is `unclear`.
+    """
+    families: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        families.setdefault(family(row), []).append(i)
+    for members in families.values():
+        verdicts = verdicts_of(
+            [estimates[i] for i in members],
+            confidence=study.report.confidence,
+            smallest_effect=study.report.smallest_effect,
+            seeds=len(study.seeds),
+        )
+        for i, values in zip(members, verdicts, strict=True):
+            rows[i] |= values
+    return rows
+
+
+def verdicts_of(
+    estimates: Sequence[Estimate], *, confidence: float, smallest_effect: float | Sequence[float], seeds: int
+) -> list[Row]:
+    """What can be said of differences of logs that are judged together.
+
+    A difference is `lower` or `higher` if its two-sided p value, adjusted by Holm's method, is below 1 - confidence. It
+    is `equal` if that of two one-sided tests is, against a relative change by `smallest_effect` in either direction.
+    Otherwise it is `unclear`.
+    """
+    if seeds < 2:
+        nothing = dict.fromkeys(("p", "p_adjusted", "p_equal", "degrees_of_freedom"))
+        return [{**nothing, "verdict": "unclear"} for _ in estimates]
+    margins = np.log1p(np.broadcast_to(smallest_effect, len(estimates)))
+    p_values = [estimate.p for estimate in estimates]
+    p_equal = [estimate.p_equal(margin) for estimate, margin in zip(estimates, margins, strict=True)]
+    rows = []
+    for estimate, p, adjusted, equal in zip(estimates, p_values, holm(p_values), holm(p_equal), strict=True):
+        verdict: Verdict = "unclear"
+        if adjusted < 1 - confidence:
+            verdict = "lower" if estimate.value < 0 else "higher"
+        elif equal < 1 - confidence:
+            verdict = "equal"
+        df = estimate.degrees_of_freedom
+        rows.append(
+            {"p": p, "p_adjusted": adjusted, "p_equal": equal}
+            | {"degrees_of_freedom": df if np.isfinite(df) else None, "verdict": verdict}
+        )
+    return rows

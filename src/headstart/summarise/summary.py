@@ -15,9 +15,13 @@ import numpy as np
 from headstart.files import read_json, write_json, written_whole
 from headstart.score.metrics import METRICS
 from headstart.study.study import Study
-from headstart.summarise.contrasts import averages_of, intervals_of, run_rows, scores_of
-from headstart.summarise.convergence import convergence_of_runs, convergence_rows, mean_of_column
-from headstart.summarise.representation import representations
+from headstart.summarise.claims import claim_rows
+from headstart.summarise.contrasts import average_rows, cell_rows, contrast_rows, designs_of, run_rows, scores_of
+from headstart.summarise.convergence import convergence_of_runs, convergence_rows
+from headstart.summarise.curves import mean_of_column
+from headstart.summarise.power import spread_rows
+from headstart.summarise.representation import representation_designs, representation_rows
+from headstart.summarise.speed import speed_designs, speed_rows
 from headstart.summarise.tables import Row, run_folder
 from headstart.training.curve import read_curve
 
@@ -26,61 +30,64 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     """All numbers of the report, as a pure function of `study` and of the files in `<results>/<study>`.
 
     The files are score files, learning curves, recipes of starts and, when the study sets `analyse`, similarities.
-    Keys of the result: `study`, `metric`, `confidence`, and lists of rows:
+    Keys of the result: `study`, `metric`, `confidence`, `smallest_effect`, and lists of rows:
 
-    - `runs`: error rates of each run; `cells`: those of all seeds together, with intervals.
+    - `claims`: the study's claims with their verdicts (see `claim_rows`).
+    - `runs`: error rates of each run; `cells`: the geometric mean over seeds, with intervals.
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, also as a
       fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets.
     - `stages`: training time of each start that the study trained, compared with the time of the pre-training before
       it, and the share of pseudo-labels that was used.
-    - `convergence`: see below.
-    - `representation`, `representation_gap`, `representation_contrasts`: see `representations`; empty when the study
-      does not set `analyse`.
+    - `convergence`: when each start reaches the level of the study's `convergence` (see `convergence_rows`);
+      `speed`: how much faster one start gets there than another (see `speed_rows`).
+    - `representation`, `representation_gap`, `representation_contrasts`: see `representation_rows`; empty when the
+      study does not set `analyse`.
+    - `spread`: how much runs and test speakers vary (see `spread_rows`).
 
-    Each row of `contrasts`, `averages` and `representation_contrasts` has a `verdict` on its difference or change:
-    `lower` or `higher` when the interval excludes zero, and `unclear` otherwise. Values that cannot be computed are
-    None.
-
-    `updates_to_reference` of a run is the first step of its learning curve at which its dev error is at or below
-    the final dev error of the baseline's run with the same target, budget and seed. In `convergence` it is the
-    *median* over seeds, where a seed that does not reach this level counts as infinitely many updates. None thus
-    means that at least half of the seeds do not reach it; `seeds_reached` counts those that do. Seeds without a
-    learning curve are left out.
+    Each row of `contrasts`, `averages`, `representation_contrasts` and `speed` has a `verdict` on its difference (see
+    `verdicts_of`). Values that cannot be computed are None.
 
     Raises:
         HeadstartError: a score file or a table of similarities is missing or incomplete, or a curve cannot be read.
         ValueError: runs that are compared were not scored on the same utterances and references.
     """
     results = Path(results)
-    runs, cells, contrasts, convergence = [], [], [], []
-    changes: dict[tuple[str, str], dict] = {}
-    representation, gaps, gap_contrasts = [], [], []
-    for target in study.targets:
-        for budget in study.budgets:
-            scores = scores_of(study, results, target, budget)
-            reached = convergence_of_runs(study, results, target, budget)
-            runs += run_rows(study, scores, reached, target, budget)
-            group_cells, group_contrasts, changes[target, budget] = intervals_of(study, scores, target, budget)
-            cells += group_cells
-            contrasts += group_contrasts
-            convergence += convergence_rows(study, reached, target, budget)
-            group_layers, group_gaps, group_gap_contrasts = representations(study, results, target, budget)
-            representation += group_layers
-            gaps += group_gaps
-            gap_contrasts += group_gap_contrasts
+    groups = [(target, budget) for target in study.targets for budget in study.budgets]
+    scores = {group: scores_of(study, results, *group) for group in groups}
+    times = {group: convergence_of_runs(study, results, *group) for group in groups}
+    designs = designs_of(study, scores)
+    stages = _stages(study, results)
+    comparable = dict(designs)
+    speeds = speed_designs(study, times)
+    if "updates" in speeds:
+        comparable["updates"] = speeds["updates"]
+    representation: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    if analysed := representation_designs(study, results):
+        representation = representation_rows(study, *analysed)
+        comparable["gap"] = analysed[0]
+    layers, gaps, gap_contrasts = representation
+    drawn_by = " and ".join(sorted({by_start[study.baseline][0].blocks[0] for by_start in scores.values()}))
     return {
         "study": study.study,
         "metric": study.report.metric,
         "confidence": study.report.confidence,
-        "runs": _in_study_order(study, runs),
-        "cells": _in_study_order(study, cells),
-        "contrasts": contrasts,
-        "averages": averages_of(study, changes),
-        "stages": _stages(study, results),
-        "convergence": _in_study_order(study, convergence),
-        "representation": _in_study_order(study, representation),
-        "representation_gap": _in_study_order(study, gaps),
+        "smallest_effect": study.report.smallest_effect,
+        "claims": claim_rows(study, comparable, stages),
+        "runs": _in_study_order(
+            study, [row for group in groups for row in run_rows(study, scores[group], times[group], *group)]
+        ),
+        "cells": cell_rows(study, designs),
+        "contrasts": contrast_rows(study, designs),
+        "averages": average_rows(study, designs),
+        "stages": stages,
+        "convergence": _in_study_order(
+            study, [row for group in groups for row in convergence_rows(study, times[group], *group)]
+        ),
+        "speed": speed_rows(study, speeds),
+        "representation": layers,
+        "representation_gap": gaps,
         "representation_contrasts": gap_contrasts,
+        "spread": spread_rows(comparable, drawn_by),
     }
 
 

@@ -19,11 +19,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Counts:
-    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric."""
+    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric.
+
+    `speakers` has a speaker for each utterance, or is None where the corpus does not know them all.
+    """
 
     utterance_ids: list[str]
     errors: dict[str, np.ndarray]
     reference: dict[str, np.ndarray]
+    speakers: list[str] | None
+
+    @property
+    def blocks(self) -> tuple[str, np.ndarray]:
+        """What the test set is a sample of, "speakers" or "utterances", and the number of each utterance's block."""
+        if self.speakers is None or len(set(self.speakers)) < 2:
+            return "utterances", np.arange(len(self.utterance_ids))
+        return "speakers", np.unique(self.speakers, return_inverse=True)[1]
 
 
 def read_counts(path: Path) -> Counts:
@@ -36,7 +47,7 @@ def read_counts(path: Path) -> Counts:
     if not path.is_file():
         raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
     names = [column for metric in METRICS.values() for column in metric.columns]
-    table = read_columns(path, None, ["utterance_id", *names])
+    table = read_columns(path, None, ["utterance_id", "speaker", *names])
     if missing := [name for name in names if name not in table.column_names]:
         raise HeadstartError(
             f"{path}: no column {missing[0]!r}; delete the file and run again, which scores the run anew"
@@ -52,7 +63,8 @@ def read_counts(path: Path) -> Counts:
     for name, metric in METRICS.items():
         counts = EditCounts(*(table[column].to_numpy() for column in metric.columns))
         errors[name], reference[name] = counts.errors, counts.reference
-    return Counts(ids, errors, reference)
+    speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [None]
+    return Counts(ids, errors, reference, None if None in speakers else speakers)
 
 
 def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:

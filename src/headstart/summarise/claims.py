@@ -1,0 +1,150 @@
+"""Claims: statements of the study file, each with a verdict and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from headstart.study.claims import Claim
+from headstart.study.study import Study
+from headstart.summarise.contrasts import changes, verdicts_of
+from headstart.summarise.design import Design, Weights
+from headstart.summarise.estimates import Estimate
+from headstart.summarise.power import Needs, needs
+from headstart.summarise.tables import Row
+
+ClaimVerdict = Literal["supported", "contradicted", "equal", "inconclusive", "not tested"]
+
+
+def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -> list[Row]:
+    """A row for each claim of the study, in its order.
+
+    Args:
+        designs: the runs by each metric: error rates, and `updates` and `gap` where there are any.
+        stages: training times of starts, the `stages` of the summary.
+
+    Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`, `expect`,
+    `size`, `smallest_effect`) and adds `estimate`, `low` and `high` (a relative change), `p`, `p_adjusted` (Holm, over
+    all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (the number that it rests on), `verdict`,
+    `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive).
+
+    A claim is `supported` if the change is clear and in the direction that is expected, and `contradicted` if it is
+    clear and in the other one. It is `equal` if the change is surely smaller than the smallest effect that matters;
+    where that is what is expected, it is `supported`. Everything else is `inconclusive`.
+    """
+    rows: list[Row] = []
+    tested: list[tuple[int, Estimate, Weights, Design]] = []
+    for claim in study.claims:
+        metric = claim.metric or study.report.metric
+        targets, budgets = cells_of(study, claim)
+        row: Row = {
+            "statement": claim.claim,
+            "source": claim.source,
+            "metric": metric,
+            "treatment": claim.treatment,
+            "baseline": claim.baseline,
+            "targets": targets,
+            "budgets": budgets,
+            "expect": claim.expect,
+            "size": claim.size,
+            "smallest_effect": claim.smallest_effect or study.report.smallest_effect,
+            **dict.fromkeys(("estimate", "low", "high", "p", "p_adjusted", "p_equal", "degrees_of_freedom")),
+            **{"runs": 0, "verdict": "not tested", "reason": None, "needs": None},
+        }
+        rows.append(row)
+        if metric == "time":
+            row |= _time(claim, stages)
+            continue
+        row["reason"] = _obstacle(study, claim, targets, designs.get(metric))
+        if row["reason"] is None:
+            design = designs[metric]
+            weights = weights_of(claim, targets, budgets)
+            if incomplete := _incomplete(design, weights):
+                row["reason"] = incomplete
+                continue
+            estimate = design.difference(weights)
+            row["runs"] = sum(len(starts) for starts in weights.values()) * len(study.seeds)
+            tested.append((len(rows) - 1, estimate, weights, design))
+    verdicts = verdicts_of(
+        [estimate for _, estimate, _, _ in tested],
+        confidence=study.report.confidence,
+        smallest_effect=[rows[i]["smallest_effect"] for i, *_ in tested],
+        seeds=len(study.seeds),
+    )
+    for (i, estimate, weights, design), judged in zip(tested, verdicts, strict=True):
+        row, change = rows[i], changes(estimate, study.report.confidence)
+        row |= dict(zip(("estimate", "low", "high"), change.values(), strict=True))
+        row |= {**judged, "verdict": _verdict(row["expect"], judged["verdict"])}
+        if row["verdict"] == "inconclusive":
+            wanted: Needs = needs(design, weights, row["smallest_effect"], study.report.confidence, len(tested))
+            row["needs"] = {"seeds": wanted.seeds, "test_set": wanted.test_set}
+    return rows
+
+
+def cells_of(study: Study, claim: Claim) -> tuple[list[str], list[str]]:
+    """The targets and the budgets that a claim is about."""
+    targets = [
+        name
+        for name, target in study.targets.items()
+        if (claim.targets is None or name in claim.targets) and (claim.kinds is None or target.kind in claim.kinds)
+    ]
+    return targets, [budget for budget in study.budgets if claim.budgets is None or budget in claim.budgets]
+
+
+def weights_of(claim: Claim, targets: list[str], budgets: list[str]) -> Weights:
+    """The mean of a claim's comparisons over its targets and budgets, as weights of runs."""
+    pairs = claim.comparisons()
+    share = 1 / (len(pairs) * len(targets) * len(budgets))
+    weights: dict[tuple[str, str], dict[str, float]] = {}
+    for target in targets:
+        for budget in budgets:
+            row = weights.setdefault((target, budget), {})
+            for treatment, baseline in pairs:
+                row[treatment] = row.get(treatment, 0.0) + share
+                row[baseline] = row.get(baseline, 0.0) - share
+    return weights
+
+
+def _obstacle(study: Study, claim: Claim, targets: list[str], design: Design | None) -> str | None:
+    """Why a claim cannot be tested, as the end of a sentence; None if it can."""
+    if not targets:
+        return f"the study has no {' or '.join(claim.kinds or [])} target"
+    if len(study.seeds) < 2:
+        return "the study has one seed, which says nothing of how much runs vary"
+    if design is None:
+        return "the study has no learning curves" if claim.metric == "updates" else "the study does not set `analyse`"
+    return None
+
+
+def _incomplete(design: Design, weights: Weights) -> str | None:
+    """Why some runs cannot be compared by the design's metric; None if all can."""
+    for key, starts in weights.items():
+        cell = design.cells.get(key)
+        missing = [start for start in starts if cell is None or start not in cell.starts]
+        if missing:
+            return f"there is no value for {', '.join(missing)} on {key[0]}, {key[1]}"
+        bounds = [] if cell.bounds is None else [s for s in starts if cell.bounds[cell.starts.index(s)]]
+        if bounds:
+            return f"not every run of {', '.join(bounds)} on {key[0]}, {key[1]} reaches the level"
+    return None
+
+
+def _verdict(expect: str, verdict: str) -> ClaimVerdict:
+    if verdict == expect:
+        return "supported"
+    if verdict == "equal":
+        return "equal"
+    return "inconclusive" if verdict == "unclear" else "contradicted"
+
+
+def _time(claim: Claim, stages: list[Row]) -> Row:
+    """What a claim of training time rests on: one measured time for each start, without an interval."""
+    shares = {row["start"]: row["share_of_pretraining"] for row in stages}
+    known = [shares[start] for start in claim.treatment if shares.get(start) is not None]
+    if len(known) < len(claim.treatment):
+        return {"reason": "the time of the pre-training before it is not known"}
+    share = float(np.mean(known))
+    verdict = "supported" if share <= claim.size else "contradicted"
+    return {"estimate": share, "runs": len(known), "verdict": verdict}

@@ -1,0 +1,203 @@
+"""The runs of a study as a randomised block design, and the error of any comparison of them.
+
+Everything is computed on logarithms, of error rates or of times, because runs differ by factors rather than by points:
+a difference of logs is a relative change. A comparison is a weighted sum of runs (its weights sum to 0), averaged over
+the seeds. Its squared standard error has two parts.
+
+- *Seeds.* The weighted sum is computed for each seed, and its sample variance over the seeds is moderated by those of
+  all pairs of starts in the study (`headstart.summarise.variance`).
+- *Test set.* Test utterances are a sample, too, of speakers where these are known and of utterances otherwise. The share
+  of each speaker in the errors gives the variance over speakers in closed form (the linearised, or infinitesimal
+  jackknife, variance of a ratio, by blocks as in Liu et al. 2020, arXiv 1912.09508). Of this variance, only the part
+  counts that all seeds have in common: what a speaker does to one seed only is in the first part already.
+
+The degrees of freedom of the sum are Satterthwaite's. Targets are independent of one another; budgets of one corpus are
+not, since they share test set and seeds, and are added up before variances are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.summarise.estimates import Estimate, satterthwaite
+from headstart.summarise.variance import SeedVariance, fit_seed_variance, pair_variances
+
+Array = NDArray[np.float64]
+Weights = Mapping[tuple[str, str], Mapping[str, float]]  # (target, budget) -> start -> weight
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one target and budget.
+
+    Attributes:
+        corpus: of the target; cells with the same one share test set and label budgets.
+        starts: names of the rows.
+        values: `[starts, seeds]`, logarithms of error rates or of times.
+        shares: `[starts, seeds, blocks]`, each speaker's share in the errors of a run; None if the values do not come
+            from a sample of utterances.
+        sizes: `[blocks]`, each speaker's share in the reference tokens.
+        bounds: `[starts]`, whether some values of a row are bounds of what could not be observed; such rows say nothing
+            of how much runs vary.
+    """
+
+    corpus: str
+    starts: list[str]
+    values: Array
+    shares: Array | None = None
+    sizes: Array | None = None
+    bounds: NDArray[np.bool_] | None = None
+
+    @property
+    def observed(self) -> Array:
+        """The rows of `values` without bounds."""
+        return self.values if self.bounds is None else self.values[~self.bounds]
+
+    @classmethod
+    def of_counts(cls, corpus: str, starts: list[str], errors: Array, reference: Array, blocks: Array) -> Cell:
+        """A cell from counts of errors `[starts, seeds, utterances]` and of reference tokens `[utterances]`.
+
+        `blocks` has the number of each utterance's speaker. A run without errors counts as one with half an error, so
+        that its logarithm exists.
+        """
+        indicator = np.zeros((len(blocks), int(blocks.max()) + 1))
+        indicator[np.arange(len(blocks)), blocks] = 1.0
+        errors = np.asarray(errors, np.float64) @ indicator
+        reference = np.asarray(reference, np.float64) @ indicator
+        totals = np.maximum(errors.sum(2), 0.5)
+        return cls(
+            corpus, starts, np.log(totals / reference.sum()), errors / totals[..., None], reference / reference.sum()
+        )
+
+
+class Design:
+    """All runs of a study that can be compared with one another.
+
+    Args:
+        cells: by (target, budget); all have the same number of seeds.
+    """
+
+    def __init__(self, cells: Mapping[tuple[str, str], Cell]):
+        self.cells = dict(cells)
+
+    @property
+    def seeds(self) -> int:
+        return next(iter(self.cells.values())).values.shape[1]
+
+    @cached_property
+    def differences(self) -> SeedVariance | None:
+        """Variance of a run in paired differences; None with one seed or one start."""
+        if self.seeds < 2:
+            return None
+        variances = np.concatenate([pair_variances(cell.observed) for cell in self.cells.values()])
+        largest = max(len(cell.starts) for cell in self.cells.values())
+        return fit_seed_variance(variances, self.seeds - 1, 2 / largest)
+
+    @cached_property
+    def levels(self) -> SeedVariance | None:
+        """Variance of a run by itself, which includes the draw of the label budget; None with one seed."""
+        if self.seeds < 2:
+            return None
+        variances = [cell.observed.var(axis=1, ddof=1) for cell in self.cells.values()]
+        return fit_seed_variance(np.concatenate(variances), self.seeds - 1)
+
+    @cached_property
+    def common_in_differences(self) -> float:
+        """The share of the variance over test speakers that all seeds have in common, over all pairs of starts."""
+        pairs = []
+        for cell in self.cells.values():
+            if cell.shares is not None:
+                left, right = np.triu_indices(len(cell.starts), 1)
+                pairs += list(cell.shares[left] - cell.shares[right])
+        return common_share(pairs)
+
+    @cached_property
+    def common_in_levels(self) -> float:
+        """The same share for the error rates of single starts."""
+        return common_share(
+            [shares - cell.sizes for cell in self.cells.values() if cell.shares is not None for shares in cell.shares]
+        )
+
+    def level(self, target: str, budget: str, start: str) -> Estimate:
+        """The log error rate of one start, the mean over seeds."""
+        return self._estimate({(target, budget): {start: 1.0}}, self.levels, self.common_in_levels)
+
+    def difference(self, weights: Weights) -> Estimate:
+        """A weighted sum of mean log error rates; the weights of each target and budget sum to 0."""
+        return self._estimate(weights, self.differences, self.common_in_differences)
+
+    def test_variance(self, weights: Weights, common: float) -> list[tuple[float, float]]:
+        """Squared standard errors from the choice of test speakers, one for each corpus, with degrees of freedom.
+
+        `common` is the share of the variance over speakers that all seeds have in common.
+        """
+        parts = []
+        for keys in self._by_corpus(weights):
+            influence: Array | float = 0.0
+            for key in keys:
+                cell, row = self.cells[key], self._row(key, weights[key])
+                if cell.shares is not None:
+                    influence = influence + np.einsum("a,asc->sc", row, cell.shares) - row.sum() * cell.sizes
+            if np.ndim(influence) and influence.shape[1] > 1:
+                parts.append((common * speaker_variance(influence)[0], influence.shape[1] - 1))
+        return parts
+
+    def _estimate(self, weights: Weights, prior: SeedVariance | None, common: float) -> Estimate:
+        value = 0.0
+        parts: list[tuple[Array | float, Array | float]] = list(self.test_variance(weights, common))
+        for keys in self._by_corpus(weights):
+            rows = {key: self._row(key, weights[key]) for key in keys}
+            norm = sum(float(row @ row) for row in rows.values())
+            series = sum(row @ self.cells[key].values for key, row in rows.items())  # [seeds]
+            value += float(series.mean())
+            if prior is not None:
+                variance, df = prior.moderated(float(series.var(ddof=1)) / norm)
+                # Runs that are identical differ by nothing, whatever others do.
+                parts.append((variance * norm / self.seeds if np.ptp(series) else 0.0, df))
+        points = np.ones(1) if prior is None else prior.weights
+        total = np.broadcast_to(sum((np.asarray(v, np.float64) for v, _ in parts), np.zeros(1)), points.shape)
+        df = np.broadcast_to(satterthwaite(*zip(*parts, strict=True)) if parts else np.inf, points.shape)
+        return Estimate(value, points, total, df)
+
+    def _by_corpus(self, weights: Weights) -> Iterable[list[tuple[str, str]]]:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for key in weights:
+            groups.setdefault(self.cells[key].corpus, []).append(key)
+        return groups.values()
+
+    def _row(self, key: tuple[str, str], weights: Mapping[str, float]) -> Array:
+        return np.array([weights.get(start, 0.0) for start in self.cells[key].starts])
+
+
+def speaker_variance(influence: Array) -> tuple[float, float]:
+    """Variance, over test speakers, of a sum of log rates that is averaged over seeds.
+
+    Args:
+        influence: `[seeds, speakers]`, by how much each speaker moves the sum, for each seed; a row sums to 0.
+
+    Returns:
+        The variance, and the part of it that differs between seeds and would vanish with infinitely many; the latter is
+        0 with one seed.
+    """
+    seeds, speakers = influence.shape
+    mean = influence.mean(0)
+    correction = speakers / (speakers - 1)
+    between = float(((influence - mean) ** 2).sum()) / max(seeds - 1, 1) / seeds
+    return correction * float(mean @ mean), correction * between
+
+
+def common_share(influences: Iterable[Array]) -> float:
+    """The share of the variance over speakers that all seeds have in common, estimated over many sums of log rates.
+
+    Of each single sum it would be too uncertain. It lies between 0 and 1.
+    """
+    variances = np.array([speaker_variance(influence) for influence in influences if influence.shape[1] > 1])
+    if not len(variances) or not variances[:, 0].any():
+        return 0.0
+    total, between = variances.sum(0)
+    return max(0.0, 1 - between / total)

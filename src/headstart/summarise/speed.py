@@ -1,0 +1,94 @@
+"""How much faster one start reaches a level of error than another, with an interval.
+
+The times are compared as error rates are: as logarithms, in the randomised block design of the study. A run that never
+reaches the level is censored: its time is longer than the run. It counts with the time of its last evaluation, so that
+the speed-up is a bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headstart.study.study import Study
+from headstart.summarise.contrasts import judged
+from headstart.summarise.curves import QUANTITIES
+from headstart.summarise.design import Cell, Design
+from headstart.summarise.estimates import Estimate
+from headstart.summarise.tables import Row
+
+Times = dict[tuple[str, str], dict[str, dict[int, Row]]]  # (target, budget) -> start -> seed -> row
+
+
+def speed_designs(study: Study, times: Times) -> dict[str, Design]:
+    """The design of the logarithms of each quantity that the learning curves have, over starts with all seeds' curves.
+
+    Starts some of whose runs are censored are marked as bounds.
+    """
+    designs = {}
+    for quantity in QUANTITIES:
+        cells = {}
+        for (target, budget), by_start in times.items():
+            rows = {
+                start: values
+                for start in study.starts
+                if all(values := [_time(by_start[start].get(seed), quantity) for seed in study.seeds])
+            }
+            if rows:
+                cells[target, budget] = Cell(
+                    study.targets[target].corpus,
+                    list(rows),
+                    np.log([[time for time, _ in values] for values in rows.values()]),
+                    bounds=np.array([any(censored for _, censored in values) for values in rows.values()]),
+                )
+        if len(cells) == len(times):
+            designs[quantity] = Design(cells)
+    return designs
+
+
+def _time(row: Row | None, quantity: str) -> tuple[float, bool] | None:
+    """The time until a run reaches the level, and whether it is only a lower bound; None if it is not known."""
+    if row is None:
+        return None
+    censored = row[quantity] is None and row["updates"] is None
+    time = row["last"].get(quantity) if censored else row[quantity]
+    return (time, censored) if time else None
+
+
+def speed_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+    """The speed-up of each comparison of the study: the baseline's time over the treatment's, by every quantity.
+
+    `speedup` 2 means in half the time. `bound` is `at least` if only runs of the baseline are censored, `at most` if
+    only runs of the treatment are, and `none` if runs of both are, when nothing can be said. `verdict` is `faster`,
+    `slower`, `equal` or `unclear`; p values are adjusted for all rows of a quantity.
+    """
+    rows, estimates = [], []
+    for (quantity, design), (treatment, baseline) in (
+        (named, pair) for named in designs.items() for pair in study.comparisons()
+    ):
+        for (target, budget), cell in design.cells.items():
+            if treatment not in cell.starts or baseline not in cell.starts:
+                continue
+            estimate = design.difference({(target, budget): {treatment: 1.0, baseline: -1.0}})
+            low, high = estimate.interval(study.report.confidence)
+            censored = [bool(cell.bounds[cell.starts.index(start)]) for start in (treatment, baseline)]
+            rows.append(
+                {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
+                | {"quantity": quantity, "speedup": float(np.exp(-estimate.value))}
+                | {"low": float(np.exp(-high)), "high": float(np.exp(-low))}
+                | {"bound": BOUNDS[tuple(censored)]}
+            )
+            estimates.append(estimate)
+    rows = judged(study, rows, estimates, lambda row: row["quantity"])
+    for row, estimate in zip(rows, estimates, strict=True):
+        row["verdict"] = _verdict(row, estimate)
+    return rows
+
+
+BOUNDS = {(False, False): None, (False, True): "at least", (True, False): "at most", (True, True): "none"}
+
+
+def _verdict(row: Row, estimate: Estimate) -> str:
+    """The verdict as a speed, where the bound allows it."""
+    word = {"lower": "faster", "higher": "slower"}.get(row["verdict"], row["verdict"])
+    allowed = {None: {"faster", "slower", "equal"}, "at least": {"faster"}, "at most": {"slower"}, "none": set()}
+    return word if word in allowed[row["bound"]] else "unclear"

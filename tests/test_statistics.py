@@ -1,24 +1,40 @@
-"""Error rates and bootstrap intervals, against references that do not share their code."""
+"""Variances, intervals and p values, against scipy, statsmodels, closed forms and worked examples."""
 
 import numpy as np
 import pytest
-from intervals import bootstrap_interval, paired_difference
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
-from headstart.summarise.statistics import (
-    Interval,
-    bootstrap_rates,
-    check_same_utterances,
-    error_rate,
-    false_alarm,
-    percentile_interval,
-)
+from headstart.summarise import variance
+from headstart.summarise.design import Cell, Design, common_share, speaker_variance
+from headstart.summarise.estimates import Estimate, holm, satterthwaite
+from headstart.summarise.power import Precision
+from headstart.summarise.rates import check_same_utterances, error_rate
+from headstart.summarise.variance import SeedVariance, fit_seed_variance, pair_variances
 
 
-def simulated(rng, seeds, utterances, rate=0.3, seed_spread=0.0, utterance_spread=0.0):
-    """Counts [seeds, utterances] in which runs and utterances differ in difficulty around `rate`."""
-    words = rng.integers(3, 15, size=utterances)
-    chance = rate + seed_spread * rng.standard_normal((seeds, 1)) + utterance_spread * rng.standard_normal(utterances)
-    return rng.binomial(words, np.clip(chance, 0, 1)), np.broadcast_to(words, (seeds, utterances))
+def plain(value: float, variance: float, df: float) -> Estimate:
+    """An estimate with a single t distribution."""
+    return Estimate(value, np.ones(1), np.array([variance]), np.array([df]))
+
+
+def design_of(values: np.ndarray) -> Design:
+    """A design from log rates `[starts, seeds]` of one target, without a test set that varies."""
+    return Design({("t", "b"): Cell("c", [f"s{i}" for i in range(len(values))], values)})
+
+
+def difference(design: Design, treatment: str = "s1", baseline: str = "s0") -> Estimate:
+    return design.difference({key: {treatment: 1.0, baseline: -1.0} for key in design.cells})
+
+
+@pytest.fixture
+def equal_variances(monkeypatch):
+    """A prior that allows for equal variances only: the textbook's randomised block design."""
+    monkeypatch.setattr(variance, "PRIOR_DF", np.array([np.inf]))
+
+
+# ---------------------------------------------------------------------------------------------- rates
 
 
 def test_the_error_rate_sums_before_it_divides():
@@ -26,195 +42,258 @@ def test_the_error_rate_sums_before_it_divides():
     assert error_rate([[3], [6]], [[2], [4]]) == pytest.approx(1.5)
 
 
-def test_an_interval_agrees_with_the_ratio_estimators_normal_theory():
-    # One seed: the classical standard error of a ratio of sums (Cochran, Sampling Techniques, ch. 6).
-    errors, words = simulated(np.random.default_rng(0), 1, 3000, utterance_spread=0.1)
-    rate = errors.sum() / words.sum()
-    residual = errors[0] - rate * words[0]
-    standard_error = np.sqrt((residual**2).sum()) / words.sum()
-    interval = bootstrap_interval(errors, words, replicates=4000)
-    assert interval.estimate == pytest.approx(rate)
-    assert interval.low == pytest.approx(rate - 1.96 * standard_error, abs=0.15 * standard_error)
-    assert interval.high == pytest.approx(rate + 1.96 * standard_error, abs=0.15 * standard_error)
-
-
-def test_an_interval_agrees_with_a_plain_loop():
-    # The same method, written as one draws it by hand: indices, no counts of draws, other random numbers.
-    errors, words = simulated(np.random.default_rng(1), 4, 60, seed_spread=0.05, utterance_spread=0.1)
-    rng = np.random.default_rng(99)
-    rates = []
-    for _ in range(4000):
-        s, u = rng.integers(4, size=4), rng.integers(60, size=60)
-        rates.append(errors[np.ix_(s, u)].sum() / words[np.ix_(s, u)].sum())
-    interval = bootstrap_interval(errors, words, replicates=4000, confidence=0.9)
-    low, high = np.quantile(rates, [0.05, 0.95])
-    assert (interval.low, interval.high) == (pytest.approx(low, abs=0.004), pytest.approx(high, abs=0.004))
-
-
-def test_an_interval_agrees_with_scipy():
-    scipy_stats = pytest.importorskip("scipy.stats")
-    errors, words = simulated(np.random.default_rng(2), 1, 300, utterance_spread=0.1)
-    theirs = scipy_stats.bootstrap(
-        (errors[0], words[0]),
-        lambda e, w, axis=-1: e.sum(axis) / w.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=5000,
-        method="percentile",
-        random_state=np.random.default_rng(0),
-    ).confidence_interval
-    ours = bootstrap_interval(errors, words, replicates=5000)
-    assert (ours.low, ours.high) == (
-        pytest.approx(theirs.low, abs=0.003),
-        pytest.approx(theirs.high, abs=0.003),
-    )
-
-
-def test_intervals_cover_the_true_rate_as_often_as_they_say():
-    rng = np.random.default_rng(3)
-    covered = 0
-    for _ in range(200):
-        errors, words = simulated(rng, 10, 150, rate=0.4, seed_spread=0.02, utterance_spread=0.1)
-        interval = bootstrap_interval(errors, words, replicates=400)
-        covered += interval.low <= 0.4 <= interval.high
-    assert 0.89 <= covered / 200 <= 0.99
-
-
-def test_paired_differences_cover_the_true_difference_and_rarely_exclude_a_true_zero():
-    rng = np.random.default_rng(4)
-    covered = excluded = 0
-    for _ in range(150):
-        words = rng.integers(3, 15, size=150)
-        hard = 0.1 * rng.standard_normal(150)
-
-        def system(rate, words=words, hard=hard):
-            return rng.binomial(words, np.clip(rate + hard + 0.02 * rng.standard_normal((8, 1)), 0, 1))
-
-        reference = np.broadcast_to(words, (8, 150))
-        first, second, worse = system(0.4), system(0.4), system(0.5)
-        difference = paired_difference((worse, reference), (first, reference), replicates=400)
-        covered += difference.low <= 0.1 <= difference.high
-        excluded += paired_difference((second, reference), (first, reference), replicates=400).verdict != "unclear"
-    assert covered / 150 >= 0.88
-    assert excluded / 150 <= 0.12
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (-0.2, -0.001, "lower"),
-        (0.001, 0.2, "higher"),
-        (0.001, np.inf, "higher"),
-        (-0.2, 0.0, "unclear"),
-        (0.0, 0.0, "unclear"),
-        (-0.1, 0.1, "unclear"),
-        (np.nan, np.nan, "unclear"),
-    ],
-)
-def test_a_verdict_says_on_which_side_of_zero_the_interval_lies(low, high, verdict):
-    interval = Interval(0.0, low, high)
-    assert interval.verdict == verdict
-
-
-def test_few_seeds_raise_false_alarms():
-    """With 2 seeds whenever both agree, and with 3, for the least of 27 draws of three is the one worst seed thrice."""
-    assert false_alarm(2, 0.95) == pytest.approx(1 / 2, abs=0.04)
-    assert false_alarm(3, 0.95) == pytest.approx(1 / 4, abs=0.04)
-    assert false_alarm(40, 0.95) == pytest.approx(0.05, abs=0.025)
-    rng, words, alarms = np.random.default_rng(6), np.full((3, 40), 1000), 0
-    for _ in range(300):  # differences between runs far beyond what utterances add
-        first, second = (np.rint(1000 * (0.4 + 0.03 * rng.standard_normal((3, 1)))) + 0 * words for _ in range(2))
-        alarms += paired_difference((second, words), (first, words), replicates=400).verdict != "unclear"
-    assert alarms / 300 == pytest.approx(false_alarm(3, 0.95), abs=0.08)
-
-
-def test_few_replicates_have_intervals_as_wide_as_many():
-    """The ends are quantiles of the distribution that replicates come from, in the mean, and not within them."""
-    rng = np.random.default_rng(7)
-    intervals = [percentile_interval(0.0, rng.uniform(size=40), 0.95) for _ in range(400)]
-    assert np.mean([interval.low for interval in intervals]) == pytest.approx(0.025, abs=0.004)
-    assert np.mean([interval.high for interval in intervals]) == pytest.approx(0.975, abs=0.004)
-
-
-def test_pairing_narrows_the_interval_when_utterances_differ_in_difficulty():
-    rng = np.random.default_rng(5)
-    words = np.full((3, 400), 10)
-    hard = rng.uniform(0, 0.8, size=400)
-    first, second = rng.binomial(words, hard), rng.binomial(words, hard * 0.95)
-    paired = paired_difference((second, words), (first, words))
-    single = bootstrap_interval(first, words)
-    assert paired.high - paired.low < single.high - single.low
-
-
-def test_identical_systems_differ_by_exactly_nothing():
-    errors, words = simulated(np.random.default_rng(6), 3, 50, seed_spread=0.05)
-    difference = paired_difference((errors, words), (errors.copy(), words.copy()))
-    assert (difference.estimate, difference.low, difference.high) == (0.0, 0.0, 0.0)
-    assert difference.verdict == "unclear"
-
-
-def test_seeds_that_differ_widen_the_interval():
-    words = np.full((4, 500), 10)
-    same = np.tile(np.arange(500) % 7, (4, 1))
-    spread = same + np.array([[0], [1], [2], [3]])
-    narrow, wide = bootstrap_interval(same, words), bootstrap_interval(spread, words)
-    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
-
-
-def test_results_are_a_pure_function_of_their_inputs():
-    errors, words = simulated(np.random.default_rng(7), 3, 80)
-    assert bootstrap_interval(errors, words) == bootstrap_interval(errors, words)
-    assert bootstrap_interval(errors, words) != bootstrap_interval(errors, words, rng_seed=1)
-
-
-def test_stacked_systems_meet_the_draws_they_meet_alone(monkeypatch):
-    first = simulated(np.random.default_rng(8), 3, 80)
-    second = simulated(np.random.default_rng(9), 3, 80)
-    together = bootstrap_rates(np.stack([first[0], second[0]]), np.stack([first[1], second[1]]), replicates=50)
-    # Blocks of any size draw the same numbers.
-    monkeypatch.setattr("headstart.summarise.statistics.CHUNK_CELLS", 80 * 7)
-    np.testing.assert_allclose(together[:, 0], bootstrap_rates(*first, replicates=50))
-    np.testing.assert_allclose(together[:, 1], bootstrap_rates(*second, replicates=50))
-
-
-def test_one_utterance_and_one_seed_have_an_interval_without_width():
-    interval = bootstrap_interval([[2]], [[4]])
-    assert (interval.estimate, interval.low, interval.high) == (0.5, 0.5, 0.5)
-
-
-def test_utterances_without_reference_words_count_their_insertions():
-    interval = bootstrap_interval([[1, 0, 1, 0]], [[0, 5, 0, 5]], replicates=200)
-    assert interval.estimate == pytest.approx(0.2)
-    assert np.isfinite([interval.low, interval.high]).all()
-
-
 @pytest.mark.parametrize(
     ("errors", "reference", "message"),
     [
-        ([[1, 2]], [[1]], "differ in shape"),
-        ([[0, 0]], [[0, 0]], "at least one reference token"),
-        ([[-1, 0]], [[1, 1]], "not negative"),
-        ([[np.nan, 0]], [[1, 1]], "finite"),
-        ([1, 0], [1, 1], "seeds, utterances"),
+        ([1], [1, 2], "differ in shape"),
+        ([-1], [1], "not negative"),
+        ([float("nan")], [1], "finite"),
+        ([1], [-1], "not negative"),
+        ([0], [0], "at least one reference token"),
     ],
 )
 def test_impossible_counts_are_named(errors, reference, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap_interval(errors, reference)
-
-
-def test_a_difference_between_unlike_shapes_is_an_error():
-    with pytest.raises(ValueError, match="same seeds and utterances"):
-        paired_difference(([[1, 1]], [[2, 2]]), ([[1]], [[2]]))
+        error_rate(errors, reference)
 
 
 def test_misaligned_utterances_are_named():
     check_same_utterances(["a", "b"], ["a", "b"])
-    with pytest.raises(ValueError, match=r"only in ssl: c.*only in scratch: b"):
-        check_same_utterances(["a", "c"], ["a", "b"], "ssl", "scratch")
-    with pytest.raises(ValueError, match="in another order: a / b, b / a"):
+    with pytest.raises(ValueError, match=r"only in left: b; only in right: c"):
+        check_same_utterances(["a", "b"], ["a", "c"])
+    with pytest.raises(ValueError, match=r"in another order: a / b, b / a"):
         check_same_utterances(["a", "b"], ["b", "a"])
-    with pytest.raises(ValueError, match="twice in left: a"):
-        check_same_utterances(["a", "a", "b"], ["a", "b"])
-    with pytest.raises(ValueError, match="and 3 more"):
-        check_same_utterances([str(i) for i in range(8)], [])
+    with pytest.raises(ValueError, match=r"twice in right: a"):
+        check_same_utterances(["a"], ["a", "a"])
+
+
+# ---------------------------------------------------------------------------------------------- estimates
+
+
+def test_one_t_distribution_agrees_with_scipy():
+    estimate = plain(-0.7, 0.04, 5)
+    frozen = stats.t(5, loc=-0.7, scale=0.2)
+    assert estimate.interval(0.95) == pytest.approx(frozen.interval(0.95))
+    assert estimate.p == pytest.approx(2 * stats.t.sf(3.5, 5))
+    assert estimate.degrees_of_freedom == pytest.approx(5, rel=1e-6)
+
+
+def test_a_mixture_agrees_with_draws_from_it():
+    estimate = Estimate(0.3, np.array([0.25, 0.75]), np.array([1.0, 0.04]), np.array([3.0, np.inf]))
+    rng = np.random.default_rng(0)
+    wide = rng.random(400_000) < 0.25
+    errors = np.where(wide, rng.standard_t(3, wide.size), 0.2 * rng.standard_normal(wide.size))
+    low, high = estimate.interval(0.9)
+    assert np.mean((errors > low - 0.3) & (errors < high - 0.3)) == pytest.approx(0.9, abs=0.003)
+    assert estimate.p == pytest.approx(np.mean(np.abs(errors) > 0.3), abs=0.003)
+
+
+def test_two_one_sided_tests_agree_with_statsmodels():
+    rng = np.random.default_rng(1)
+    left, right = rng.standard_normal((2, 9)) * 0.1
+    theirs, *_ = ttost_paired(left, right, -0.15, 0.15)
+    gap = left - right
+    ours = plain(gap.mean(), gap.var(ddof=1) / 9, 8)
+    assert ours.p_equal(0.15) == pytest.approx(theirs)
+    low, high = ours.interval(0.9)  # equivalent at 5 % if and only if the 90 % interval is within the margin
+    assert (ours.p_equal(0.15) < 0.05) == (-0.15 < low and high < 0.15)
+
+
+def test_an_estimate_without_error_is_exact():
+    same = plain(0.0, 0.0, np.inf)
+    assert same.interval(0.95) == (0.0, 0.0)
+    assert (same.p, same.p_equal(0.01)) == (1.0, 0.0)
+
+
+def test_satterthwaite_agrees_with_welchs_test():
+    left, right = [3.1, 2.4, 5.6, 4.4, 2.2], [7.7, 6.1, 9.9]
+    parts = [np.var(left, ddof=1) / 5, np.var(right, ddof=1) / 3]
+    df = float(satterthwaite(parts, [4, 2]))
+    assert df == pytest.approx(stats.ttest_ind(left, right, equal_var=False).df)
+    estimate = plain(np.mean(left) - np.mean(right), sum(parts), df)
+    assert estimate.p == pytest.approx(stats.ttest_ind(left, right, equal_var=False).pvalue)
+    # Equal parts with 4 and 12 degrees of freedom, by hand: 2² / (1 / 4 + 1 / 12) = 12.
+    assert float(satterthwaite([1.0, 1.0], [4, 12])) == pytest.approx(12)
+
+
+def test_holm_agrees_with_statsmodels_and_by_hand():
+    # Smallest times four, the next times three: 0.01 x 4 = 0.04 and 0.02 x 3 = 0.06; 0.03 x 2 = 0.06; 0.04 stays at 0.06.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    p_values = np.random.default_rng(2).random(30) ** 3
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    assert holm([]) == []
+
+
+# ---------------------------------------------------------------------------------------------- variances
+
+
+def test_a_block_design_with_equal_variances_is_the_analysis_of_variance(equal_variances):
+    # Every pair of starts, weighted 2/A, gives the residual mean square with (A - 1)(S - 1) degrees of freedom.
+    values = np.random.default_rng(3).standard_normal((5, 3))
+    residual = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    mean_square = (residual**2).sum() / (4 * 2)
+    estimate = difference(design_of(values))
+    value = values[1].mean() - values[0].mean()
+    assert estimate.value == pytest.approx(value)
+    expected = stats.t(8, loc=value, scale=np.sqrt(2 * mean_square / 3))
+    assert estimate.interval(0.95) == pytest.approx(expected.interval(0.95), rel=1e-4)
+    assert estimate.degrees_of_freedom == pytest.approx(8, rel=1e-3)
+
+
+def test_two_starts_on_one_target_are_compared_by_the_paired_t_test():
+    values = np.random.default_rng(4).standard_normal((2, 4))
+    theirs = stats.ttest_rel(values[1], values[0])
+    ours = difference(design_of(values))
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-3)
+    assert ours.interval(0.95) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-3)
+
+
+def test_the_moderated_variance_is_limmas():
+    # (d0 s0² + d s²) / (d0 + d) with d0 = 4, s0² = 1, d = 2, s² = 4 is (4 + 8) / 6, with 6 degrees of freedom.
+    known = SeedVariance(np.ones(1), np.array([4.0]), np.array([1.0]), 2)
+    moderated, df = known.moderated(4.0)
+    assert (moderated[0], df[0]) == (pytest.approx(2.0), 6.0)
+    equal = SeedVariance(np.ones(1), np.array([np.inf]), np.array([1.0]), 2)
+    assert [value[0] for value in equal.moderated(4.0)] == [1.0, np.inf]
+
+
+def test_moderated_p_values_are_right_when_variances_are_drawn_from_the_prior():
+    # Smyth (2004): with variances from a scaled inverse chi-squared distribution, moderated t is t with d0 + d degrees.
+    rng = np.random.default_rng(5)
+    units, prior, df = 4000, 4.0, 2
+    true = prior / rng.chisquare(prior, units)
+    sample = true * rng.chisquare(df, units) / df
+    effect = np.sqrt(true) * rng.standard_normal(units)
+    fitted = fit_seed_variance(sample, df)
+    assert fitted.weights @ (fitted.prior_df == 4.0) > 0.99
+    assert fitted.scale @ fitted.weights == pytest.approx(1.0, rel=0.06)
+    p_values = []
+    for value, own in zip(effect, sample, strict=True):
+        moderated, total = fitted.moderated(own)
+        p_values.append(Estimate(value, fitted.weights, moderated, total).p)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_with_many_equal_variances_the_prior_takes_over():
+    sample = np.random.default_rng(6).chisquare(4, 3000) / 4
+    fitted = fit_seed_variance(sample, 4)
+    assert fitted.weights @ (fitted.prior_df >= 32) > 0.99
+    assert fitted.typical == pytest.approx(1.0, rel=0.05)
+
+
+def test_without_seeds_or_differences_there_is_no_variance():
+    assert fit_seed_variance(np.array([0.0, 0.0]), 1) is None
+    assert fit_seed_variance(np.array([1.0]), 0) is None
+
+
+def test_half_the_variance_of_a_difference_is_that_of_a_run():
+    values = np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 8.0]])
+    assert pair_variances(values) == pytest.approx([1.0, 9.0, 16.0])
+
+
+# ---------------------------------------------------------------------------------------------- the test set
+
+
+def counts(rng, seeds, speakers, utterances=6, rate=0.3):
+    reference = rng.integers(10, 40, speakers * utterances)
+    blocks = np.repeat(np.arange(speakers), utterances)
+    difficulty = rate * np.exp(0.3 * rng.standard_normal((2, speakers)))[:, blocks]
+    errors = rng.poisson(reference * difficulty[:, None], (2, seeds, speakers * utterances))
+    return errors, reference, blocks
+
+
+def test_the_variance_over_utterances_is_the_ratio_estimators():
+    # One seed: the classical standard error of a ratio of sums (Cochran, Sampling Techniques, ch. 6), on the log scale.
+    errors, reference, _ = counts(np.random.default_rng(7), 1, 500, 1)
+    cell = Cell.of_counts("c", ["a", "b"], errors, reference, np.arange(500))
+    rate = errors[0].sum() / reference.sum()
+    residual = errors[0, 0] - rate * reference
+    standard_error = np.sqrt((residual**2).sum() * 500 / 499) / reference.sum() / rate
+    level = Design({("t", "b"): cell}).level("t", "b", "a")
+    assert np.exp(level.value) == pytest.approx(rate)
+    assert np.sqrt(level.variances[0]) == pytest.approx(standard_error)
+
+
+def test_the_variance_over_speakers_agrees_with_a_bootstrap_over_speakers():
+    rng = np.random.default_rng(8)
+    errors, reference, blocks = counts(rng, 2, 60)
+    cell = Cell.of_counts("c", ["a", "b"], errors, reference, blocks)
+    ours, _ = speaker_variance(cell.shares[1] - cell.shares[0])
+    by_speaker = errors.reshape(2, 2, 60, -1).sum(3)
+    differences = []
+    for _ in range(4000):
+        drawn = by_speaker[:, :, rng.integers(60, size=60)].sum(2)
+        differences.append(np.log(drawn[1] / drawn[0]).mean())
+    assert np.sqrt(ours) == pytest.approx(np.std(differences), rel=0.05)
+
+
+def test_only_what_all_seeds_have_in_common_is_added_for_the_test_set():
+    # Two-way layout by hand: seeds x speakers, with the mean squares of the analysis of variance.
+    influence = np.random.default_rng(9).standard_normal((4, 7))
+    influence -= influence.mean(1, keepdims=True)
+    total, between = speaker_variance(influence)
+    centred = influence - influence.mean(0)
+    assert total == pytest.approx(7 / 6 * (influence.mean(0) ** 2).sum())
+    assert between == pytest.approx(7 / 6 * (centred**2).sum() / 3 / 4)
+    noise = np.random.default_rng(10).standard_normal((200, 3, 30))
+    assert common_share(noise) == pytest.approx(0.0, abs=0.1)
+    speakers = 3 * np.random.default_rng(11).standard_normal((200, 1, 30))
+    assert common_share(noise + speakers) == pytest.approx(9 / (9 + 1 / 3), abs=0.03)
+
+
+def test_budgets_of_a_corpus_share_its_test_set_and_targets_do_not():
+    errors, reference, blocks = counts(np.random.default_rng(12), 2, 20)
+    cell = Cell.of_counts("c", ["s0", "s1"], errors, reference, blocks)
+    other = Cell.of_counts("d", ["s0", "s1"], errors, reference, blocks)
+    half = {"s1": 0.5, "s0": -0.5}
+    together = Design({("t", "1h"): cell, ("t", "10h"): cell})
+    apart = Design({("t", "1h"): cell, ("u", "1h"): other})
+    (same,) = together.test_variance(dict.fromkeys(together.cells, half), 1.0)
+    one, two = apart.test_variance(dict.fromkeys(apart.cells, half), 1.0)
+    assert same[0] == pytest.approx(2 * (one[0] + two[0]))
+
+
+# ---------------------------------------------------------------------------------------------- designs
+
+
+def test_identical_systems_differ_by_exactly_nothing():
+    values = np.random.default_rng(13).standard_normal((3, 2))
+    estimate = difference(design_of(np.array([values[0], values[0], values[1]])))
+    assert estimate.interval(0.95) == (0.0, 0.0)
+    assert estimate.p == 1.0
+
+
+def test_a_run_without_errors_counts_as_half_an_error():
+    cell = Cell.of_counts("c", ["a"], np.zeros((1, 1, 3)), np.array([2, 3, 5]), np.arange(3))
+    assert np.exp(cell.values[0, 0]) == pytest.approx(0.05)
+
+
+def test_pairing_removes_what_a_seeds_label_budget_does_to_all_starts():
+    rng = np.random.default_rng(14)
+    values = 0.01 * rng.standard_normal((4, 3)) + rng.standard_normal(3)
+    design = design_of(values)
+    low, high = difference(design).interval(0.95)
+    level = design.level("t", "b", "s0")
+    alone = level.interval(0.95)
+    assert high - low < 0.1 * (alone[1] - alone[0])
+
+
+def test_rows_with_bounds_say_nothing_of_how_much_runs_vary():
+    values = np.array([[0.1, 0.2], [0.3, 0.5], [2.0, 2.0]])
+    cell = Cell("c", ["s0", "s1", "s2"], values, bounds=np.array([False, False, True]))
+    expected = pair_variances(values[:2])
+    assert Design({("t", "b"): cell}).differences.typical == pytest.approx(
+        fit_seed_variance(expected, 1, 1.0).typical, rel=0.1
+    )
+
+
+# ---------------------------------------------------------------------------------------------- power
+
+
+def test_the_smallest_effect_agrees_with_statsmodels_power():
+    from statsmodels.stats.power import TTestPower
+
+    # A paired comparison of 6 seeds whose differences have standard deviation 1.
+    effect = TTestPower().solve_power(nobs=6, alpha=0.05, power=0.8)
+    ours = Precision(1.0, 5, 0.0, 1).smallest_effect(6, 0.05)
+    assert ours == pytest.approx(effect, rel=0.01)

@@ -80,7 +80,10 @@ def _check(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     kinds = {SslStart: "pre-training", SemisupStart: "refinement"}
-    counts = {name: sum(isinstance(s, kind) for s in study.starts.values()) for kind, name in kinds.items()}
+    counts = {
+        name: sum(len(study.instances(start)) for start, s in study.starts.items() if isinstance(s, kind))
+        for kind, name in kinds.items()
+    }
     trained = [_count(number, name) for name, number in counts.items() if number]
     factors = ("starts", "targets", "budgets", "seeds")
     product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)

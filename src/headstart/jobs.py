@@ -125,14 +125,22 @@ class ScoreJob(Job, stage="score"):
 class AnalyseJob(Job, stage="analyse"):
     """Comparison of the representations of a start and of its fine-tuned runs on a test split.
 
-    `start` is the start's checkpoint folder, `runs` has the runs' model folders by seed.
+    `start` is the start's checkpoint folder, or with `per_seed` the folder of each seed's instance. `runs` has the
+    model folders of the runs by seed.
     """
 
-    start: str
+    start: str | dict[int, str]
     runs: dict[int, str]
     test: SplitFiles
     settings: Analyse
     output: str
+
+    @property
+    def starts(self) -> dict[str, dict[int, str]]:
+        """The start's checkpoint folders, each with the model folders by seed of the runs that began with it."""
+        if isinstance(self.start, str):
+            return {self.start: self.runs}
+        return {folder: {seed: self.runs[seed]} for seed, folder in self.start.items()}
 
 
 TRAINING = {kind.stage: kind for kind in (PretrainJob, SemisupJob, FinetuneJob)}

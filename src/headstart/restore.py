@@ -131,19 +131,19 @@ def judge(workflow: Workflow) -> Outcome:
         if accept([f"{job.output}/{name}" for name in names], wanted, found, [parent] if parent else []):
             good.add(job.output)
 
-    trained = set(workflow.ancestors_first())
-    for name in workflow.ancestors_first():
-        parent = study.starts[name].from_
-        accept_training(workflow.start_job(name), workflow.start_folder(parent) if parent in trained else None)
+    trained = {workflow.start_folder(instance) for instance in workflow.ancestors_first()}
+    for instance in workflow.ancestors_first():
+        job = workflow.start_job(instance)
+        accept_training(job, job.parent if job.parent in trained else None)
     for run in study.runs():
         job = workflow.finetune_job(*run)
-        accept_training(job, job.parent if run[0] in trained else None, "vocab.json")
+        accept_training(job, job.parent if job.parent in trained else None, "vocab.json")
         scores = workflow.score_job(*run)
         if accept([scores.output], lambda s=scores: _score_recipe(s), table_recipe(scores.output), [job.output]):
             good.add(scores.output)
     for cell in workflow.analysed():
         job = workflow.analyse_job(*cell)
-        needs = [*job.runs.values(), *([job.start] if cell[0] in trained else [])]
+        needs = [*job.runs.values(), *(folder for folder in job.starts if folder in trained)]
         if accept([job.output], lambda j=job: _analyse_recipe(j), table_recipe(job.output), needs):
             good.add(job.output)
 

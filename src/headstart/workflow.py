@@ -19,7 +19,7 @@ from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, Sc
 from headstart.study.analyse import Analyse
 from headstart.study.corpora import SyntheticCorpus
 from headstart.study.reading import StudyError
-from headstart.study.starts import HubStart, SemisupStart, SslStart
+from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
 from headstart.versions import VERSIONS
 
@@ -124,68 +124,84 @@ class Workflow:
         return sorted(used)
 
     # ---------------------------------------------------------------------------------------------- starts
+    # A start that is trained once for each seed has one instance a seed, named NAME/seedN. Any other has one instance,
+    # with its own name. Everything below takes the names of instances.
 
     def pretrained(self) -> list[str]:
-        """Names of the starts that the study pre-trains."""
-        return [name for name, start in self.study.starts.items() if isinstance(start, SslStart)]
+        """Instances of the starts that the study pre-trains."""
+        return self._instances(SslStart)
 
     def refined(self) -> list[str]:
-        """Names of the starts that the study refines with the semi-supervised stage."""
-        return [name for name, start in self.study.starts.items() if isinstance(start, SemisupStart)]
+        """Instances of the starts that the study refines with the semi-supervised stage."""
+        return self._instances(SemisupStart)
 
-    def is_trained(self, name: str) -> bool:
+    def _instances(self, kind: type) -> list[str]:
+        starts = [name for name, start in self.study.starts.items() if isinstance(start, kind)]
+        return [instance for name in starts for instance in self.study.instances(name).values()]
+
+    def _start(self, instance: str) -> Start:
+        return self.study.starts[instance.split("/")[0]]
+
+    def is_trained(self, instance: str) -> bool:
         """Whether the study pre-trains or refines a start."""
-        return isinstance(self.study.starts[name], SslStart | SemisupStart)
+        return isinstance(self._start(instance), SslStart | SemisupStart)
 
-    def start_folder(self, name: str) -> str | None:
+    def start_folder(self, instance: str) -> str | None:
         """Checkpoint folder of a start; None for random weights."""
-        if self.is_trained(name):
-            return f"{self.results}/starts/{name}"
-        return getattr(self.study.starts[name], "path", None)
+        if self.is_trained(instance):
+            return f"{self.results}/starts/{instance}"
+        return getattr(self._start(instance), "path", None)
 
-    def parent_folder(self, name: str) -> str | None:
+    def parent(self, instance: str) -> str | None:
+        """The instance of another start of this study that a start is trained from; None if there is none."""
+        name, _, seed = instance.partition("/seed")
+        parent = getattr(self.study.starts[name], "from_", None)
+        return parent if parent is None or not seed else self.study.instance(parent, int(seed))
+
+    def parent_folder(self, instance: str) -> str | None:
         """Checkpoint folder that a start is trained from; None for random weights."""
-        start = self.study.starts[name]
-        return self.start_folder(start.from_) if start.from_ is not None else start.path
+        parent = self.parent(instance)
+        return self._start(instance).path if parent is None else self.start_folder(parent)
 
     def checkpoint_input(self, folder: str | None) -> list[str]:
         """The files of a checkpoint folder that a job opens to train from it; none for random weights."""
         if folder is None:
             return []
-        if any(self.is_trained(name) and folder == self.start_folder(name) for name in self.study.starts):
+        if folder in map(self.start_folder, self.ancestors_first()):
             return [f"{folder}/{name}" for name in CHECKPOINT]
         recipe = Path(folder) / "recipe.json"
         return [str(path) for path in (*checkpoint_files(folder), *([recipe] if recipe.is_file() else []))]
 
     def ancestors_first(self) -> list[str]:
-        """Names of the starts that the study trains, each after its parent."""
+        """Instances of the starts that the study trains, each after its parent."""
         order: list[str] = []
 
         def add(name: str) -> None:
             parent = getattr(self.study.starts[name], "from_", None)
             if parent in self.study.starts:
                 add(parent)
-            if name not in order and isinstance(self.study.starts[name], SslStart | SemisupStart):
-                order.append(name)
+            if self.is_trained(name):
+                order.extend(self.study.instances(name).values())
 
         for name in self.study.starts:
             add(name)
-        return order
+        return list(dict.fromkeys(order))
 
     # ---------------------------------------------------------------------------------------------- jobs
 
-    def start_job(self, name: str) -> PretrainJob | SemisupJob:
+    def start_job(self, instance: str) -> PretrainJob | SemisupJob:
         """The job that pre-trains or refines a start."""
+        name, _, seed = instance.partition("/seed")
         start, settings = self.study.starts[name], self.study.settings_of(name)
-        parent = self.parent_folder(name)
+        parent = self.parent_folder(instance)
         common = {
             "settings": settings,
             "parent": parent,
             # A parent has its own shape.
             "model": None if parent else self.study.model,
-            "seed": start.seed,
-            "output": f"{self.results}/starts/{name}",
-            "state": f"{self.results}/.state/starts/{name}",
+            "seed": start.seed + int(seed or 0),
+            "output": f"{self.results}/starts/{instance}",
+            "state": f"{self.results}/.state/starts/{instance}",
         }
         if isinstance(start, SslStart):
             return PretrainJob.of(corpora=[self._hours(*corpus) for corpus in start.corpora.items()], **common)
@@ -201,9 +217,9 @@ class Workflow:
         dev_files = self.split(corpus, "dev") if dev else None
         return CorpusHours(name=corpus, hours=hours, train=self.split(corpus, "train"), dev=dev_files)
 
-    def start_input(self, name: str) -> Files:
+    def start_input(self, instance: str) -> Files:
         """The files that the job of a start opens."""
-        job = self.start_job(name)
+        job = self.start_job(instance)
         corpora = job.corpora if isinstance(job, PretrainJob) else [*job.labelled, *job.unlabelled]
         splits = [split for corpus in corpora for split in (corpus.train, corpus.dev) if split]
         return {
@@ -214,7 +230,7 @@ class Workflow:
 
     def finetune_job(self, start: str, target: str, budget: str, seed: int) -> FinetuneJob:
         """The job that fine-tunes a run."""
-        corpus, parent = self.study.targets[target].corpus, self.start_folder(start)
+        corpus, parent = self.study.targets[target].corpus, self.start_folder(self.study.instance(start, seed))
         run = f"{start}/{target}/{budget}/seed{seed}"
         return FinetuneJob.of(
             train=self.split(corpus, "train"),
@@ -260,8 +276,9 @@ class Workflow:
         # All measures of similarity are computed; only the summary depends on which one is the gap's.
         settings = Analyse(**self.study.analyse.model_dump(exclude={"measure"}))
         runs = {seed: f"{self.results}/runs/{start}/{target}/{budget}/seed{seed}" for seed in self.study.seeds}
+        folders = {seed: self.start_folder(instance) for seed, instance in self.study.instances(start).items()}
         return AnalyseJob.of(
-            start=self.start_folder(start),
+            start=folders.get(None, folders),
             runs=runs,
             test=self.split(self.study.targets[target].corpus, "test"),
             settings=settings,
@@ -272,7 +289,8 @@ class Workflow:
         """The files that the job of `analyse_job` opens."""
         job = self.analyse_job(start, target, budget)
         models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
-        return {"start": self.checkpoint_input(job.start), "models": models, **job.test.model_dump()}
+        starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
+        return {"start": starts, "models": models, **job.test.model_dump()}
 
     # ---------------------------------------------------------------------------------------------- summary
 

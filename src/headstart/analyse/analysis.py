@@ -126,7 +126,9 @@ def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         "settings": job.settings.model_dump(mode="json"),
-        "start": checkpoint_content(job.start),
+        "start": checkpoint_content(job.start)
+        if isinstance(job.start, str)
+        else {str(seed): checkpoint_content(folder) for seed, folder in job.start.items()},
         "runs": {str(seed): checkpoint_content(run) for seed, run in job.runs.items()},
         "content": Clips.open(job.test.features, job.test.audio).first(job.settings.minutes).content,
     }
@@ -140,13 +142,27 @@ def analyse_start(job: AnalyseJob) -> None:
     Raises:
         DataError: no utterance is long enough for a frame.
     """
+    rows = [row for start, runs in job.starts.items() for row in compared(job, start, runs)]
+    write_table(job.output, rows, SIMILARITIES, recipe=analyse_recipe(job))
+
+
+def compared(job: AnalyseJob, start: str, runs: dict[int, str]) -> Iterator[dict[str, Any]]:
+    """The rows of the table for the runs that began with one checkpoint.
+
+    Args:
+        start: its folder.
+        runs: model folders of the runs by seed.
+
+    Raises:
+        DataError: no utterance is long enough for a frame.
+    """
     options = job.settings
-    before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (job.start, *job.runs.values()))
+    before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (start, *runs.values()))
     config = before.config
     clips = Clips.open(job.test.features, job.test.audio).first(options.minutes)
     frames = frame_counts(config, torch.from_numpy(clips.lengths)).numpy()
     if not frames.any():
-        raise DataError(f"{job.test.features}: no utterance is long enough for a frame of {job.start}")
+        raise DataError(f"{job.test.features}: no utterance is long enough for a frame of {start}")
     if frames.sum() < FRAMES_A_CHANNEL * config.hidden_size:
         log.warning(
             "%s: %d frames are few for %d channels; PWCCA and SVCCA come out too high",
@@ -158,15 +174,14 @@ def analyse_start(job: AnalyseJob) -> None:
     blocks, draws_RG = blocks_and_draws(len(clips), options.bootstrap_replicates)
     draws_RG = torch.cat([torch.ones_like(draws_RG[:1]), draws_RG])  # the first row gives the estimate
 
-    layers, rows = range(config.num_hidden_layers + 1), []
+    layers = range(config.num_hidden_layers + 1)
     at_once = max(1, SUMS_BYTES // (draws_RG.shape[1] * (1 + 2 * len(after)) * config.hidden_size**2 * 8))
     for first in range(0, len(layers), at_once):
         turn = layers[first : first + at_once]
         for layer, sums in zip(turn, layer_sums(before, after, clips, blocks, turn), strict=True):
-            for seed, (xy, yy) in zip(job.runs, sums.after, strict=True):
+            for seed, (xy, yy) in zip(runs, sums.after, strict=True):
                 for measure, values in similarities(sums.xx, xy, yy, draws_RG, options.variance).items():
                     estimate, *replicates = values.round(decimals=6).tolist()  # further digits are rounding errors
                     row = {"layer": layer, "seed": seed, "measure": measure}
-                    rows.append({**row, "similarity": estimate, "replicates": replicates})
-            log.info("layer %d of %d", layer, layers[-1])
-    write_table(job.output, rows, SIMILARITIES, recipe=analyse_recipe(job))
+                    yield {**row, "similarity": estimate, "replicates": replicates}
+            log.info("%s: layer %d of %d", start, layer, layers[-1])

@@ -413,7 +413,7 @@ class Gallery:
         return self._logged(refining, "Semi-supervised training", REFINING)
 
     def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:
-        runs = [(row["start"], 0, _with_unexplained(row["curve"])) for row in starts if row["curve"]]
+        runs = [(row["start"], row["seed"], _with_unexplained(row["curve"])) for row in starts if row["curve"]]
         panels = []
         for column, title in titles.items():
             spec = curve_chart(runs, column, self.styles, percent=column in SHARES)

@@ -85,9 +85,10 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
     runs = read_runs(study, results)
     pretraining, refining = (
         [
-            {"stage": STAGES[kind], "start": name, **_read_folder(folder / "starts" / name)}
+            {"stage": STAGES[kind], "start": name, "seed": seed, **_read_folder(folder / "starts" / instance)}
             for name, start in study.starts.items()
             if start.kind == kind
+            for seed, instance in study.instances(name).items()
         ]
         for kind in STAGES
     )
@@ -119,9 +120,9 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "gap_contrast_rows": gap_contrast_rows(summary),
         "layer_rows": layer_rows(study, summary),
         "measures": MEASURES,
-        "pretrained": [row["start"] for row in pretraining if row["curve"]],
+        "pretrained": list(dict.fromkeys(row["start"] for row in pretraining if row["curve"])),
         "refining": gallery.refining(refining),
-        "refined": [row["start"] for row in refining if row["curve"]],
+        "refined": list(dict.fromkeys(row["start"] for row in refining if row["curve"])),
         "samples": samples(study, results),
         "histories": histories(study, trained),
         "training_audio": training_audio,

@@ -38,8 +38,8 @@ class Claim(Settings):
     )
     size: Annotated[float, Field(gt=-1.0)] | None = Field(
         None,
-        description="Relative change that the source reports (-0.245 is 24.5 % less). It is shown beside the study's own "
-        "and does not decide the verdict. For `time`, the largest share that still agrees with the statement.",
+        description="Relative change that the source reports (-0.245 is 24.5 % less). It is shown beside the study's "
+        "own and does not decide the verdict. For `time`, the largest share that still agrees with the statement.",
     )
     smallest_effect: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None, description="Smallest relative change that matters; `report.smallest_effect` if left out."
@@ -54,7 +54,8 @@ class Claim(Settings):
     def _pairs(self) -> Claim:
         if len(self.baseline) not in (1, len(self.treatment)):
             raise ValueError(
-                f"{len(self.treatment)} treatments have {len(self.baseline)} baselines; give one for all, or one for each"
+                f"{len(self.treatment)} treatments have {len(self.baseline)} baselines; "
+                "give one baseline for all, or one for each"
             )
         if self.targets is not None and self.kinds is not None:
             raise ValueError("targets and kinds are both given; say which targets the claim is about in one way")

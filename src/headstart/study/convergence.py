@@ -21,6 +21,12 @@ class Convergence(Settings):
         "seed; 1 if `level` is not given either.",
     )
 
+    smallest_effect: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1,
+        description="Smallest relative change of the time to the level that matters to you. Two starts are called "
+        "equally fast if the change between them is surely smaller.",
+    )
+
     @model_validator(mode="after")
     def _one_level(self) -> Convergence:
         if self.level is not None and self.share is not None:

@@ -94,6 +94,7 @@ SECTIONS = [
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
+    ("`claims`, each", "Claim"),
     ("`text`", "Text"),
     ("`model`", "Model"),
     ("`pretrain`", "Pretrain"),
@@ -103,6 +104,7 @@ SECTIONS = [
     ("`semisup.supervised`, `semisup.pseudo` and `semisup.ssl`", "Loss"),
     ("`finetune`", "Finetune"),
     ("`analyse`", "Analyse"),
+    ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]
 

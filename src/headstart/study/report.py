@@ -16,8 +16,8 @@ class Report(Settings):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="Coverage of every interval.")
     smallest_effect: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.03,
-        description="Smallest relative change of an error rate that matters to you (0.03 is 3 %). Two starts are called "
-        "equal if the change between them is surely smaller.",
+        description="Smallest relative change of an error rate that matters to you (0.03 is 3 %). Two starts are "
+        "called equal if the change between them is surely smaller.",
     )
     metric: Literal[*METRICS] = Field(
         "cer",

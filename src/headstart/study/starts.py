@@ -60,6 +60,13 @@ class HubStart(Checkpoint):
         return self
 
 
+PER_SEED = (
+    "Train the start anew for each seed of the study, with all that is random in it drawn from `seed` plus that seed. "
+    "Comparisons then contain the luck of its training. Otherwise it is trained once, and a verdict is about this one "
+    "checkpoint."
+)
+
+
 class SslStart(Checkpoint):
     """An encoder that the study pre-trains with wav2vec 2.0."""
 
@@ -72,6 +79,7 @@ class SslStart(Checkpoint):
     corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
     settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
     seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
+    per_seed: bool = Field(False, description=PER_SEED)
 
 
 class SemisupStart(Checkpoint):
@@ -89,6 +97,7 @@ class SemisupStart(Checkpoint):
     )
     settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
     seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
+    per_seed: bool = Field(False, description=PER_SEED)
 
     @model_validator(mode="after")
     def _some_parent(self) -> SemisupStart:

@@ -81,6 +81,7 @@ class Study(Settings):
             *self._impossible_hours(),
             *self._unlabelled_targets(),
             *self._start_settings(),
+            *self._shared_parents(),
         ]
         for i, contrast in enumerate(self.contrasts):
             if contrast.treatment == contrast.baseline:
@@ -198,6 +199,28 @@ class Study(Settings):
                     "semisup.pseudo.weight to 0"
                 )
         return problems
+
+    def _shared_parents(self) -> list[str]:
+        return [
+            f"starts.{name}.per_seed: {parent!r}, which it is trained from, is per_seed, so that there is one for each "
+            "seed; set per_seed: true here too"
+            for name in self.starts
+            if (parent := self._parent(name)) in self.starts and self.per_seed(parent) and not self.per_seed(name)
+        ]
+
+    def per_seed(self, start: str) -> bool:
+        """Whether each seed trains its own instance of a start."""
+        return getattr(self.starts[start], "per_seed", False)
+
+    def instances(self, start: str) -> dict[int | None, str]:
+        """The instances of a start by seed: `NAME/seedN` with `per_seed`, otherwise only `NAME`, under None."""
+        if self.per_seed(start):
+            return {seed: f"{start}/seed{seed}" for seed in self.seeds}
+        return {None: start}
+
+    def instance(self, start: str, seed: int) -> str:
+        """The instance of a start that the runs of a seed begin with."""
+        return f"{start}/seed{seed}" if self.per_seed(start) else start
 
     def _stage(self, start: SslStart | SemisupStart) -> Pretrain | Semisup:
         return self.pretrain if isinstance(start, SslStart) else self.semisup

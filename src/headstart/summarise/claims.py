@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.study.claims import Claim
+from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
 from headstart.summarise.contrasts import changes, verdicts_of
 from headstart.summarise.design import Design, Weights
@@ -25,10 +26,11 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
         designs: the runs by each metric: error rates, and `updates` and `gap` where there are any.
         stages: training times of starts, the `stages` of the summary.
 
-    Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`, `expect`,
-    `size`, `smallest_effect`) and adds `estimate`, `low` and `high` (a relative change), `p`, `p_adjusted` (Holm, over
-    all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (the number that it rests on), `verdict`,
-    `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive).
+    Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`,
+    `expect`, `size`, `smallest_effect`) and adds `estimate`, `low` and `high` (a relative change), `p`, `p_adjusted`
+    (Holm, over all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (the number that it rests on),
+    `verdict`, `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive). `scope` says
+    what the verdict is about: the `method`, if every start was trained for each seed, and otherwise the `checkpoint`.
 
     A claim is `supported` if the change is clear and in the direction that is expected, and `contradicted` if it is
     clear and in the other one. It is `equal` if the change is surely smaller than the smallest effect that matters;
@@ -49,7 +51,8 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
             "budgets": budgets,
             "expect": claim.expect,
             "size": claim.size,
-            "smallest_effect": claim.smallest_effect or study.report.smallest_effect,
+            "smallest_effect": smallest_effect_of(study, claim),
+            "scope": "method" if _trained_for_each_seed(study, claim) else "checkpoint",
             **dict.fromkeys(("estimate", "low", "high", "p", "p_adjusted", "p_equal", "degrees_of_freedom")),
             **{"runs": 0, "verdict": "not tested", "reason": None, "needs": None},
         }
@@ -91,6 +94,20 @@ def cells_of(study: Study, claim: Claim) -> tuple[list[str], list[str]]:
         if (claim.targets is None or name in claim.targets) and (claim.kinds is None or target.kind in claim.kinds)
     ]
     return targets, [budget for budget in study.budgets if claim.budgets is None or budget in claim.budgets]
+
+
+def smallest_effect_of(study: Study, claim: Claim) -> float:
+    """The smallest relative change that matters to a claim."""
+    if claim.smallest_effect is not None:
+        return claim.smallest_effect
+    return (study.convergence if claim.metric == "updates" else study.report).smallest_effect
+
+
+def _trained_for_each_seed(study: Study, claim: Claim) -> bool:
+    return all(
+        study.per_seed(start) or isinstance(study.starts[start], ScratchStart)
+        for start in (*claim.treatment, *claim.baseline)
+    )
 
 
 def weights_of(claim: Claim, targets: list[str], budgets: list[str]) -> Weights:

@@ -142,7 +142,13 @@ def changes(estimate: Estimate, confidence: float) -> Row:
     return {"relative": float(np.expm1(estimate.value)), "relative_low": float(low), "relative_high": float(high)}
 
 
-def judged(study: Study, rows: list[Row], estimates: list[Estimate], family: Callable[[Row], str]) -> list[Row]:
+def judged(
+    study: Study,
+    rows: list[Row],
+    estimates: list[Estimate],
+    family: Callable[[Row], str],
+    smallest_effect: float | None = None,
+) -> list[Row]:
     """The rows with `p`, `p_adjusted`, `degrees_of_freedom` and `verdict` of their estimates.
 
     P values are adjusted among the rows of a family. With one seed nothing is known of how much runs vary: there are no
@@ -155,7 +161,7 @@ def judged(study: Study, rows: list[Row], estimates: list[Estimate], family: Cal
         verdicts = verdicts_of(
             [estimates[i] for i in members],
             confidence=study.report.confidence,
-            smallest_effect=study.report.smallest_effect,
+            smallest_effect=study.report.smallest_effect if smallest_effect is None else smallest_effect,
             seeds=len(study.seeds),
         )
         for i, values in zip(members, verdicts, strict=True):

@@ -86,8 +86,8 @@ class Decay:
 def fit_decay(amount: ArrayLike, error: ArrayLike) -> Decay:
     """Fit a power law to points that come after the initial plateau.
 
-    Curves of CTC fine-tuning stay near their highest error for a while, in which the model writes nothing. The points up
-    to the last one above 98 % of the highest error are therefore left out, but for the last of them.
+    Curves of CTC fine-tuning stay near their highest error for a while, in which the model writes nothing. The points
+    before the last one above 98 % of the highest error are therefore left out.
 
     The asymptote is fitted by least squares on log errors, between 0 and the lowest error. It is None unless the points
     determine it: at least five of them, errors that fall, and a lower corrected Akaike criterion (Hurvich & Tsai 1989)

@@ -6,8 +6,8 @@ the seeds. Its squared standard error has two parts.
 
 - *Seeds.* The weighted sum is computed for each seed, and its sample variance over the seeds is moderated by those of
   all pairs of starts in the study (`headstart.summarise.variance`).
-- *Test set.* Test utterances are a sample, too, of speakers where these are known and of utterances otherwise. The share
-  of each speaker in the errors gives the variance over speakers in closed form (the linearised, or infinitesimal
+- *Test set.* Test utterances are a sample, too, of speakers where these are known and of utterances otherwise. The
+  share of each speaker in the errors gives the variance over speakers in closed form (the linearised, or infinitesimal
   jackknife, variance of a ratio, by blocks as in Liu et al. 2020, arXiv 1912.09508). Of this variance, only the part
   counts that all seeds have in common: what a speaker does to one seed only is in the first part already.
 
@@ -95,7 +95,7 @@ class Design:
         if self.seeds < 2:
             return None
         variances = np.concatenate([pair_variances(cell.observed) for cell in self.cells.values()])
-        largest = max(len(cell.starts) for cell in self.cells.values())
+        largest = max(len(cell.observed) for cell in self.cells.values())
         return fit_seed_variance(variances, self.seeds - 1, 2 / largest)
 
     @cached_property

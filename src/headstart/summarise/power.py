@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct, t
 
+from headstart.score.metrics import METRICS
 from headstart.study.study import Study
 from headstart.summarise.design import Design, Weights, speaker_variance
 from headstart.summarise.estimates import satterthwaite
@@ -17,8 +18,13 @@ from headstart.summarise.tables import Row
 
 POWER = 0.8
 MOST_SEEDS = 100
-# Where no earlier study is at hand: what the studies of this repository showed (docs/statistics.md).
-DEFAULT_SPREAD = {"seed_sd": 0.03, "prior_df": 5.0, "speaker_sd": 0.05, "speakers": 20}
+# Where no earlier study is at hand: what the default study showed (docs/statistics.md), rounded up.
+ERROR_RATE_SPREAD = {"seed_sd": 0.03, "prior_df": 5.0, "speaker_sd": 0.05, "speakers": 20}
+DEFAULT_SPREAD = {
+    **dict.fromkeys(METRICS, ERROR_RATE_SPREAD),
+    "updates": {"seed_sd": 0.15, "prior_df": 5.0, "speaker_sd": None, "speakers": None},
+    "gap": {"seed_sd": 0.02, "prior_df": 5.0, "speaker_sd": 0.05, "speakers": 20},
+}
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
     from) and `basis`.
     """
     # Imported here because claims.py needs this module.
-    from headstart.summarise.claims import cells_of, weights_of
+    from headstart.summarise.claims import cells_of, smallest_effect_of, weights_of
 
     rows = []
     tested = [claim for claim in study.claims if claim.metric != "time"]
@@ -158,7 +164,7 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
         targets, budgets = cells_of(study, claim)
         spread, basis = _spread(study, Path(results), metric)
         row = {"statement": claim.claim, "metric": metric}
-        row |= {"smallest_effect": claim.smallest_effect or study.report.smallest_effect, "resolves": None}
+        row |= {"smallest_effect": smallest_effect_of(study, claim), "resolves": None}
         rows.append(row)
         if not targets:
             row["basis"] = f"the study has no {' or '.join(claim.kinds or [])} target"
@@ -191,4 +197,4 @@ def _spread(study: Study, results: Path, metric: str) -> tuple[Row, str]:
         for row in rows:
             if row["metric"] == metric:
                 return row, f"as runs varied in {path.parent.name}"
-    return DEFAULT_SPREAD, "stated defaults, since no earlier study is in the results folder"
+    return DEFAULT_SPREAD[metric], "stated defaults, since no earlier study is in the results folder"

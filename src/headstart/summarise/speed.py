@@ -78,7 +78,7 @@ def speed_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
                 | {"bound": BOUNDS[tuple(censored)]}
             )
             estimates.append(estimate)
-    rows = judged(study, rows, estimates, lambda row: row["quantity"])
+    rows = judged(study, rows, estimates, lambda row: row["quantity"], study.convergence.smallest_effect)
     for row, estimate in zip(rows, estimates, strict=True):
         row["verdict"] = _verdict(row, estimate)
     return rows

@@ -138,28 +138,42 @@ def _write_curves(study: Study, results: Path, path: Path) -> None:
 def _stages(study: Study, results: Path) -> list[Row]:
     """Training time of each start that the study trained, and as a share of all pre-training before it, where known.
 
-    `pseudo_used` is the mean share of pseudo-labels that were used, or None where there were none.
+    Of a start that was trained for each seed, these are means. `pseudo_used` is the mean share of pseudo-labels that
+    were used, or None where there were none.
     """
     rows = []
     for name, start in study.starts.items():
-        path = Path(results) / study.study / "starts" / name / "recipe.json"
-        if not path.is_file():
+        folders = [Path(results) / study.study / "starts" / instance for instance in study.instances(name).values()]
+        folders = [folder for folder in folders if (folder / "recipe.json").is_file()]
+        if not folders:
             continue
-        recipe = read_json(path)
-        before, parent = 0.0, recipe.get("parent")
-        while isinstance(parent, dict):
-            before += parent.get("wall_s", float("nan")) if parent.get("stage") == "pretrain" else 0.0
-            parent = parent.get("parent")
-        if parent or before != before:  # the oldest ancestor is not Headstart's, or a recipe lacks its time
-            before = 0.0
-        seconds = recipe.get("wall_s")
+        recipes = [read_json(folder / "recipe.json") for folder in folders]
+        seconds = _mean([recipe.get("wall_s") for recipe in recipes])
+        before = _mean([_pretraining_seconds(recipe) for recipe in recipes])
+        used = _mean([mean_of_column(read_curve(folder / "curve.parquet"), "pseudo_kept") for folder in folders])
         rows.append(
-            {"start": name, "kind": start.kind, "updates": recipe.get("settings", {}).get("updates")}
-            | {"seconds": seconds, "pretraining_seconds": before or None}
-            | {"share_of_pretraining": seconds / before if seconds and before else None}
-            | {"pseudo_used": mean_of_column(read_curve(path.with_name("curve.parquet")), "pseudo_kept")}
+            {"start": name, "kind": start.kind, "updates": recipes[0].get("settings", {}).get("updates")}
+            | {"seconds": seconds, "pretraining_seconds": before}
+            | {"share_of_pretraining": seconds / before if seconds and before else None, "pseudo_used": used}
         )
     return rows
+
+
+def _mean(values: list[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
+
+
+def _pretraining_seconds(recipe: Row) -> float | None:
+    """The time of all pre-training before a start; None without any, or if it is not known."""
+    seconds, parent = 0.0, recipe.get("parent")
+    while isinstance(parent, dict):
+        if parent.get("stage") == "pretrain":
+            if parent.get("wall_s") is None:
+                return None
+            seconds += parent["wall_s"]
+        parent = parent.get("parent")
+    # A parent that is no dict is the name of a checkpoint that Headstart did not train.
+    return None if parent else seconds or None
 
 
 def _in_study_order(study: Study, rows: list[Row]) -> list[Row]:

@@ -17,49 +17,29 @@ from typing import Any
 
 import altair as alt
 import jinja2
-import numpy as np
 import vl_convert
 from markupsafe import Markup
 
 import headstart
-from headstart.corpora.manifests import read_columns
 from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
+from headstart.report import tables
 from headstart.report.charts import Gallery
-from headstart.report.sentences import (
-    VERDICTS,
-    answer,
-    change,
-    count,
-    decimal,
-    decimals,
-    duration,
-    overall,
-    percent,
-    points,
-    rate,
-    select,
-    span,
-)
-from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, steps
+from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
+from headstart.report.tables import STAGES
+from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import METRICS
-from headstart.study.fields import budget_seconds
-from headstart.study.starts import Start
+from headstart.study.starts import ScratchStart, Start
 from headstart.study.study import Study
-from headstart.summarise.statistics import false_alarm
-from headstart.summarise.tables import read_counts, run_folder, score_path
+from headstart.summarise.tables import run_folder
 from headstart.training.curve import read_curve
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
-KINDS = {HIT: "hit", SUBSTITUTION: "substitution", DELETION: "deletion", INSERTION: "insertion"}  # edit -> name
-DIFFICULTY = "cer"  # the metric by whose quantiles sample utterances are chosen
 Row = dict[str, Any]
-
-STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # kind of start -> name of its stage
 
 
 def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path, recipe: str = "") -> None:
-    """Write the page of a study to `output`, whole or not at all.
+    """Write the page of a study to `output`, whole or not at all, and pages with its test utterances.
 
     `summary` is the result of `summary.summarise`, `results` the folder that contains `<study>/scores`, `<study>/runs`
     and `<study>/starts`, and `corpora` has one row per split: corpus, split, utterances, hours, speakers, rejected.
@@ -72,6 +52,7 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
     environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent}
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
+    write_utterances(study, Path(results), environment)
     page = environment.get_template("report.html.j2").render(
         page_of(study, summary, Path(results), corpora), recipe=recipe
     )
@@ -103,22 +84,31 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "registered": list(METRICS.values()),
         "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
-        "false_alarm": false_alarm,
+        "utterance_page": utterance_page,
         "verdicts": VERDICTS,
+        "percent": percent,
+        "once": [
+            name
+            for name, start in study.starts.items()
+            if not isinstance(start, ScratchStart) and not study.per_seed(name)
+        ],
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
-        "rate_rows": rate_rows(study, summary),
-        "contrast_rows": contrast_rows(summary),
-        "average_rows": average_rows(summary),
-        "convergence": sorted(summary["convergence"], key=lambda row: _group_order(study, row)),
+        "rate_rows": tables.rate_rows(study, summary),
+        "contrast_rows": tables.contrast_rows(summary),
+        "average_rows": tables.average_rows(summary),
+        "claims": tables.claim_rows(study, summary),
+        "convergence": sorted(summary["convergence"], key=lambda row: tables.group_order(study, row)),
+        "speed_rows": tables.speed_rows(summary),
+        "level_name": level_name,
         "rates": {metric: gallery.rates(metric) for metric in METRICS},
         "differences": {metric: gallery.differences(metric) for metric in METRICS},
         "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
         "pretraining": gallery.pretraining(pretraining),
         "representation": gallery.representation(),
-        "gap_rows": gap_rows(study, summary),
-        "gap_contrast_rows": gap_contrast_rows(summary),
-        "layer_rows": layer_rows(study, summary),
+        "gap_rows": tables.gap_rows(study, summary),
+        "gap_contrast_rows": tables.gap_contrast_rows(summary),
+        "layer_rows": tables.layer_rows(study, summary),
         "measures": MEASURES,
         "pretrained": list(dict.fromkeys(row["start"] for row in pretraining if row["curve"])),
         "refining": gallery.refining(refining),
@@ -132,7 +122,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "unseen": unseen_characters(runs),
         "versions": _merged(runs + trained, "versions"),
         "machine": _merged(runs + trained, "machine"),
-        "times": times(runs + trained, summary),
+        "times": tables.times(runs + trained, summary),
         "charts": gallery.specs,
         "vega": Markup(_vega_bundle()),
     }
@@ -147,171 +137,6 @@ def _vega_bundle() -> str:
     """JavaScript of Vega, Vega-Lite and Vega-Embed, in the version of Vega-Lite for which Altair writes charts."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
-
-
-# ---------------------------------------------------------------------------------------------- tables
-
-
-def rate_rows(study: Study, summary: Row) -> list[Row]:
-    """Rows of the table of error rates; `wer_lowest` and the like mark the lowest rate of a target and budget."""
-    rows = []
-    for cell in sorted(summary["cells"], key=lambda r: _group_order(study, r)):
-        peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
-        row = {key: cell[key] for key in ("start", "target", "budget")}
-        for metric in METRICS:
-            row[metric] = rate(cell[metric])
-            row[f"{metric}_span"] = span(cell[f"{metric}_low"], cell[f"{metric}_high"])
-            row[f"{metric}_lowest"] = len(peers) > 1 and cell[metric] == min(peer[metric] for peer in peers)
-        rows.append(row)
-    return rows
-
-
-def _group_order(study: Study, row: Row) -> tuple[int, int]:
-    return list(study.targets).index(row["target"]), study.budgets.index(row["budget"])
-
-
-def contrast_rows(summary: Row) -> list[Row]:
-    """Rows of the table of paired differences, all metrics in one row."""
-    rows: dict[tuple, Row] = {}
-    for contrast in summary["contrasts"]:
-        keys = ("treatment", "baseline", "target", "budget")
-        row = rows.setdefault(tuple(contrast[key] for key in keys), {key: contrast[key] for key in keys})
-        row[contrast["metric"]] = {
-            "difference": points(contrast["difference"]),
-            "span": span(contrast["low"], contrast["high"], signed=True),
-            "relative": change(contrast["relative"]),
-            "verdict": contrast["verdict"],
-        }
-    return list(rows.values())
-
-
-def average_rows(summary: Row) -> list[Row]:
-    """Rows of the table of mean relative changes over all targets, all metrics in one row."""
-    rows: dict[tuple, Row] = {}
-    for average in summary["averages"]:
-        keys = ("treatment", "baseline", "budget")
-        row = rows.setdefault(tuple(average[key] for key in keys), {key: average[key] for key in keys})
-        ends = (average["relative_low"], average["relative_high"])
-        row[average["metric"]] = {
-            "relative": change(average["relative"]),
-            "span": span(*ends, signed=True) if None not in ends else "",
-            "verdict": average["verdict"],
-        }
-    return list(rows.values())
-
-
-def gap_rows(study: Study, summary: Row) -> list[Row]:
-    """Rows of the table of representation gaps."""
-    return [
-        {**row, "gap": decimal(row["gap"]), "span": decimals(row["low"], row["high"])}
-        for row in sorted(summary["representation_gap"], key=lambda r: _group_order(study, r))
-    ]
-
-
-def gap_contrast_rows(summary: Row) -> list[Row]:
-    """Rows of the table of paired differences of the gap."""
-    return [
-        {key: row[key] for key in ("treatment", "baseline", "target", "budget")}
-        | {"difference": decimal(row["difference"], signed=True)}
-        | {"span": decimals(row["low"], row["high"], signed=True), "verdict": row["verdict"]}
-        for row in summary["representation_contrasts"]
-    ]
-
-
-def layer_rows(study: Study, summary: Row) -> list[Row]:
-    """Rows of the table of similarities, every measure of a layer in one row."""
-    rows: dict[tuple, Row] = {}
-    for layer in sorted(summary["representation"], key=lambda r: _group_order(study, r)):
-        keys = ("target", "budget", "start", "layer")
-        row = rows.setdefault(tuple(layer[key] for key in keys), {key: layer[key] for key in keys})
-        row[layer["measure"]] = decimal(layer["similarity"])
-        row[f"{layer['measure']}_span"] = decimals(layer["low"], layer["high"])
-    return list(rows.values())
-
-
-def times(folders: list[Row], summary: Row) -> list[Row]:
-    """Wall time and parameters of each stage and start, over its runs, and its share of prior pre-training time."""
-    shares = {row["start"]: row["share_of_pretraining"] for row in summary["stages"]}
-    rows: dict[tuple, Row] = {}
-    for folder in folders:
-        seconds = folder["recipe"].get("wall_s")
-        if seconds is None and folder["curve"] and "wall_s" in folder["curve"]:
-            seconds = float(folder["curve"]["wall_s"][-1])
-        row = rows.setdefault(
-            (folder["stage"], folder["start"]),
-            {"stage": folder["stage"], "start": folder["start"], "seconds": [], "parameters": None},
-        )
-        row["parameters"] = folder["recipe"].get("parameters", row["parameters"])
-        row["seconds"] += [] if seconds is None else [float(seconds)]
-    for row in rows.values():
-        row |= {"runs": len(row["seconds"]), "total": sum(row["seconds"]) if row["seconds"] else None}
-        row["mean"] = row["total"] / row["runs"] if row["runs"] else None
-        row["share"] = shares.get(row["start"]) if row["stage"] in STAGES.values() else None
-    return list(rows.values())
-
-
-# ---------------------------------------------------------------------------------------------- samples
-
-
-def samples(study: Study, results: Path) -> list[Row]:
-    """For each target, sample test utterances with the hypotheses of every start and their errors marked.
-
-    Utterances are sorted by difficulty, which is their character error rate over all starts and seeds at the largest
-    budget (ties by utterance id), and taken at evenly spaced quantiles. Hypotheses are those of the first seed.
-    """
-    budget = max(study.budgets, key=budget_seconds)
-    return [
-        {"target": target, "budget": budget, "seed": study.seeds[0], "utterances": utterances}
-        for target in study.targets
-        if (utterances := _sampled(study, results, target, budget))
-    ]
-
-
-def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]:
-    runs = [
-        read_counts(score_path(results, study.study, (start, target, budget, seed)))
-        for start in study.starts
-        for seed in study.seeds
-    ]
-    errors = sum(run.errors[DIFFICULTY] for run in runs)
-    difficulty = errors / np.maximum(1, sum(run.reference[DIFFICULTY] for run in runs))
-    order = np.lexsort((np.arange(len(difficulty)), difficulty))
-    wanted = min(study.report.samples, len(order))
-    chosen = [int(order[int((i + 0.5) / wanted * len(order))]) for i in range(wanted)]
-    texts = {
-        start: read_columns(score_path(results, study.study, (start, target, budget, study.seeds[0])), None)
-        .sort_by("utterance_id")
-        .to_pylist()
-        for start in study.starts
-    }
-    utterances = []
-    for i in chosen:
-        first = texts[study.baseline][i]
-        hypotheses = [{"start": start, **_scored(rows[i])} for start, rows in texts.items()]
-        utterances.append({**first, "difficulty": rate(difficulty[i]), "hypotheses": hypotheses})
-    return utterances
-
-
-def _scored(row: Row) -> Row:
-    words = marked_words(row["reference"], row["hypothesis"], row[METRICS["wer"].alignment])
-    errors = sum(word["kind"] != "hit" for word in words)
-    return {"words": words, "errors": errors, "empty": not row["hypothesis"].strip()}
-
-
-def marked_words(reference: str, hypothesis: str, alignment: str) -> list[Row]:
-    """The words of a hypothesis with their errors marked, by the word alignment from the score file.
-
-    Each word is a dict with `kind` (`hit`, `substitution`, `deletion` or `insertion`), `text`, and, for a
-    substitution, `reference`: the reference word that `text` replaces.
-    """
-    reference_words, hypothesis_words = reference.split(), hypothesis.split()
-    words = []
-    for edit, i, j in steps(alignment):
-        word = {"kind": KINDS[edit], "text": reference_words[i] if j is None else hypothesis_words[j]}
-        if edit == SUBSTITUTION:
-            word["reference"] = reference_words[i]
-        words.append(word)
-    return words
 
 
 # ---------------------------------------------------------------------------------------------- what was run

@@ -1,7 +1,4 @@
-"""Sentences of the report, made from the numbers and verdicts of a summary.
-
-A difference is called clear when its verdict is `lower` or `higher`, that is, when its interval excludes zero.
-"""
+"""Sentences of the report, made from the numbers and verdicts of a summary."""
 
 from __future__ import annotations
 
@@ -10,12 +7,14 @@ from typing import Any
 
 from headstart.score.metrics import METRICS, Metric
 from headstart.study.study import Study
-from headstart.summarise.statistics import Verdict
 
-VERDICTS: dict[Verdict, str] = {
+VERDICTS = {
     "lower": "clearly lower",
     "higher": "clearly higher",
-    "unclear": "no clear difference",
+    "faster": "clearly faster",
+    "slower": "clearly slower",
+    "equal": "equal",
+    "unclear": "unclear",
 }
 Row = dict[str, Any]
 
@@ -76,6 +75,21 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def probability(p: float) -> str:
+    """A p value: `p = 0.012`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def changes(low: float, high: float) -> str:
+    """The interval of a relative change in percent: `[−16.3, −7.4]`."""
+    return span(low, high, signed=True)
+
+
+def listed(names: list[str]) -> str:
+    """Names as they stand in a sentence: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 # ---------------------------------------------------------------------------------------------- the answer
 
 
@@ -84,57 +98,63 @@ def select(rows: list[Row], **wanted: Any) -> list[Row]:
 
 
 def overall(study: Study, summary: Row) -> str:
-    """One sentence about all targets and budgets; empty when there is only one, or only one start."""
-    groups = [(target, budget) for target in study.targets for budget in study.budgets]
-    if len(groups) < 2 or len(study.starts) < 2:
+    """The answer to the study in a sentence or two; empty with one start."""
+    if len(study.starts) == 1:
         return ""
-    metric = summary["metric"]
-    wins: Counter = Counter()
-    clear: Counter = Counter()
-    for target, budget in groups:
-        cells = select(summary["cells"], target=target, budget=budget)
-        best = min(cells, key=lambda row: row[metric])["start"]
-        wins[best] += 1
-        against = select(
-            summary["contrasts"],
-            target=target,
-            budget=budget,
-            metric=metric,
-            treatment=best,
-            baseline=study.baseline,
-        )
-        clear[best] += bool(against) and against[0]["verdict"] == "lower"
+    name = summary["metric"]
+    metric = METRICS[name]
+    best = select(summary["best"], metric=name)
+    (start, won), *_ = Counter(row["start"] for row in best).most_common()
+    sentence = f"{start} has the lowest {metric.label}"
+    if len(best) > 1:
+        several = {"targets": len(study.targets) > 1, "label budgets": len(study.budgets) > 1}
+        named = [name for name, more in several.items() if more]
+        what = named[0] if len(named) == 1 else "combinations of target and label budget"
+        sentence += f" {'on' if several['targets'] else 'with'} {won} of {len(best)} {what}"
+    sentence += "."
+    if start == study.baseline:
+        return sentence + " It is the baseline: nothing that was tried is better."
     parts = []
-    for start, won in wins.most_common():
-        part = f"{start} in {won} of {len(groups)}"
-        if start != study.baseline:
-            part += f" ({VERDICTS['lower']} than {study.baseline} in {clear[start]})"
-        parts.append(part)
-    return f"Lowest {METRICS[metric].label} over targets and label budgets: {'; '.join(parts)}."
+    averages = select(summary["averages"], treatment=start, baseline=study.baseline, metric=name)
+    for row in averages or select(summary["contrasts"], treatment=start, baseline=study.baseline, metric=name):
+        budget = f" with {row['budget']} of transcripts" if len(study.budgets) > 1 else ""
+        parts.append(
+            f"{_much(row['relative'])} than that of {study.baseline}{budget} "
+            f"({percent(summary['confidence'])} interval {changes(row['relative_low'], row['relative_high'])}), "
+            f"which is {'clear' if row['verdict'] in ('lower', 'higher') else VERDICTS[row['verdict']]}"
+        )
+    where = "On average over the targets, its" if averages else "Its"
+    return f"{sentence} {where} {metric.label} is {'; '.join(parts)}."
+
+
+def _much(relative: float) -> str:
+    """A relative change as a comparison: `13.6% lower`."""
+    return f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'}"
 
 
 def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
     """The best start of one target and budget by the study's metric, compared with the baseline.
 
-    `sentences` state the difference, whether it is clear, and how fast the best start converges. `notes` are about the
-    other starts and the study's own contrasts.
+    `sentences` say how much better it is, how sure that is, and how much faster it converges. `notes` are about the
+    other metrics, the other starts and the study's own contrasts.
     """
     group = {"target": target, "budget": budget}
-    cells = select(summary["cells"], **group)
+    (best,) = select(summary["best"], **group, metric=summary["metric"])
+    (cell,) = select(summary["cells"], **group, start=best["start"])
     metric = summary["metric"]
-    best = min(cells, key=lambda row: row[metric])
     others = (
-        f"{o.label}: {rate(best[o.name])} {span(best[f'{o.name}_low'], best[f'{o.name}_high'])}"
+        f"{o.label}: {rate(cell[o.name])} {span(cell[f'{o.name}_low'], cell[f'{o.name}_high'])}"
         for o in _others(metric)
     )
     return {
         **group,
         "best": best["start"],
-        "alone": len(cells) == 1,
-        "rate": rate(best[metric]),
-        "span": span(best[f"{metric}_low"], best[f"{metric}_high"]),
+        "alone": len(study.starts) == 1,
+        "rate": rate(cell[metric]),
+        "span": span(cell[f"{metric}_low"], cell[f"{metric}_high"]),
         "other": "; ".join(others),
         "sentences": _against_baseline(study, summary, best["start"], group)
+        + _rivals(study, best)
         + _speed(study, summary, best["start"], group),
         "notes": _other_starts(study, summary, best["start"], group) + _prepared(study, target),
     }
@@ -146,64 +166,88 @@ def _others(metric: str) -> list[Metric]:
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
-    """By how much the best start differs from the baseline, and whether that is clear."""
+    """By how much the best start differs from the baseline, and how sure that is."""
     if len(study.starts) == 1:
         return []
     metric = METRICS[summary["metric"]]
     if best == study.baseline:
-        return [f"This is the baseline: no other start has a lower {metric.label} than {best}."]
+        return [f"This is the baseline: no other start has a lower {metric.label}."]
     pair = {"treatment": best, "baseline": study.baseline, **group}
     contrasts = {row["metric"]: row for row in select(summary["contrasts"], **pair)}
     row = contrasts[metric.name]
-    zero = "includes" if row["verdict"] == "unclear" else "excludes"
     sentence = (
-        f"{metric.label} against {study.baseline}: {points(row['difference'])} percentage points, "
-        f"{percent(summary['confidence'])} interval {span(row['low'], row['high'], signed=True)}. "
-        f"That is {verdict(row)}: the interval {zero} zero."
+        f"That is {_much(row['relative'])} than {study.baseline} "
+        f"({points(row['difference'])} points), with a {percent(summary['confidence'])} interval from "
+        f"{change(row['relative_low'])} to {change(row['relative_high'])}: {_sure(row)}."
     )
     for other in _others(metric.name):
         row = contrasts[other.name]
-        ends = span(row["low"], row["high"], signed=True)
-        sentence += f" {other.label}: {points(row['difference'])} {ends}, {verdict(row)}."
+        ends = changes(row["relative_low"], row["relative_high"])
+        sentence += f" {other.label}: {change(row['relative'])} {ends}, {verdict(row)}."
     return [sentence]
 
 
-def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
-    """After how many updates the best start reaches the baseline's final dev error; and the fastest start, if other."""
-    rows = {row["start"]: row for row in select(summary["convergence"], **group)}
-    baseline, row = rows.pop(study.baseline), rows.get(best)
-    if not rows:
+def _sure(row: Row) -> str:
+    """A verdict with what it rests on."""
+    if row["p"] is None:
+        return "unclear, since one seed says nothing of how much runs vary"
+    return f"{verdict(row)} ({probability(row['p_adjusted'])} after adjustment for all comparisons)"
+
+
+def _rivals(study: Study, best: Row) -> list[str]:
+    """Whether another start may be as good as the best one."""
+    if len(study.starts) < 3:
         return []
+    if not best["rivals"]:
+        return ["Every other start is clearly worse."]
+    verb = "is" if len(best["rivals"]) == 1 else "are"
+    return [f"{listed(best['rivals'])} {verb} not clearly worse and may be as good."]
+
+
+def _speed(study: Study, summary: Row, best: str, group: Row) -> list[str]:
+    """How much faster than the baseline the best start reaches the level of convergence; and the fastest, if other."""
     metric = METRICS[summary["metric"]].label
+    (baseline,) = select(summary["convergence"], **group, start=study.baseline)
+    if len(study.starts) == 1:
+        return []
     if baseline["reference_error"] is None:
-        return [f"There is no learning curve of {study.baseline} by {metric}, so that convergence cannot be compared."]
-    level = f"{study.baseline}'s final dev {metric} ({rate(baseline['reference_error'])})"
+        return [f"There is no learning curve of {study.baseline} by {metric}, so that speed cannot be compared."]
+    rows = {
+        row["treatment"]: row for row in select(summary["speed"], **group, quantity="updates", baseline=study.baseline)
+    }
+    level = level_name(study, metric, baseline["reference_error"])
     sentences = []
-    if row and row["updates"] is not None:
-        sentences.append(f"It reaches {level} after {count(row['updates'])} updates{_pace(row, baseline)}.")
-    elif row:
-        sentences.append(
-            f"It reaches {level} with {row['seeds_reached']} of {len(study.seeds)} seeds: "
-            "too few for a typical number of updates."
-        )
-    reached = [other for other in rows.values() if other["updates"] is not None]
-    fastest = min(reached, key=lambda other: other["updates"], default=row)
-    # No sentence about a start that is only as fast as the best one.
-    if fastest and fastest is not row and (not row or row["updates"] != fastest["updates"]):
-        sentences.append(
-            f"Fastest to {'that level' if row else level} is {fastest['start']}, after "
-            f"{count(fastest['updates'])} updates{_pace(fastest, baseline)}."
-        )
+    if best in rows:
+        sentences.append(f"It reaches {level} {pace(rows[best])}.")
+    known = [row for row in rows.values() if row["bound"] != "none"]
+    fastest = max(known, key=lambda row: row["speedup"], default=None)
+    if (
+        fastest
+        and fastest["treatment"] != best
+        and fastest["speedup"] > 1.1 * rows.get(best, {"speedup": 1.0})["speedup"]
+    ):
+        sentences.append(f"The fastest to get there is {fastest['treatment']}, {pace(fastest)}.")
     return sentences
 
 
-def _pace(row: Row, baseline: Row) -> str:
-    """Compares a start's updates with those that the baseline itself needs to reach its final dev error."""
-    ratio = row["ratio_to_baseline"]
-    if ratio is None:
-        return ""
-    pace = f"{1 / ratio:.1f} times as fast" if ratio < 1 else "no faster"
-    return f"; {baseline['start']} itself needs {count(baseline['updates'])}, so {pace}"
+def level_name(study: Study, metric: str, level: float) -> str:
+    """The level of error that speed is compared at, in words."""
+    if study.convergence.level is not None:
+        return f"a dev {metric} of {rate(level)}"
+    share = study.convergence.share
+    part = "" if share in (None, 1.0) else f"{percent(share)} of "
+    return f"{part}the final dev {metric} of {study.baseline} ({rate(level)})"
+
+
+def pace(row: Row) -> str:
+    """A speed-up in words: `2.8 times as fast as scratch [1.9, 4.0], clearly faster`."""
+    if row["bound"] == "none":
+        return f"with too few seeds, as {row['baseline']} does, to say which is faster"
+    bound = f"{row['bound']} " if row["bound"] else ""
+    return (
+        f"{bound}{row['speedup']:.1f} times as fast as {row['baseline']} "
+        f"[{row['low']:.1f},\N{NO-BREAK SPACE}{row['high']:.1f}], {verdict(row)}"
+    )
 
 
 def _prepared(study: Study, target: str) -> list[str]:
@@ -229,7 +273,56 @@ def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str
     for row in rows:
         if row["baseline"] != study.baseline:
             notes.append(
-                f"{row['treatment']} against {row['baseline']}, by {name}: {points(row['difference'])} "
-                f"{span(row['low'], row['high'], signed=True)}, {verdict(row)}."
+                f"{row['treatment']} against {row['baseline']}, by {name}: {change(row['relative'])} "
+                f"{changes(row['relative_low'], row['relative_high'])}, {verdict(row)}."
             )
     return notes
+
+
+# ---------------------------------------------------------------------------------------------- claims
+
+CLAIM_METRICS = {
+    **{name: metric.label for name, metric in METRICS.items()},
+    "updates": "the number of updates to the level of convergence",
+    "gap": "the representation gap",
+    "time": "training time",
+}
+
+
+def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
+    """What a claim's verdict rests on, in sentences."""
+    if row["verdict"] == "not tested":
+        return [f"Not tested: {row['reason']}."]
+    if row["metric"] == "time":
+        return [
+            f"Training {listed(row['treatment'])} took {rate(row['estimate'])} of the time of all pre-training before "
+            f"it; up to {percent(row['size'])} counts as little. It was measured once, so there is no interval."
+        ]
+    where = f"{listed(row['targets'])}, {listed(row['budgets'])}"
+    verb = "is" if len(row["treatment"]) == 1 else "are, on average,"
+    sentences = [
+        f"On {where}, {CLAIM_METRICS[row['metric']]} of {listed(row['treatment'])} {verb} {_much(row['estimate'])} "
+        f"than of {listed(list(dict.fromkeys(row['baseline'])))}, {percent(summary['confidence'])} interval "
+        f"{changes(row['low'], row['high'])}, {probability(row['p_adjusted'])} after adjustment for all claims, from "
+        f"{row['runs']} runs."
+    ]
+    if row["size"] is not None:
+        inside = "inside" if row["low"] <= row["size"] <= row["high"] else "outside"
+        sentences.append(f"The source reports {change(row['size'])}, which is {inside} the interval.")
+    if row["verdict"] == "equal":
+        sentences.append(f"A change by {percent(row['smallest_effect'])} or more is ruled out.")
+    if row["needs"]:
+        sentences.append(_needed(study, row))
+    return sentences
+
+
+def _needed(study: Study, row: Row) -> str:
+    """What would decide an inconclusive claim."""
+    effect = f"To find a change by {percent(row['smallest_effect'])} in four of five such studies"
+    seeds, test_set = row["needs"]["seeds"], row["needs"]["test_set"]
+    if seeds is None:
+        return f"{effect}, even 100 seeds would not be enough."
+    more = f"{effect}, it would take {seeds} seeds"
+    if test_set > 1:
+        return f"{more} and {test_set:.1f} times as many test speakers, with as many hours more."
+    return f"{more} (there are {len(study.seeds)})."

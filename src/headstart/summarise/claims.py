@@ -29,7 +29,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
     Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`,
     `expect`, `size`, `smallest_effect`) and adds `estimate`, `low` and `high` (a relative change), `p`, `p_adjusted`
     (Holm, over all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (the number that it rests on),
-    `verdict`, `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive). `scope` says
+    `verdict`, `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive). `scope` is
     what the verdict is about: the `method`, if every start was trained for each seed, and otherwise the `checkpoint`.
 
     A claim is `supported` if the change is clear and in the direction that is expected, and `contradicted` if it is

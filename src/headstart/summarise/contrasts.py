@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -134,6 +135,27 @@ def average_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
                     | changes(estimates[-1], study.report.confidence)
                 )
     return judged(study, rows, estimates, lambda row: row["metric"])
+
+
+def best_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+    """By each metric, the start with the lowest error rate on each target and budget, and its rivals.
+
+    `rivals` are the starts that are not clearly worse. Because the best start is picked by its results, p values are
+    adjusted for all pairs of starts.
+    """
+    rows = []
+    for target in study.targets:
+        for budget in study.budgets:
+            for metric, design in designs.items():
+                levels = {start: design.level(target, budget, start).value for start in study.starts}
+                best = min(levels, key=levels.__getitem__)
+                pairs = list(combinations(study.starts, 2))
+                estimates = [design.difference({(target, budget): {one: 1.0, other: -1.0}}) for one, other in pairs]
+                adjusted = holm([estimate.p for estimate in estimates]) if len(study.seeds) > 1 else [1.0] * len(pairs)
+                unclear = [pair for pair, p in zip(pairs, adjusted, strict=True) if p >= 1 - study.report.confidence]
+                rivals = [start for start in study.starts if (best, start) in unclear or (start, best) in unclear]
+                rows.append({"target": target, "budget": budget, "metric": metric, "start": best, "rivals": rivals})
+    return rows
 
 
 def changes(estimate: Estimate, confidence: float) -> Row:

@@ -16,7 +16,15 @@ from headstart.files import read_json, write_json, written_whole
 from headstart.score.metrics import METRICS
 from headstart.study.study import Study
 from headstart.summarise.claims import claim_rows
-from headstart.summarise.contrasts import average_rows, cell_rows, contrast_rows, designs_of, run_rows, scores_of
+from headstart.summarise.contrasts import (
+    average_rows,
+    best_rows,
+    cell_rows,
+    contrast_rows,
+    designs_of,
+    run_rows,
+    scores_of,
+)
 from headstart.summarise.convergence import convergence_of_runs, convergence_rows
 from headstart.summarise.curves import mean_of_column
 from headstart.summarise.power import spread_rows
@@ -35,7 +43,8 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `claims`: the study's claims with their verdicts (see `claim_rows`).
     - `runs`: error rates of each run; `cells`: the geometric mean over seeds, with intervals.
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, also as a
-      fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets.
+      fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets; `best`: the
+      start with the lowest error rate on each target and budget.
     - `stages`: training time of each start that the study trained, compared with the time of the pre-training before
       it, and the share of pseudo-labels that was used.
     - `convergence`: when each start reaches the level of the study's `convergence` (see `convergence_rows`);
@@ -79,6 +88,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "cells": cell_rows(study, designs),
         "contrasts": contrast_rows(study, designs),
         "averages": average_rows(study, designs),
+        "best": best_rows(study, designs),
         "stages": stages,
         "convergence": _in_study_order(
             study, [row for group in groups for row in convergence_rows(study, times[group], *group)]

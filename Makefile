@@ -8,11 +8,11 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint docs lock clean FORCE
+.PHONY: help demo test bench calibrate lint docs lock clean FORCE
 
 help:  ## list these targets
 	@echo "make TARGET [PYTHON=python3.12] [CORES=4], where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/built  ## run the default study and write its report
 	$(BIN)/snakemake --cores $(CORES)
@@ -24,6 +24,9 @@ test: .venv/built  ## run the tests; ARGS="-m slow" runs the slow ones
 
 bench: .venv/bench  ## measure speed beside others (15 minutes); ARGS="--only ssl-small"
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+calibrate: .venv/built  ## show how often verdicts are wrong (half an hour); ARGS=--quick takes a minute
+	$(BIN)/python calibration/run.py $(ARGS)
 
 lint: .venv/built  ## check style, the workflow and the generated documents
 	$(BIN)/ruff check .

@@ -153,7 +153,7 @@ def test_budget_seconds(budget, seconds):
             {"corpora__synthetic__hours__trian": 1},
             "corpora.synthetic.hours.trian: unknown key (nearest valid: 'train')",
         ),
-        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: kind)"),
+        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: kind, seed_offset)"),
         ({"starts__more__form": "ssl"}, "starts.more.form: unknown key (nearest valid: 'from')"),
         ({"starts__more__from_": "ssl"}, "starts.more.from_: unknown key (nearest valid: 'from')"),
         (

@@ -117,7 +117,8 @@ def test_satterthwaite_agrees_with_welchs_test():
 
 
 def test_holm_agrees_with_statsmodels_and_by_hand():
-    # Smallest times four, the next times three: 0.01 x 4 = 0.04 and 0.02 x 3 = 0.06; 0.03 x 2 = 0.06; 0.04 stays at 0.06.
+    # The smallest times four, the next times three: 0.01 x 4 = 0.04, 0.02 x 3 = 0.06, 0.03 x 2 = 0.06, and 0.04 is
+    # raised to 0.06.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     p_values = np.random.default_rng(2).random(30) ** 3
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])

@@ -110,7 +110,7 @@ def test_nothing_to_do_a_second_time(finished):
 def test_only_what_reads_a_changed_key_runs_again(finished):
     before = (finished / "study.yaml").read_text()
     try:
-        edited(finished, report={"bootstrap_replicates": 100})
+        edited(finished, report={"smallest_effect": 0.05})
         assert planned(finished) == {"summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, text={"lowercase": False})

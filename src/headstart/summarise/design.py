@@ -96,7 +96,7 @@ class Design:
             return None
         variances = np.concatenate([pair_variances(cell.observed) for cell in self.cells.values()])
         largest = max(len(cell.observed) for cell in self.cells.values())
-        return fit_seed_variance(variances, self.seeds - 1, 2 / largest)
+        return fit_seed_variance(variances, self.seeds - 1, 2 / max(largest, 2))
 
     @cached_property
     def levels(self) -> SeedVariance | None:
@@ -147,18 +147,26 @@ class Design:
                 parts.append((common * speaker_variance(influence)[0], influence.shape[1] - 1))
         return parts
 
-    def _estimate(self, weights: Weights, prior: SeedVariance | None, common: float) -> Estimate:
-        value = 0.0
-        parts: list[tuple[Array | float, Array | float]] = list(self.test_variance(weights, common))
+    def seed_variance(self, weights: Weights, prior: SeedVariance) -> list[tuple[Array, Array]]:
+        """Moderated variances of the sum for a single seed: one for each corpus, with degrees of freedom.
+
+        Both are arrays over the points of `prior`.
+        """
+        parts = []
         for keys in self._by_corpus(weights):
             rows = {key: self._row(key, weights[key]) for key in keys}
             norm = sum(float(row @ row) for row in rows.values())
             series = sum(row @ self.cells[key].values for key, row in rows.items())  # [seeds]
-            value += float(series.mean())
-            if prior is not None:
-                variance, df = prior.moderated(float(series.var(ddof=1)) / norm)
-                # Runs that are identical differ by nothing, whatever others do.
-                parts.append((variance * norm / self.seeds if np.ptp(series) else 0.0, df))
+            variance, df = prior.moderated(float(series.var(ddof=1)) / norm)
+            # Runs that are identical differ by nothing, whatever others do.
+            parts.append((variance * norm * bool(np.ptp(series)), df))
+        return parts
+
+    def _estimate(self, weights: Weights, prior: SeedVariance | None, common: float) -> Estimate:
+        value = sum(float(self._row(key, row) @ self.cells[key].values.mean(axis=1)) for key, row in weights.items())
+        parts: list[tuple[Array | float, Array | float]] = list(self.test_variance(weights, common))
+        if prior is not None:
+            parts += [(variance / self.seeds, df) for variance, df in self.seed_variance(weights, prior)]
         points = np.ones(1) if prior is None else prior.weights
         total = np.broadcast_to(sum((np.asarray(v, np.float64) for v, _ in parts), np.zeros(1)), points.shape)
         df = np.broadcast_to(satterthwaite(*zip(*parts, strict=True)) if parts else np.inf, points.shape)

@@ -103,13 +103,15 @@ def seed_df(prior_df: float, starts: int, cells: int, seeds: int) -> float:
 
 def precision_of(design: Design, weights: Weights) -> Precision:
     """The precision of a comparison in a design with at least two seeds."""
-    norm = sum(weight**2 for row in weights.values() for weight in row.values())
     starts = max(len(cell.starts) for cell in design.cells.values())
     prior = design.differences
     df = seed_df(prior.typical_df, starts, len(design.cells), design.seeds)
+    total = sum(variance for variance, _ in design.seed_variance(weights, prior))
+    # The geometric mean over the prior's points; it is 0 for identical runs.
+    variance = float(np.exp(prior.weights @ np.log(total))) if total.all() else 0.0
     test = design.test_variance(weights, design.common_in_differences)
     variances, test_df = zip(*test, strict=True) if test else ((0.0,), (1.0,))
-    return Precision(prior.typical * norm, df, sum(variances), float(satterthwaite(variances, test_df)))
+    return Precision(variance, df, sum(variances), float(satterthwaite(variances, test_df)))
 
 
 def spread_rows(designs: dict[str, Design], drawn_by: str) -> list[Row]:

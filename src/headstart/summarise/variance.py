@@ -82,13 +82,13 @@ def fit_seed_variance(variances: Array, df: int, weight: float = 1.0) -> SeedVar
         return None
     centre = np.log(variances.mean())
     # A coarse grid finds where the weight of each d0 lies, a fine one is laid there.
-    coarse = np.broadcast_to(centre + np.linspace(-16, 16, 129), (len(PRIOR_DF), 129))
+    coarse = np.broadcast_to(centre + np.linspace(-20, 40, 241), (len(PRIOR_DF), 241))
     density = _posterior(variances, df, weight, coarse)
     density /= density.sum(1, keepdims=True)
     mean = (density * coarse).sum(1)
     spread = np.sqrt((density * (coarse - mean[:, None]) ** 2).sum(1)) + 0.02
-    grid = mean[:, None] + spread[:, None] * np.linspace(-7, 7, 85)
-    step = spread * 14 / 84
+    grid = mean[:, None] + spread[:, None] * np.linspace(-6, 10, 97)  # the upper tail is the longer one
+    step = spread * 16 / 96
     log_likelihood = _log_likelihood(variances, df, weight, grid)
     weights = np.exp(log_likelihood - log_likelihood.max()) * step[:, None]
     weights /= weights.sum()

@@ -26,13 +26,13 @@ from simulated import Setting, calibrate, power, resolved
 
 from headstart.files import write_json
 
-SHAPES = [(2, 1), (3, 1), (5, 1), (15, 1), (2, 3), (5, 2), (5, 6), (3, 18)]  # starts, targets
+SHAPES = [(2, 1), (5, 1), (15, 1), (2, 3), (5, 2), (3, 18)]  # starts, targets
+KINDS = [(40, "equal"), (40, "unequal"), (6, "unequal")]  # test speakers, variances
 SETTINGS = [
     Setting(seeds, starts, targets, speakers, variances)
     for seeds in (2, 3, 5, 10)
     for starts, targets in SHAPES
-    for speakers in (6, 40)
-    for variances in ("equal", "unequal")
+    for speakers, variances in KINDS
 ]
 QUICK = [s for s in SETTINGS if (s.starts, s.targets) in ((2, 1), (5, 2)) and s.speakers == 40 and s.seeds < 10]
 COMPARISONS = {False: 8_000, True: 1_000}

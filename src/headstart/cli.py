@@ -1,4 +1,4 @@
-"""The `headstart` command: check a study, restore its results after a clone, regenerate documents, share a start."""
+"""The `headstart` command: check and plan a study, restore its results, regenerate documents, share a start."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("study", type=Path, metavar="STUDY.yaml")
     check.set_defaults(run=_check)
+
+    plan = commands.add_parser(
+        "plan",
+        help="say how long a study will take, and what it can find out",
+        description="Say, before anything runs: the jobs of each stage, the time, disk and memory that they need on "
+        "this machine, and which change each claim's test can find. For the times, the real stages run for a few "
+        "updates each, as many side by side as in the study; that takes a minute or two.",
+    )
+    plan.add_argument("study", type=Path, metavar="STUDY.yaml")
+    plan.add_argument("--cores", default="all", help="cores to run on, as for Snakemake (default: %(default)s)")
+    plan.add_argument("--json", type=Path, metavar="FILE", help="also write the plan as JSON")
+    plan.add_argument("--no-calibrate", action="store_true", help="measure nothing: no times, disk and memory")
+    plan.set_defaults(run=_plan)
 
     restore = commands.add_parser(
         "restore",
@@ -89,6 +102,32 @@ def _check(options: argparse.Namespace) -> int:
     product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)
     runs = _count(len(study.runs()), "run")
     print(f"{options.study}: " + ", ".join(trained) + ", then " * bool(trained) + f"{product} = {runs}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from headstart.errors import HeadstartError
+    from headstart.files import write_json
+    from headstart.plan.plan import all_cores, in_words, plan
+    from headstart.study.reading import load_study
+    from headstart.workflow import Workflow
+
+    if options.cores != "all" and not (options.cores.isdigit() and int(options.cores)):
+        print(f"--cores is a number of cores or all, not {options.cores!r}", file=sys.stderr)
+        return 2
+    cores = all_cores() if options.cores == "all" else int(options.cores)
+    try:
+        study = load_study(options.study)
+        Workflow(study).check(str(options.study))
+        outcome = plan(
+            study, cores, not options.no_calibrate, lambda what: print(f"measuring {what} …", file=sys.stderr)
+        )
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        write_json(options.json, outcome)
+    print(in_words(outcome, str(options.study)))
     return 0
 
 

@@ -1,0 +1,207 @@
+"""Measures what jobs cost on this machine, by running the real stages for a few updates.
+
+    python -m headstart.plan.measure TASK.json
+
+runs one task in a folder of its own and prints what it took as JSON. `measured` starts as many of these side by side as
+jobs will run, since jobs on one machine slow one another down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import HeadstartError
+from headstart.jobs import TRAINING, CorpusHours, SplitFiles, TrainingJob
+from headstart.study.corpora import SyntheticCorpus
+from headstart.study.study import Study
+
+UPDATES, WARM = 40, 20  # updates of a measurement, and how many of them do not count
+LONGEST_BATCH = 60.0  # seconds of audio; longer batches are measured at this length and taken in proportion
+CORPUS = {"reader": "synthetic", "language": "en", "hours": {"train": 0.04, "dev": 0.005, "test": 0.01}}
+
+
+def measured(
+    study: Study, kinds: dict[str, tuple[TrainingJob, str | None]], copies: int, say: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """What each kind of training job costs, and its scoring and analysis; and the stages before them, as `data`.
+
+    Args:
+        kinds: kind -> a job of it, and the checkpoint folder that its encoder descends from.
+        copies: jobs that run side by side.
+        say: is told what is being measured.
+
+    Raises:
+        HeadstartError: a measurement failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="headstart-plan-") as folder:
+        say("synthesis and features")
+        costs = {"data": _mean(_run([{"folder": f"{folder}/{i}", "task": "data"} for i in range(copies)]))}
+        for number, (kind, (job, root)) in enumerate(kinds.items(), 1):
+            say(f"{job.stage}, kind {number} of {len(kinds)}")
+            task = {
+                "task": "training",
+                "stage": job.stage,
+                "job": job.plain(),
+                "root": str(Path(root).resolve()) if root else None,
+                "model": study.model.model_dump(mode="json"),
+                "analyse": study.analyse and study.analyse.model_dump(mode="json"),
+                "threads": study.threads,
+            }
+            costs[kind] = _mean(_run([{**task, "folder": f"{folder}/{i}"} for i in range(copies)]))
+        return costs
+
+
+def _run(tasks: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Run tasks side by side and return what they printed, with `start`: the seconds until the work began."""
+    processes = []
+    for task in tasks:
+        folder = Path(task["folder"])
+        folder.mkdir(exist_ok=True)
+        file = folder / "task.json"
+        file.write_text(json.dumps({**task, "began": time.time()}), encoding="utf-8")
+        command = [sys.executable, "-m", "headstart.plan.measure", str(file)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    results = []
+    for process in processes:
+        output, errors = process.communicate()
+        if process.returncode:
+            last = errors.strip().splitlines()[-1] if errors.strip() else f"exit status {process.returncode}"
+            raise HeadstartError(
+                f"the time of a job could not be measured: {last}. With --no-calibrate, the plan has no times"
+            )
+        results.append(json.loads(output.splitlines()[-1]))
+    return results
+
+
+def _mean(results: list[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(result[key] for result in results) / len(results) for key in results[0]}
+
+
+# ---------------------------------------------------------------------------------------------- one measurement
+
+
+def main() -> None:
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    os.chdir(task["folder"])
+    costs = _data(task) if task["task"] == "data" else _training(task)
+    print(json.dumps({**costs, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}))
+
+
+def _data(task: dict[str, Any]) -> dict[str, float]:
+    """Seconds and bytes for each second of audio of synthesis and of features, and seconds of a light job."""
+    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.synthetic.synthesis import synthesise_corpus
+    from headstart.features.extraction import extract_features
+
+    began = time.time()
+    start = began - task["began"]
+    corpus = SyntheticCorpus(**CORPUS)
+    audio = sum(CORPUS["hours"].values()) * 3600
+    synthesise_corpus("raw", **corpus.model_dump(exclude={"reader"}))
+    synthesised = time.time()
+    splits = ("train", "dev", "test")
+    read_corpus(open_reader(corpus, "raw"), {s: (f"{s}.manifest.parquet", f"{s}.rejects.parquet") for s in splits})
+    read = time.time()
+    for split in splits:
+        files = _files(split)
+        extract_features(f"{split}.manifest.parquet", files.audio, files.features, f"{split}.features.rejects.parquet")
+    return {
+        "start": start,
+        "light": start + read - synthesised,
+        "synthesis": (synthesised - began) / audio,
+        "features": (time.time() - read) / audio,
+        "raw_bytes": sum(path.stat().st_size for path in Path("raw").rglob("*") if path.is_file()) / audio,
+        "feature_bytes": sum(os.path.getsize(_files(split).audio) for split in splits) / audio,
+    }
+
+
+def _files(split: str) -> SplitFiles:
+    return SplitFiles(features=f"{split}.parquet", audio=f"{split}.arrow")
+
+
+def _training(task: dict[str, Any]) -> dict[str, float]:
+    """Seconds before the first update and for each update, and the bytes of a checkpoint.
+
+    For fine-tuning also the seconds of scoring, for each second of audio, and of the analysis.
+    """
+    import torch
+
+    from headstart.training.curve import read_curve
+    from headstart.training.launch import run
+
+    torch.set_num_threads(task["threads"])
+    job = small(task)
+    started = time.time()
+    run(job, task["threads"])
+    trained = time.time() - started
+    curve = read_curve(Path(job.output, "curve.parquet"))
+    wall = dict(zip(curve["step"].tolist(), curve["wall_s"].tolist(), strict=True))
+    scale = max(1.0, task["job"]["settings"]["batch_seconds"] / LONGEST_BATCH)
+    update = (wall[UPDATES] - wall[WARM]) / (UPDATES - WARM)
+    costs = {
+        "start": started - task["began"] + max(0.0, trained - UPDATES * update),
+        "updates": update * scale,
+        "bytes": float(sum(path.stat().st_size for path in Path(job.output).iterdir())),
+    }
+    return {**costs, **(_after(task, job) if task["stage"] == "finetune" else {})}
+
+
+def small(task: dict[str, Any]) -> TrainingJob:
+    """The task's job on the small corpus, for a few updates, in this folder."""
+    values = json.loads(json.dumps(task["job"]))
+    settings = values["settings"]
+    settings |= {"updates": UPDATES, "log_every": WARM, "batch_seconds": min(settings["batch_seconds"], LONGEST_BATCH)}
+    if "dev_minutes" in settings:
+        settings["dev_minutes"] = 0.05
+    values |= {"parent": task["root"], "model": None if task["root"] else task["model"]}
+    values |= {"output": f"{task['stage']}", "state": f"{task['stage']}.state"}
+    corpus = CorpusHours(name="small", hours=0.016, train=_files("train"), dev=_files("dev")).model_dump(mode="json")
+    other = {**corpus, "name": "other", "dev": None}
+    if task["stage"] == "finetune":
+        from headstart.subsets import draw_subset
+
+        draw_subset("train.parquet", "60s", 0, "subset.parquet")
+        values |= {"train": _files("train").model_dump(), "dev": _files("dev").model_dump(), "subset": "subset.parquet"}
+    elif task["stage"] == "semisup":
+        values |= {"labelled": [corpus], "unlabelled": [other] if values["unlabelled"] else []}
+    else:
+        values |= {"corpora": [{**corpus, "hours": 0.03}]}
+    for name in (values["output"], values["state"]):
+        shutil.rmtree(name, ignore_errors=True)
+    return TRAINING[task["stage"]](**values)
+
+
+def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
+    """What scoring and analysis cost after fine-tuning."""
+    from headstart.features.clips import Clips
+    from headstart.jobs import AnalyseJob, ScoreJob
+    from headstart.score.scoring import score_run
+
+    seconds = Clips.open("test.parquet", "test.arrow").seconds
+    began = time.time()
+    score_run(ScoreJob.of(run=job.output, test=_files("test"), text=task["job"]["text"], output="scores.parquet"))
+    scored = time.time()
+    costs = {"audio": (scored - began) / seconds}
+    if task["analyse"]:
+        from headstart.analyse.analysis import analyse_start
+
+        settings = {**task["analyse"], "minutes": seconds / 60}
+        files = {"start": job.output, "runs": {1: job.output}, "test": _files("test")}
+        analyse_start(AnalyseJob.of(**files, settings=settings, output="representation.parquet"))
+        # What is not the encoders' is taken to be the same for each run, whatever the amount of audio.
+        costs["analysis"] = max(0.0, time.time() - scored - 2 * seconds * costs["audio"])
+    return costs
+
+
+if __name__ == "__main__":
+    main()

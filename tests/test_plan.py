@@ -1,0 +1,128 @@
+"""The plan: its jobs are Snakemake's, its schedule is right, and its times and sizes are measured."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from headstart.cli import main
+from headstart.plan.graph import Graph, Node, schedule
+from headstart.plan.plan import in_words, plan, span
+from headstart.study.reading import load_study, parse_study
+from headstart.workflow import Workflow
+
+HOURS = {"train": 0.03, "dev": 0.01, "test": 0.01}
+TINY = {
+    "study": "planned",
+    "corpora": {
+        "small": {"reader": "synthetic", "language": "en", "hours": {"train": 0.03, "dev": 0.01, "test": 0.01}}
+    },
+    "starts": {"scratch": {"kind": "scratch"}, "other": {"kind": "scratch", "seed_offset": 1}},
+    "targets": {"en": {"corpus": "small", "kind": "in-domain"}},
+    "budgets": ["1min"],
+    "seeds": [1, 2],
+    "claims": [{"claim": "Chance alone.", "treatment": "other", "baseline": "scratch", "expect": "equal"}],
+    "model": {"hidden_size": 32, "layers": 1, "heads": 2, "intermediate_size": 32, "conv_dim": [32, 32]},
+    "finetune": {"updates": 100, "batch_seconds": 10},
+}
+
+
+def counts(study) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for node in Graph(Workflow(study)).nodes.values():
+        found[node.stage] = found.get(node.stage, 0) + 1
+    return found
+
+
+def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
+    """By hand from config/studies/smoke.yaml: two starts are trained for each of two seeds."""
+    assert counts(load_study(Path("config/studies/smoke.yaml"))) == {
+        "synthesis": 2,
+        "corpora": 2,
+        "features": 5,  # train and dev of one corpus, three splits of the other
+        "label budgets": 2,
+        "pre-training": 4,
+        "refinement": 4,
+        "fine-tuning": 14,
+        "scoring": 14,
+        "analysis": 6,
+        "report": 2,
+    }
+
+
+def test_a_start_waits_for_its_parent_and_a_run_for_its_own_instance():
+    nodes = Graph(Workflow(load_study(Path("config/studies/smoke.yaml")))).nodes
+    assert "start mono" in nodes["start mono+S"].needs
+    assert "start best-rq/seed2" in nodes["start best-rq+S/seed2"].needs
+    assert "start best-rq+S/seed2" in nodes["run best-rq+S en-es 1min 2"].needs
+    assert "start best-rq+S/seed1" not in nodes["run best-rq+S en-es 1min 2"].needs
+
+
+def graph_of(**seconds: tuple[float, list[str]]) -> tuple[dict[str, Node], dict[str, float]]:
+    nodes = {name: Node(name, "", needs, False) for name, (_, needs) in seconds.items()}
+    return nodes, {name: time for name, (time, _) in seconds.items()}
+
+
+def test_a_schedule_by_hand():
+    nodes, seconds = graph_of(a=(3, []), b=(2, []), c=(2, []), d=(4, ["a"]), e=(1, ["b", "c"]))
+    time = lambda cores: schedule(nodes, lambda node: seconds[node.name], cores)  # noqa: E731
+    # One core: all in a row. Two: a and b, then c beside a and d; d ends at 7, after e. Many: the longest chain, a, d.
+    assert (time(1), time(2), time(8)) == (12, 7, 7)
+    nodes["a"].done = True
+    assert time(8) == 4
+    nodes["d"].threads = 2
+    assert time(2) == 4 + 2 + 1  # d takes both cores, then b and c run side by side, then e
+
+
+def test_jobs_marked_first_start_first():
+    nodes, seconds = graph_of(long=(5, []), start=(2, []), run=(5, ["start"]))
+    nodes["start"].first = True
+    assert schedule(nodes, lambda node: seconds[node.name], 1) == 12
+    assert schedule(nodes, lambda node: seconds[node.name], 2) == 7
+
+
+def test_results_that_exist_are_not_planned_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = parse_study(TINY)
+    scores = Path("results/planned/scores/scratch/en/1min/seed1.parquet")
+    scores.parent.mkdir(parents=True)
+    scores.touch()
+    (row,) = [row for row in plan(study, 2, calibrate=False)["stages"] if row["stage"] == "scoring"]
+    assert (row["jobs"], row["to_do"], row["seconds"]) == (4, 3, None)
+
+
+def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(TINY), encoding="utf-8")
+    assert main(["plan", str(file), "--cores", "1", "--json", "plan.json"]) == 0
+    text = capsys.readouterr()
+    made = json.loads(Path("plan.json").read_text())
+    seconds = {row["stage"]: row["seconds"] for row in made["stages"]}
+    assert all(value > 0 for value in seconds.values())
+    # On one core, the study takes as long as all jobs together.
+    assert made["seconds"] == pytest.approx(sum(seconds.values()))
+    # 0.05 h of 16-bit audio at 16 kHz as features are 5.8 MB; the FLAC files and four checkpoints come on top.
+    assert 5.7e6 < made["disk_bytes"] < 14e6
+    assert 2e8 < made["memory_bytes"] < 4e9
+    assert re.search(r"fine-tuning +4 +4 ", text.out) and "The study takes about" in text.out
+    assert "Chance alone." in text.out and "measuring finetune" in text.err
+
+
+def test_wrong_options_are_named(tmp_path, capsys):
+    assert main(["plan", "config/studies/smoke.yaml", "--cores", "many"]) == 2
+    assert "--cores is a number of cores or all, not 'many'" in capsys.readouterr().err
+    missing = tmp_path / "none.yaml"
+    assert main(["plan", str(missing)]) == 2
+    assert str(missing) in capsys.readouterr().err
+
+
+def test_nothing_to_do_says_so():
+    stages = [{"stage": "scoring", "jobs": 4, "to_do": 0, "seconds": None}]
+    made = {"cores": 1, "stages": stages, "seconds": 0.0, "claims": []}
+    assert "Every result exists." in in_words(made, "study.yaml")
+
+
+def test_times_read_well():
+    assert [span(s) for s in (42, 720, 11_100, 273_600)] == ["42 s", "12 min", "3 h 05 min", "3 days 4 h"]

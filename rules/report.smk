@@ -24,6 +24,7 @@ rule write_report:
         unpack(report_input),
     output:
         report="results/{study}/report.html",
+        utterances=directory("results/{study}/utterances"),
     log:
         "logs/write_report/{study}.log",
     benchmark:

@@ -263,6 +263,10 @@ def test_budget_seconds(budget, seconds):
             {"corpora__real__dev_share": 0.9},
             "corpora.real: dev_share and test_share together leave nothing to train on",
         ),
+        (
+            {"convergence": {"level": 0.3, "share": 1}},
+            "convergence: level and share are both given, but there is one level; keep one of them",
+        ),
         # a target that nothing can be learnt from
         (
             {"corpora__real__columns": {"text": None}, "targets__spoken__corpus": "real"},
@@ -273,6 +277,16 @@ def test_budget_seconds(budget, seconds):
 def test_a_problem_is_one_line_with_the_key(changes, message):
     (line,) = problems(changed(**changes))
     assert line.startswith(message)
+
+
+def test_a_start_of_a_parent_that_is_trained_for_each_seed_is_so_itself():
+    parent = {"kind": "ssl", "corpora": {"synthetic": 0.1}, "per_seed": True}
+    child = {"kind": "ssl", "from": "parent", "corpora": {"synthetic": 0.1}}
+    starts = {**STUDY["starts"], "parent": parent, "child": child}
+    (line,) = problems({**STUDY, "starts": starts})
+    assert line.startswith("starts.child.per_seed: 'parent', which it is trained from, is per_seed")
+    study = parse_study({**STUDY, "starts": {**starts, "child": {**child, "per_seed": True}}}, "small.yaml")
+    assert study.instances("child") == {1: "child/seed1", 2: "child/seed2"}
 
 
 @pytest.mark.parametrize("key", ["study", "corpora", "starts", "targets", "budgets"])

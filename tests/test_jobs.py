@@ -39,6 +39,30 @@ def test_a_job_with_an_unknown_or_a_missing_field_is_refused(workflow):
         FinetuneJob(**{**plain, "settings": {**plain["settings"], "learning_rat": 1}})
 
 
+def test_a_run_begins_with_the_instance_of_its_own_seed(workflow):
+    instances = workflow.study.instances("best-rq+S")
+    assert instances == {1: "best-rq+S/seed1", 2: "best-rq+S/seed2"}
+    jobs = [workflow.start_job(instance) for instance in instances.values()]
+    assert [job.seed for job in jobs] == [1, 2]
+    assert [job.parent for job in jobs] == [f"results/smoke/starts/best-rq/seed{seed}" for seed in (1, 2)]
+    for seed in (1, 2):
+        run = ("best-rq+S", "en-es", "1min", seed)
+        assert workflow.finetune_job(*run).parent == f"results/smoke/starts/best-rq+S/seed{seed}"
+        inputs = workflow.finetune_input(*run)["parent"]
+        assert f"results/smoke/starts/best-rq+S/seed{seed}/model.safetensors" in inputs
+        assert not any(f"seed{3 - seed}" in path for path in inputs)
+    assert workflow.analyse_job(*run[:3]).start == {s: f"results/smoke/starts/best-rq+S/seed{s}" for s in (1, 2)}
+
+
+def test_a_start_that_is_trained_once_has_the_jobs_that_it_had(workflow):
+    """Nothing is made again because of a key that is not used."""
+    job = workflow.start_job("mono+S")
+    assert (job.seed, job.output) == (0, "results/smoke/starts/mono+S")
+    assert workflow.finetune_job("mono+S", "en-es", "1min", 2).parent == "results/smoke/starts/mono+S"
+    assert workflow.analyse_job("mono+S", "en-es", "1min").plain()["start"] == "results/smoke/starts/mono+S"
+    assert not {"per_seed", "seed_offset"} & set(str(job.plain()).replace("'", " ").split())
+
+
 def test_starts_are_trained_after_those_that_they_go_on_from(workflow):
     order = workflow.ancestors_first()
     assert order.index("mono") < order.index("mono+S") and "scratch" not in order

@@ -97,7 +97,31 @@ def test_summary_holds_every_cell_with_intervals_and_every_contrast(finished):
     assert [(row["treatment"], row["baseline"]) for row in summary["contrasts"]] == both_metrics
 
 
-def test_report_is_one_page(finished):
+def test_a_start_with_per_seed_is_trained_anew_for_each_seed(finished):
+    starts = finished / "results/smoke/starts"
+    weights = [(starts / f"best-rq/seed{seed}/model.safetensors").read_bytes() for seed in (1, 2)]
+    assert weights[0] != weights[1]
+    recipes = [json.loads((starts / f"best-rq+S/seed{seed}/recipe.json").read_text()) for seed in (1, 2)]
+    assert [recipe["seed"] for recipe in recipes] == [1, 2]
+    summary = json.loads((finished / "results/smoke/summary.json").read_text())
+    (stage,) = [row for row in summary["stages"] if row["start"] == "best-rq+S"]
+    assert stage["seconds"] == pytest.approx(sum(recipe["wall_s"] for recipe in recipes) / 2)
+
+
+def test_every_claim_has_a_verdict(finished):
+    claims = json.loads((finished / "results/smoke/summary.json").read_text())["claims"]
+    assert [row["metric"] for row in claims] == ["cer", "cer", "updates", "gap", "time"]
+    assert claims[1]["verdict"] == "not tested" and "in-domain" in claims[1]["reason"]
+    tested = {"supported", "contradicted", "equal", "inconclusive"}
+    assert all(row["verdict"] in tested for row in (claims[0], claims[3], claims[4]))
+    assert all(row["low"] < row["estimate"] < row["high"] and 0 <= row["p"] <= 1 for row in (claims[0], claims[3]))
+    page = (finished / "results/smoke/report.html").read_text()
+    assert all(row["statement"] in page for row in claims)
+
+
+def test_report_is_one_page_with_one_more_for_the_utterances_of_each_start(finished):
+    pages = {path.parts[-3] for path in (finished / "results/smoke/utterances").glob("*/en-es/1min.html")}
+    assert pages == set(ALL)
     page = (finished / "results/smoke/report.html").read_text()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "Smoke study" in page
@@ -115,7 +139,7 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         (finished / "study.yaml").write_text(before)
         edited(finished, text={"lowercase": False})
         assert planned(finished) == {
-            "refine_start": 3,
+            "refine_start": 4,
             "finetune_run": 14,
             "score_run": 14,
             "analyse_start": 6,
@@ -126,6 +150,8 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         edited(finished, seeds=[1, 2, 3])
         assert planned(finished) == {
             "draw_subset": 1,
+            "pretrain_start": 1,  # of the starts that are trained for each seed
+            "refine_start": 1,
             "finetune_run": 7,
             "score_run": 7,
             "analyse_start": 6,
@@ -211,7 +237,8 @@ def restore(folder: Path) -> str:
 def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
     clone = clone_of(finished, tmp_path)
     said = restore(clone)
-    assert "42 results agree" in said and "again" not in said  # 6 starts, 14 runs and their scores, 6 comparisons, 2
+    # 8 starts, 14 runs and their scores, 6 comparisons of representations, the summary and the report.
+    assert "44 results agree" in said and "again" not in said
     assert planned(clone) == {}
     # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.
     scores = clone / "results/smoke/scores/mono/en-es/1min/seed1.parquet"
@@ -222,9 +249,9 @@ def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, 
     (clone / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     shutil.rmtree(clone / ".snakemake")
     said = restore(clone)
-    best_rq = "results/smoke/starts/best-rq"
+    best_rq, refined = (f"results/smoke/starts/{name}/seed1" for name in ("best-rq", "best-rq+S"))
     assert f"again: {best_rq}/model.safetensors: settings.learning_rate: 0.001, was 0.003\n" in said
-    assert f"again: {best_rq}+S/model.safetensors: follows from {best_rq}, which is out of date or missing\n" in said
+    assert f"again: {refined}/model.safetensors: follows from {best_rq}, which is out of date or missing\n" in said
     assert f"again: {scores.relative_to(clone)}: does not say what it was made from\n" in said
     assert scores.is_file() and (clone / best_rq / "model.safetensors").is_file()
     assert planned(clone) == {

@@ -155,7 +155,8 @@ def judge(workflow: Workflow) -> Outcome:
     if accept(outputs, lambda: files_recipe(settings, inputs), _recorded_summary(summary), needs):
         good.add(summary)
     report = f"{workflow.results}/report.html"
-    accept([report], lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
+    pages = [report, f"{workflow.results}/utterances"]
+    accept(pages, lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
     return outcome
 
 

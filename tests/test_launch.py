@@ -176,9 +176,9 @@ def test_a_job_that_runs_out_of_time_says_so_and_goes_on_when_started_again(job)
     quiet, hurried = job("finetune", "quiet", updates=20), job("finetune", "hurried", updates=20)
     finished(started("finetune", quiet), quiet)
     output = finished(started("finetune", hurried, **SOON), hurried, status=walltime.EXIT_CODE)
-    assert "the time limit is near; saved at update 1 of 20, to go on" in output
+    assert "the time limit is near; the state after update 1 of 20 is saved" in output
     slurm = started("finetune", hurried, SLURM_JOB_END_TIME=str(int(time.time()) + 1))
-    assert "saved at update" in finished(slurm, hurried, status=walltime.EXIT_CODE)
+    assert "the state after update" in finished(slurm, hurried, status=walltime.EXIT_CODE)
     assert 1 < saved_update(hurried) < 20
     assert "resumed at update" in finished(started("finetune", hurried), hurried)
     same(quiet, hurried)
@@ -192,7 +192,7 @@ def asked_to_end(job: Path, processes: int = 1) -> None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGTERM)
     output = finished(process, job, status=walltime.EXIT_CODE)
-    last = re.search(rf"asked to end \(SIGTERM\); saved at update (\d+) of {UPDATES}, to go on", output)
+    last = re.search(rf"asked to end \(SIGTERM\); the state after update (\d+) of {UPDATES} is saved", output)
     assert last and saved_update(job) == int(last[1]) < UPDATES
 
 
@@ -224,7 +224,7 @@ def test_a_changed_recipe_never_goes_on_from_an_old_state(job):
     finished(started("finetune", old, **SOON), old, status=walltime.EXIT_CODE)
     changed = job("finetune", "run", updates=20, learning_rate=2e-3)
     output = finished(started("finetune", changed), changed)
-    assert "a state of another recipe, ignored" in output and "resumed" not in output
+    assert "was saved by a job with other settings or data" in output and "resumed" not in output
 
 
 def test_another_checkpoint_in_the_same_place_is_another_start(job, english, tmp_path):
@@ -238,7 +238,7 @@ def test_another_checkpoint_in_the_same_place_is_another_start(job, english, tmp
     weights = load_file(checkpoint / "model.safetensors")
     save_file({name: 1.01 * weight for name, weight in weights.items()}, checkpoint / "model.safetensors")
     output = finished(started("finetune", tuned), tuned)
-    assert "a state of another recipe, ignored" in output and "resumed" not in output
+    assert "was saved by a job with other settings or data" in output and "resumed" not in output
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "semisup", "finetune"])
@@ -251,7 +251,7 @@ def test_a_job_that_fails_after_its_last_update_has_nothing_to_train_again(stage
     for path in output.iterdir():
         path.unlink()
     log = finished(started(stage, run), run)
-    assert "trained before from the same data and settings" in log and "update" not in log
+    assert "which was trained on the same data and settings" in log and "update" not in log
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     # With other settings, it trains.
     changed = job(stage, "run", updates=11)

@@ -15,11 +15,11 @@ from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
     ctc_model,
     encoder_model,
+    export_start,
     load_config,
     load_heads,
     save_ctc,
     save_encoder,
-    ship,
 )
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
 from headstart.encoder.model import initialise_filterbank, new_config, span_mask
@@ -295,10 +295,10 @@ def test_a_start_with_weights_that_are_not_finite_is_refused_by_name(tiny_model,
     with pytest.raises(CheckpointError, match=message):
         load_heads(again, tmp_path)
     with pytest.raises(CheckpointError, match=message):
-        ship(tmp_path, tmp_path / "shipped")
+        export_start(tmp_path, tmp_path / "shipped")
     damaged(tmp_path, "predictor.weight", 1e6)  # more than float16 holds
     with pytest.raises(CheckpointError, match="in float16.*predictor.weight"):
-        ship(tmp_path, tmp_path / "shipped")
+        export_start(tmp_path, tmp_path / "shipped")
     damaged(tmp_path, "predictor.weight", 0.0)
     message = damaged(tmp_path, "wav2vec2.encoder.layers.1.attention.k_proj.weight", math.nan, 3).replace(
         "wav2vec2.", ""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2CTCTokenizer
 
-from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
+from headstart.objectives.pseudo_labels import Cache, CollapseDetector, PseudoLabel, greedy_labels
 
 BLANK = 0
 
@@ -58,11 +58,11 @@ def test_a_cache_keeps_labels_for_as_many_updates_as_asked():
 
 
 def test_cache_and_guard_are_restored_from_their_state():
-    cache, guard = Cache(10), Guard(0.2)
+    cache, guard = Cache(10), CollapseDetector(0.2)
     for clip, labels in ((7, [1, 2, 3]), (2, []), (9, [4])):
         cache.put(clip, 100 + clip, PseudoLabel(labels, clip / 10))
     guard.see([PseudoLabel([1, 1, 2], 0.9), PseudoLabel([], 0.0)])
-    cache_again, guard_again = Cache(10), Guard(0.2)
+    cache_again, guard_again = Cache(10), CollapseDetector(0.2)
     cache_again.restore(cache.state())
     guard_again.restore(guard.state())
     assert cache_again.kept == cache.kept
@@ -75,7 +75,7 @@ def test_cache_and_guard_are_restored_from_their_state():
 def test_a_guard_tells_collapse_from_speech():
     rng = np.random.default_rng(0)
     speech = [PseudoLabel(rng.integers(1, 20, 30).tolist(), 0.9) for _ in range(20)]
-    guard = Guard(usual=0.1)
+    guard = CollapseDetector(usual=0.1)
     guard.see(speech)
     assert guard.collapsed() is None
     guard.clear()

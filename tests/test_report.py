@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import headstart
 from headstart.files import write_json
+from headstart.report.charts import start_styles
 from headstart.report.page import page_of, write_report
 from headstart.report.sentences import (
     answer,
@@ -567,6 +569,15 @@ def test_a_large_study_stays_a_small_page(tmp_path):
     _, text = written(study, tmp_path)
     assert len(text) < 2_500_000
     assert re.search(r"has the lowest CER on \d+ of 18 combinations of target and label budget", text)
+
+
+def test_many_starts_have_styles_of_their_own(tmp_path):
+    starts = {f"s{i}": {"kind": "scratch"} for i in range(40)}
+    styles = start_styles(study_of(starts=starts, baseline="s0", contrasts=[], claims=[], analyse=None)).values()
+    assert len({style.colour for style in list(styles)[:16]}) == 16
+    assert len({(style.colour, style.shape) for style in styles}) == 40
+    sheet = (Path(headstart.__file__).parent / "report/templates/style.css").read_text()
+    assert all(sheet.count(f"{style.colour[4:-1]}: #") == 2 for style in styles)  # light and dark
 
 
 def test_durations_read_well():

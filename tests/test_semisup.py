@@ -18,7 +18,7 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.semisup import Loss, Semisup
 from headstart.study.text import Text
 from headstart.subsets import BudgetError
-from headstart.text.units import Inventory
+from headstart.text.units import UnitInventory
 from headstart.training import loop as training
 from headstart.training.ranks import Ranks
 
@@ -32,7 +32,7 @@ def objective_of(tiny_model, clips, unlabelled=True, pretrain=None, **settings) 
     torch.manual_seed(7)
     options = Semisup(**{**LOOP, **settings})
     labelled, others = clips.take([0, 2, 4, 6]), clips.take([1, 3, 5, 7, 8, 9]) if unlabelled else None
-    inventory = Inventory.build(options, Text(), labelled)
+    inventory = UnitInventory.build(options, Text(), labelled)
     network, own = encoder(None, tiny_model, options, pretrain, others or labelled, 3)
     network.lm_head = torch.nn.Linear(network.config.hidden_size, len(inventory.vocabulary))
     return SemisupObjective(network, inventory, labelled, others, clips.take([0, 5]), options, own, True, 3)

@@ -231,7 +231,7 @@ def test_a_resumed_run_goes_on_in_the_precision_in_which_it_began(
     monkeypatch.setattr(machine, "bfloat16_is_fast", lambda: fast)
     with caplog.at_level("INFO"):
         resumed = run(contrastive(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "b", "auto")
-    assert f"goes on in {began}, in which it began" in caplog.text and resumed.machine["precision"] == began
+    assert f"continues in {began}, as it was started" in caplog.text and resumed.machine["precision"] == began
     assert all(torch.equal(resumed.weights[name], value) for name, value in whole.weights.items())
 
 

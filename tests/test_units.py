@@ -22,7 +22,7 @@ from headstart.study.semisup import Semisup
 from headstart.study.text import Text
 from headstart.text import units
 from headstart.text.normalisation import BLANK, UNKNOWN, build_vocabulary, encode, references
-from headstart.text.units import Inventory
+from headstart.text.units import UnitInventory
 
 LANGUAGES = {
     "de": "die alte fischerin verkaufte neun frische fische und schöne bücher",
@@ -66,7 +66,7 @@ def spell(clips):
 
     def spelling(settings: dict, **row) -> str:
         one = clips(row)
-        inventory = Inventory.build(Semisup(**settings), Text(), one)
+        inventory = UnitInventory.build(Semisup(**settings), Text(), one)
         (labels,) = inventory.labels(one)
         return inventory.spell(labels)
 
@@ -94,20 +94,20 @@ def sentences(name: str, count: int) -> list[dict]:
 @pytest.mark.parametrize("kind", ["characters", "phones", "subwords"])
 def test_all_languages_share_an_inventory_whatever_their_order(kind, clips):
     rows = [{"language": tag, "text": text} for tag, text in LANGUAGES.items()] + [{"text": None}, {"text": "..."}]
-    inventory = Inventory.build(Semisup(units=kind, subwords=300), Text(), clips(*rows))
+    inventory = UnitInventory.build(Semisup(units=kind, subwords=300), Text(), clips(*rows))
     assert list(inventory.vocabulary.items())[:2] == [(BLANK, 0), (UNKNOWN, 1)]
     assert list(inventory.vocabulary.values()) == list(range(len(inventory.vocabulary)))
     *spoken, nothing, punctuation = inventory.labels(clips(*rows))
     assert nothing == punctuation == [] and all(spoken)
     assert all(min(labels) > 1 for labels in spoken)
-    assert Inventory.build(Semisup(units=kind, subwords=300), Text(), clips(*rows[::-1])).vocabulary == (
+    assert UnitInventory.build(Semisup(units=kind, subwords=300), Text(), clips(*rows[::-1])).vocabulary == (
         inventory.vocabulary
     )
 
 
 @pytest.mark.parametrize("kind", ["characters", "phones", "subwords"])
 def test_what_training_does_not_have_is_unknown(kind, clips):
-    inventory = Inventory.build(Semisup(units=kind), Text(), clips({"text": "a tin"}))
+    inventory = UnitInventory.build(Semisup(units=kind), Text(), clips({"text": "a tin"}))
     (labels,) = inventory.labels(clips({"text": "a tzn"}))
     assert 1 in labels and len(set(labels)) > 1
     assert UNKNOWN in inventory.spell(labels).split()
@@ -116,7 +116,7 @@ def test_what_training_does_not_have_is_unknown(kind, clips):
 @pytest.mark.parametrize("kind", ["characters", "phones", "subwords"])
 def test_spellings_give_unit_error_rates(kind, clips):
     two = clips({"text": "the old fisherman"}, {"text": "the cold fisher"})
-    inventory = Inventory.build(Semisup(units=kind), Text(), two)
+    inventory = UnitInventory.build(Semisup(units=kind), Text(), two)
     right, wrong = inventory.labels(two)
     counts = jiwer.process_words(inventory.spell(right), inventory.spell(wrong))
     assert counts.hits + counts.substitutions + counts.deletions == len(right)
@@ -131,7 +131,7 @@ def test_a_checkpoint_keeps_the_vocabulary(kind, clips, tmp_path, one_thread):
     from headstart.study.model import Model
 
     spoken = clips({"text": "the old fisherman sold nine fresh fish"})
-    inventory = Inventory.build(Semisup(units=kind), Text(), spoken)
+    inventory = UnitInventory.build(Semisup(units=kind), Text(), spoken)
     model = Model(hidden_size=16, layers=1, heads=2, intermediate_size=16, conv_dim=(8, 16))
     network = ctc_model(None, model, inventory.vocabulary, 0.0)
     save_ctc(network, network.state_dict(), inventory.vocabulary, tmp_path / "model")
@@ -146,7 +146,7 @@ def test_a_checkpoint_keeps_the_vocabulary(kind, clips, tmp_path, one_thread):
 
 def test_characters_are_those_of_fine_tuning(clips):
     rows = clips(*({"language": tag, "text": text.upper()} for tag, text in LANGUAGES.items()))
-    inventory = Inventory.build(Semisup(), Text(), rows)
+    inventory = UnitInventory.build(Semisup(), Text(), rows)
     assert inventory.vocabulary == build_vocabulary(references(rows, Text()))
     others = clips({"text": "Où est ñandú?"}, {"text": ""})
     assert list(inventory.labels(others)) == [encode(r, inventory.vocabulary) for r in references(others, Text())]
@@ -157,7 +157,7 @@ def test_characters_are_those_of_fine_tuning(clips):
 
 def test_subwords_join_to_the_text(clips):
     spoken = clips(*sentences("en-es", 300))
-    inventory = Inventory.build(Semisup(units="subwords", subwords=150), Text(), spoken)
+    inventory = UnitInventory.build(Semisup(units="subwords", subwords=150), Text(), spoken)
     assert len(inventory.vocabulary) == 150
     for labels, reference in zip(inventory.labels(spoken), references(spoken, Text()), strict=True):
         assert inventory.spell(labels).replace(" ", "").replace(units.WORD_BEGINNING, " ")[1:] == reference
@@ -168,9 +168,9 @@ def test_subwords_are_the_same_in_every_process(clips):
     program = (
         "import sys, numpy as np; from headstart.features.clips import Clips, Split;"
         "from headstart.study.semisup import Semisup; from headstart.study.text import Text;"
-        "from headstart.text.units import Inventory;"
+        "from headstart.text.units import UnitInventory;"
         "clips = Clips([Split(sys.argv[1], None)], np.zeros(300, int), np.arange(300), np.ones(300));"
-        "inventory = Inventory.build(Semisup(units='subwords'), Text(), clips);"
+        "inventory = UnitInventory.build(Semisup(units='subwords'), Text(), clips);"
         "print(inventory.vocabulary, list(inventory.labels(clips)))"
     )
     printed = {
@@ -188,7 +188,7 @@ def test_subwords_are_the_same_in_every_process(clips):
 
 def test_few_transcripts_have_few_subwords(clips, caplog):
     caplog.set_level("INFO")
-    inventory = Inventory.build(Semisup(units="subwords", subwords=200), Text(), clips({"text": "ba ba"}))
+    inventory = UnitInventory.build(Semisup(units="subwords", subwords=200), Text(), clips({"text": "ba ba"}))
     assert list(inventory.vocabulary) == [BLANK, UNKNOWN, "a", "b", "▁", "ba", "▁ba"]
     assert "7 subwords instead of 200" in caplog.text
 
@@ -196,8 +196,8 @@ def test_few_transcripts_have_few_subwords(clips, caplog):
 def test_more_characters_than_subwords_are_refused(clips):
     spoken = clips({"text": "abcdefgh"})
     with pytest.raises(HeadstartError, match="semisup.subwords allows for; set it to 11 at least"):
-        Inventory.build(Semisup(units="subwords", subwords=10), Text(), spoken)
-    Inventory.build(Semisup(units="subwords", subwords=11), Text(), spoken)
+        UnitInventory.build(Semisup(units="subwords", subwords=10), Text(), spoken)
+    UnitInventory.build(Semisup(units="subwords", subwords=11), Text(), spoken)
 
 
 # ------------------------------------------------------------------------------------------------------ phones
@@ -254,7 +254,9 @@ def test_stress_goes_and_length_stays(spell):
 @pytest.mark.parametrize("name", ["en-es", "tr"])
 def test_phones_of_a_synthetic_corpus_are_the_same_from_both_sources(name, clips):
     spoken = clips(*sentences(name, 30))
-    both = [Inventory.build(Semisup(units="phones", phones=source), Text(), spoken) for source in ("espeak", "corpus")]
+    both = [
+        UnitInventory.build(Semisup(units="phones", phones=source), Text(), spoken) for source in ("espeak", "corpus")
+    ]
     assert both[0].vocabulary == both[1].vocabulary
     assert list(both[0].labels(spoken)) == list(both[1].labels(spoken))
 
@@ -299,30 +301,30 @@ def test_a_tag_is_served_by_its_own_voice_or_by_that_of_its_beginning(tag, voice
 def test_a_language_that_espeak_does_not_have_is_named(clips):
     settings, spoken = Semisup(units="phones"), clips({"text": "hello"}, {"text": "bawo ni", "language": "yo"})
     with pytest.raises(HeadstartError, match=r"no language 'yo', which utterance 'u1' is in.*columns.phonemes"):
-        Inventory.build(settings, Text(), spoken)
+        UnitInventory.build(settings, Text(), spoken)
     tagged = {"text": "hello bawo", "tokens": ["hello", "bawo"], "token_languages": ["en", "yo"]}
     with pytest.raises(HeadstartError, match="'yo', which utterance 'u0'.*characters"):
-        Inventory.build(settings, Text(), clips(tagged))
+        UnitInventory.build(settings, Text(), clips(tagged))
     unlabelled = {"text": None, "language": "yo"}
-    assert list(Inventory.build(settings, Text(), clips({"text": "hello"}, unlabelled)).labels(clips(unlabelled))) == [
-        []
-    ]
+    assert list(
+        UnitInventory.build(settings, Text(), clips({"text": "hello"}, unlabelled)).labels(clips(unlabelled))
+    ) == [[]]
 
 
 def test_phones_of_a_corpus_are_its_column(spell, clips):
     settings = {"units": "phones", "phones": "corpus"}
     assert spell(settings, text="la niña", language="qvi", phonemes="l a | n ˈi ɲ a") == "l a n i ɲ a"
     with pytest.raises(HeadstartError, match=r"\.parquet: utterance 'u1' has no phonemes.*columns\.phonemes"):
-        Inventory.build(Semisup(**settings), Text(), clips({"text": "a", "phonemes": "a"}, {"text": "b"}))
+        UnitInventory.build(Semisup(**settings), Text(), clips({"text": "a", "phonemes": "a"}, {"text": "b"}))
     quiet = clips({"text": "a", "phonemes": "a"}, {"text": None})
-    assert list(Inventory.build(Semisup(**settings), Text(), quiet).labels(quiet)) == [[2], []]
+    assert list(UnitInventory.build(Semisup(**settings), Text(), quiet).labels(quiet)) == [[2], []]
 
 
 def test_phones_without_spaces_between_them_are_told_of(clips, caplog):
     settings = Semisup(units="phones", phones="corpus")
-    Inventory.build(settings, Text(), clips({"text": "the cat sat", "phonemes": "ð ə | k æ t | s æ t"}))
+    UnitInventory.build(settings, Text(), clips({"text": "the cat sat", "phonemes": "ð ə | k æ t | s æ t"}))
     assert not caplog.text
-    Inventory.build(settings, Text(), clips({"text": "people sat calmly", "phonemes": "piːpəl sæːt kɑːmliː"}))
+    UnitInventory.build(settings, Text(), clips({"text": "people sat calmly", "phonemes": "piːpəl sæːt kɑːmliː"}))
     assert "phones are long, such as 'kɑːmliː'" in caplog.text
 
 
@@ -330,7 +332,7 @@ def test_the_content_of_an_inventory_changes_with_what_spells_it(clips):
     settings = Semisup(units="phones", phones="corpus")
     one, same, other = (clips({"text": "ab", "phonemes": phones}) for phones in ("a b", "ˈa b", "a p"))
     assert one.content == other.content  # which is of audio and text
-    inventories = [(Inventory.build(settings, Text(), x), x) for x in (one, same, other)]
+    inventories = [(UnitInventory.build(settings, Text(), x), x) for x in (one, same, other)]
     content = [inventory.content(inventory.labels(x)) for inventory, x in inventories]
     assert content[0] == content[1] != content[2]
 
@@ -339,6 +341,6 @@ def test_phones_of_an_hour_take_seconds(clips):
     spoken = clips(*sentences("en-es", 1000))  # an hour and more
     espeak.phonemes.cache_clear()
     begin = time.process_time()
-    inventory = Inventory.build(Semisup(units="phones"), Text(), spoken)
+    inventory = UnitInventory.build(Semisup(units="phones"), Text(), spoken)
     assert len(list(inventory.labels(spoken))) == 1000
     assert time.process_time() - begin < 20

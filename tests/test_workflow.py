@@ -273,7 +273,7 @@ def test_data_made_again_with_equal_content_retrains_nothing(finished):
     run = snakemake(finished, "--forcerun", "data/features/smoke_en/train.arrow", "--", target)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
     log = (finished / "logs/pretrain_start/smoke/mono.log").read_text()
-    assert "trained before from the same data and settings" in log and "update 20 of 20" not in log
+    assert "which was trained on the same data and settings" in log and "update 20 of 20" not in log
     assert weights.stat().st_ino == inode
 
 
@@ -376,7 +376,7 @@ def test_retries_turn_time_limits_into_continuations(tmp_path, monkeypatch):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     monkeypatch.setenv("HEADSTART_MAX_MINUTES", "0.0001")
     failed = snakemake(tmp_path, "--retries", "1")
-    assert failed.returncode != 0 and "saved at update 2 of 3, to go on" in failed.stdout + failed.stderr
+    assert failed.returncode != 0 and "the state after update 2 of 3 is saved" in failed.stdout + failed.stderr
     run = snakemake(tmp_path, "--retries", "1")
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
     log = (tmp_path / "logs/finetune_run/smoke/scratch/en-es/1min/seed1.log").read_text()

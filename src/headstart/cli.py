@@ -70,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     docs.add_argument("--check", action="store_true", help="write nothing; exit status 1 when they are out of date")
     docs.set_defaults(run=_docs)
 
-    ship = commands.add_parser(
-        "ship",
+    export = commands.add_parser(
+        "export",
         help="copy a start in half precision, small enough to share",
         description="Copy a start's checkpoint folder, weights in float16, to where a study names it as a hub start.",
     )
-    ship.add_argument("start", type=Path, metavar="START", help="folder of the start, results/STUDY/starts/NAME")
-    ship.add_argument("output", type=Path, metavar="FOLDER", help="folder to write, such as starts/NAME")
-    ship.set_defaults(run=_ship)
+    export.add_argument("start", type=Path, metavar="START", help="folder of the start, results/STUDY/starts/NAME")
+    export.add_argument("output", type=Path, metavar="FOLDER", help="folder to write, such as starts/NAME")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -163,12 +163,12 @@ def _docs(options: argparse.Namespace) -> int:
     return 1 if stale else 0
 
 
-def _ship(options: argparse.Namespace) -> int:
+def _export(options: argparse.Namespace) -> int:
     from headstart.encoder.checkpoint_files import CheckpointError
-    from headstart.encoder.checkpoints import ship
+    from headstart.encoder.checkpoints import export_start
 
     try:
-        ship(options.start, options.output)
+        export_start(options.start, options.output)
     except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2

@@ -115,7 +115,7 @@ def fingerprint_rows(rows: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def move_aside(path: str | Path) -> None:
+def set_folder_aside(path: str | Path) -> None:
     """Rename a damaged saved state or result folder, so that it is made again and can still be inspected.
 
     An older one with the new name is replaced. Nothing happens when another process has already renamed it.

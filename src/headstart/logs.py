@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import TracebackType
 
 from headstart.errors import HeadstartError
+
+log = logging.getLogger(__name__)
+
+SECONDS = 5.0  # between two lines of progress
 
 
 def log_to(path: str | Path, append: bool = False) -> None:
@@ -26,3 +31,41 @@ def _log_error(kind: type[BaseException], error: BaseException, trace: Traceback
         logging.error(str(error))
     else:
         logging.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
+
+
+class Progress:
+    """Logs how far a job is and how much time is left, every few seconds.
+
+    Args:
+        what: the job, as the beginning of the line.
+        total: the amount to do.
+        unit: of the amount, such as `clips`.
+    """
+
+    def __init__(self, what: str, total: float, unit: str):
+        self.what, self.total, self.unit, self.done = what, total, unit, 0.0
+        self.started = self.shown = time.monotonic()
+
+    def add(self, amount: float) -> None:
+        """Count an amount as done, and log a line if the last one is `SECONDS` old."""
+        self.done += amount
+        now = time.monotonic()
+        if now - self.shown < SECONDS:
+            return
+        self.shown = now
+        left = (now - self.started) * max(0.0, self.total - self.done) / max(self.done, 1e-9)
+        share = self.done / max(self.total, 1e-9)
+        log.info(
+            "%s: %.4g of %.4g %s (%.0f %%), ETA %s",
+            self.what,
+            self.done,
+            self.total,
+            self.unit,
+            100 * share,
+            clock(left),
+        )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `1:02:03`."""
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"

@@ -171,10 +171,10 @@ def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
 
         return finetune.finetune_recipe(job, *finetune.chosen_clips(job))
     from headstart import semisup
-    from headstart.text.units import Inventory
+    from headstart.text.units import UnitInventory
 
     sources, others = semisup.chosen_clips(job)
-    inventory = Inventory.build(job.settings, job.text, sources)
+    inventory = UnitInventory.build(job.settings, job.text, sources)
     return semisup.semisup_recipe(job, sources, others, semisup.dev_clips(job), inventory)
 
 

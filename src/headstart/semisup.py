@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModel, AutoModelForCTC
 
 from headstart.encoder.checkpoints import encoder_model, save_ctc, save_encoder
-from headstart.encoder.model import WithHeads, front_end_stays
+from headstart.encoder.model import EncoderWithHeads, front_end_stays
 from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
@@ -32,7 +32,7 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.semisup import Semisup
 from headstart.subsets import draw
 from headstart.text.normalisation import BLANK
-from headstart.text.units import Inventory
+from headstart.text.units import UnitInventory
 from headstart.training import finished
 from headstart.training import loop as training
 from headstart.training.recipes import recipe_of
@@ -88,7 +88,7 @@ def dev_clips(job: SemisupJob) -> Clips | None:
 
 
 def semisup_recipe(
-    job: SemisupJob, sources: Clips, others: Clips | None, dev: Clips | None, inventory: Inventory
+    job: SemisupJob, sources: Clips, others: Clips | None, dev: Clips | None, inventory: UnitInventory
 ) -> dict[str, Any]:
     """The recipe of a start that is refined on these utterances, as far as it is known before training.
 
@@ -123,7 +123,7 @@ def refine_start(job: SemisupJob) -> None:
     """
     options = job.settings
     (sources, others), dev = chosen_clips(job), dev_clips(job)
-    inventory = Inventory.build(options, job.text, sources)
+    inventory = UnitInventory.build(options, job.text, sources)
     recipe = semisup_recipe(job, sources, others, dev, inventory)
     if finished.reuse(job, recipe):
         return
@@ -201,10 +201,12 @@ def new_layers(config: Any, prefix: str, count: int, seed: int) -> dict[str, tor
     return {f"{prefix}.{name}": weight for name, weight in fresh.items() if name.startswith(top)}
 
 
-def save(network: Any, weights: dict[str, torch.Tensor], inventory: Inventory, options: Semisup, folder: Path) -> None:
+def save(
+    network: Any, weights: dict[str, torch.Tensor], inventory: UnitInventory, options: Semisup, folder: Path
+) -> None:
     """Write the refined start: the encoder alone, or with `keep_head` a CTC model with tokenizer."""
     if not options.keep_head:
-        save_encoder(WithHeads(network.base_model), weights, folder)
+        save_encoder(EncoderWithHeads(network.base_model), weights, folder)
         return
     network.config.update({"vocab_size": len(inventory.vocabulary), "pad_token_id": inventory.vocabulary[BLANK]})
     save_ctc(AutoModelForCTC.from_config(network.config), weights, inventory.vocabulary, folder)

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
-from headstart.encoder.model import WithHeads, dropouts, initialise, new_config
+from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
 from headstart.study.model import Model
@@ -137,7 +137,7 @@ def finetuned_model(folder: str | Path) -> Any:
     return network
 
 
-def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> WithHeads:
+def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> EncoderWithHeads:
     """An encoder without output layers.
 
     Args:
@@ -150,13 +150,13 @@ def encoder_model(start: str | Path | None, model: Model | None, dropout: float)
     config = load_config(start) if start else new_config(model)
     set_dropout(config, dropout)
     if start:
-        return WithHeads(load_weights(AutoModel, start, config)[0])
-    network = WithHeads(AutoModel.from_config(config))
+        return EncoderWithHeads(load_weights(AutoModel, start, config)[0])
+    network = EncoderWithHeads(AutoModel.from_config(config))
     initialise(network)
     return network
 
 
-def load_heads(network: WithHeads, folder: str | Path) -> None:
+def load_heads(network: EncoderWithHeads, folder: str | Path) -> None:
     """Load the weights of a network's output layers from a checkpoint of Headstart, in place.
 
     An output layer that the checkpoint lacks, or has in another shape, keeps its initial weights.
@@ -241,7 +241,7 @@ def save_ctc(network: Any, weights: dict[str, torch.Tensor], vocabulary: dict[st
 def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Write config.json, preprocessor_config.json and, last and atomically, model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = network.base_model if isinstance(network, WithHeads) else network
+    written = network.base_model if isinstance(network, EncoderWithHeads) else network
     config = network.config.to_diff_dict() | {"architectures": [type(written).__name__], "dtype": "float32"}
     write_json(folder / "config.json", {key: value for key, value in config.items() if not key.startswith("_")})
     feature_extractor(network.config).save_pretrained(folder)
@@ -262,7 +262,7 @@ def feature_extractor(config: Any) -> Any:
     )
 
 
-def ship(start: Path, output: Path) -> None:
+def export_start(start: Path, output: Path) -> None:
     """Copy a pre-trained start into the folder `output`, with its weights in float16.
 
     Raises:

@@ -69,6 +69,11 @@ def frame_stride(config: Any) -> int:
     return MEL_HOP * MEL_STACK if takes_log_mel(config) else math.prod(config.conv_stride)
 
 
+def padded_frames(config: Any, samples: int) -> int:
+    """The frames that a batch whose longest clip has `samples` is padded to: a multiple of `FRAMES_QUANTUM`."""
+    return -(-samples // (FRAMES_QUANTUM * frame_stride(config))) * FRAMES_QUANTUM
+
+
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """True where a position is within its row's length: (B, size)."""
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]

@@ -49,7 +49,7 @@ def new_config(model: Model) -> Wav2Vec2Config:
     )
 
 
-class WithHeads(torch.nn.Module):
+class EncoderWithHeads(torch.nn.Module):
     """An encoder of any family, to which a stage adds output layers as attributes.
 
     The encoder's weights are named as in transformers' models with a head, so that transformers can load them from a

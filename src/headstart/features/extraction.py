@@ -14,6 +14,7 @@ from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table,
 from headstart.features.audio import SAMPLE_RATE, SILENCE_DBFS, SampleError, load_audio, measure
 from headstart.features.clips import AUDIO, CLIPS_A_BATCH
 from headstart.files import written_whole
+from headstart.logs import Progress
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,12 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
     Clips that cannot be decoded, or are silent, go to `rejects` with the reason; the rest keep the manifest's order.
     """
     rows, feature_rows, reject_rows = read_table(manifest, MANIFEST), [], []
-    started = reported = time.monotonic()
+    started, progress = time.monotonic(), Progress(manifest, len(rows), "clips")
     with written_whole(audio) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, AUDIO) as writer:
             pending: list[np.ndarray] = []
             for index, row in enumerate(rows):
+                progress.add(1)
                 samples, reason = _decode(row)
                 if reason is None:
                     facts = measure(samples)
@@ -43,12 +45,6 @@ def extract_features(manifest: str, audio: str, features: str, rejects: str) -> 
                 if len(pending) == CLIPS_A_BATCH:
                     writer.write_batch(_record_batch(pending))
                     pending = []
-                if time.monotonic() - reported > 5:
-                    reported = time.monotonic()
-                    eta = (reported - started) / (index + 1) * (len(rows) - index - 1)
-                    log.info(
-                        "%d of %d clips (%.0f %%), ETA %.0f s", index + 1, len(rows), 100 * (index + 1) / len(rows), eta
-                    )
             if pending:
                 writer.write_batch(_record_batch(pending))
         seconds = sum(row["num_samples"] for row in feature_rows) / SAMPLE_RATE

@@ -150,7 +150,7 @@ class BestRqObjective(MaskedAudio):
             codes_BNG[positions] = gather_frames(codes_BTG, masks.index_BN[positions])
             found_NG = codes_BNG[positions][masks.real_BN[positions]]
             counts_GV += F.one_hot(found_NG, entries).sum(0)
-        counts_GV = ranks.sum_(counts_GV)
+        counts_GV = ranks.sum_in_place(counts_GV)
         self.seen_GV = self.seen_GV.to(ranks.device) + counts_GV
         shares_GV = counts_GV / masks.masked
         perplexity = float(torch.special.entr(shares_GV).sum(-1).exp().mean())

@@ -18,6 +18,7 @@ from headstart.encoder.front_end import (
     frame_counts,
     frame_stride,
     front_end,
+    padded_frames,
     prepared_audio,
     takes_log_mel,
     waveform,
@@ -141,7 +142,7 @@ class CtcObjective(Objective):
             # The cache is filled here and not in `loss`, where the front-end's FLOPs would be measured as the loss's
             # and then counted for every batch of this shape, also when its features come from the cache.
             self._extract(self.train, clips)
-            frames = -(-int(lengths[clips].max()) // quantum) * FRAMES_QUANTUM
+            frames = padded_frames(self.network.config, int(lengths[clips].max()))
             seconds = float(lengths[clips].sum() / SAMPLE_RATE)
             yield Batch(epoch, clips, seconds, (len(clips), frames))
 

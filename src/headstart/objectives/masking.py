@@ -17,6 +17,7 @@ from headstart.encoder.front_end import (
     frame_counts,
     frame_stride,
     front_end,
+    padded_frames,
     prepared_audio,
     samples_for,
 )
@@ -107,7 +108,7 @@ class MaskedAudio(training.Objective):
     def batch_of(self, epoch: int, clips: list[int]) -> Batch:
         """The batch of the clips with these indices. The epoch decides where long clips are cropped."""
         longest = int(np.maximum(self.lengths[clips] - self.overlap, 1).max())
-        padded = -(-longest // self.quantum) * self.quantum + self.overlap
+        padded = padded_frames(self.network.config, longest) * frame_stride(self.network.config) + self.overlap
         return Batch(epoch, clips, float(self.lengths[clips].sum() / SAMPLE_RATE), (len(clips), padded))
 
     def utterance_ids(self, batch: Batch) -> list[str]:

@@ -22,7 +22,7 @@ class Objective:
     `loss` and `prepare` must give a result that does not depend on how the batch is split into parts.
     """
 
-    network: Any  # a transformers model, or a `WithHeads` (encoder/model.py)
+    network: Any  # a transformers model, or a `EncoderWithHeads` (encoder/model.py)
     metrics: tuple[str, ...] = ()  # names of the metrics that `loss` may return
     prepare_runs_network = False  # if so, its floating-point operations are counted too
     rates: dict[str, float] = {}  # prefix of parameter names -> multiple of the learning rate for these parameters

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from headstart.text.normalisation import collapse
+
 MOST_EMPTY = 0.9  # if a larger share of pseudo-labels is empty, they have collapsed to blanks
 
 
@@ -37,14 +39,13 @@ def greedy_labels(logits_BTV: torch.Tensor, frames: torch.Tensor, blank: int) ->
         blank: vocabulary index of the blank.
     """
     best_BT, index_BT = (x.cpu() for x in logits_BTV.float().softmax(-1).max(-1))
-    made = []
+    pseudo_labels = []
     for best, path, count in zip(best_BT, index_BT, frames.tolist(), strict=True):
         best, path = best[:count], path[:count]
-        speaks = path != blank
-        kept = speaks & torch.cat([torch.ones(min(count, 1), dtype=torch.bool), path[1:] != path[:-1]])
-        confidence = float(best[speaks].mean()) if speaks.any() else 0.0
-        made.append(PseudoLabel(path[kept].tolist(), confidence))
-    return made
+        not_blank = path != blank
+        confidence = float(best[not_blank].mean()) if not_blank.any() else 0.0
+        pseudo_labels.append(PseudoLabel(collapse(path.tolist(), blank), confidence))
+    return pseudo_labels
 
 
 class Cache:
@@ -85,7 +86,7 @@ class Cache:
 
 
 @dataclass
-class Guard:
+class CollapseDetector:
     """Statistics of recent pseudo-labels, by which collapse is detected.
 
     Args:

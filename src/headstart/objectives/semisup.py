@@ -16,18 +16,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, takes_log_mel
+from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, padded_frames, takes_log_mel
 from headstart.encoder.model import encode, norm_on_top, span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.ctc import ctc_loss
-from headstart.objectives.pseudo_labels import Cache, Guard, PseudoLabel, greedy_labels
+from headstart.objectives.pseudo_labels import Cache, CollapseDetector, PseudoLabel, greedy_labels
 from headstart.pretrain import make_objective
 from headstart.score.transcription import batches_by_length, clip_features
 from headstart.study.pretrain import Pretrain
 from headstart.study.semisup import Semisup
 from headstart.text.normalisation import BLANK
-from headstart.text.units import Inventory
+from headstart.text.units import UnitInventory
 from headstart.training import loop as training
 from headstart.training.batching import Batch, Paced
 from headstart.training.optimiser import MasterWeights
@@ -100,7 +100,7 @@ class SemisupObjective(training.Objective):
     def __init__(
         self,
         network: Any,
-        inventory: Inventory,
+        inventory: UnitInventory,
         labelled: Clips,
         unlabelled: Clips | None,
         dev: Clips | None,
@@ -122,7 +122,7 @@ class SemisupObjective(training.Objective):
         self.teacher: Teacher | None = None
         self.cache = Cache(settings.cache_updates)
         counts = Counter(self.labels.flatten().to_pylist())
-        self.guard = Guard(max(counts.values()) / counts.total())
+        self.guard = CollapseDetector(max(counts.values()) / counts.total())
         self.paused_until = 0
         self.warned_low_confidence = False
 
@@ -196,7 +196,7 @@ class SemisupObjective(training.Objective):
 
     def _batch(self, epoch: int, clips: list[int], others: list[int]) -> MixedBatch:
         frames = [
-            -(-int(self.clips.lengths[kind].max()) // self.quantum) * FRAMES_QUANTUM if kind else 0
+            padded_frames(self.network.config, int(self.clips.lengths[kind].max())) if kind else 0
             for kind in (clips, others)
         ]
         both = clips + others
@@ -310,7 +310,7 @@ class SemisupObjective(training.Objective):
             for positions in own:
                 if places := [i for i in positions if i < batch.labelled]:
                     losses += self._rivals(batch, places)
-            student, teacher = ranks.sum_(torch.from_numpy(losses).to(ranks.device)).tolist()
+            student, teacher = ranks.sum_in_place(torch.from_numpy(losses).to(ranks.device)).tolist()
             if not teacher <= DIVERGED * student:
                 fit = False
                 log.warning(

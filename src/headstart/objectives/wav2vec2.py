@@ -305,7 +305,7 @@ class ContrastiveObjective(MaskedAudio):
         entries = (quantizer.num_groups, quantizer.num_vars)
         negatives_BNK = sample_negatives(counts, masks.real_BN.shape[1], self.settings.negatives)
         noise_BNGV = gumbel_noise((*masks.real_BN.shape, *entries), ranks.device)
-        parts = int(ranks.sum_(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
+        parts = int(ranks.sum_in_place(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
         draws = ContrastiveDraws(
             **vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts
         )
@@ -319,7 +319,7 @@ class ContrastiveObjective(MaskedAudio):
                         network.base_model.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
                     )
                     mean_GV += summed_probability(quantizer, normed_BNC, draws.real_BN[positions])
-            draws.mean_GV = ranks.sum_(mean_GV) / draws.masked
+            draws.mean_GV = ranks.sum_in_place(mean_GV) / draws.masked
         return draws
 
     def loss(

@@ -54,6 +54,16 @@ def encode(text: str, vocabulary: dict[str, int]) -> list[int]:
     return [vocabulary[WORD_BOUNDARY] if c == " " else vocabulary.get(c, unknown) for c in text]
 
 
+def collapse(path: Iterable[int], blank: int) -> list[int]:
+    """The labels of a CTC path (one label for each frame): repeats are merged, then blanks dropped."""
+    labels, previous = [], None
+    for index in path:
+        if index != previous and index != blank:
+            labels.append(index)
+        previous = index
+    return labels
+
+
 def decode(indices: Iterable[int], vocabulary: dict[str, int]) -> str:
     """Text of a CTC path: repeats are merged, blanks dropped, and word boundaries become spaces.
 
@@ -61,10 +71,5 @@ def decode(indices: Iterable[int], vocabulary: dict[str, int]) -> str:
     its exported model produces.
     """
     characters = {index: c for c, index in vocabulary.items()}
-    text, previous = [], None
-    for index in indices:
-        if index != previous and index != vocabulary[BLANK]:
-            c = characters[index]
-            text.append(" " if c == WORD_BOUNDARY else c)
-        previous = index
-    return "".join(text).strip()
+    text = (characters[index] for index in collapse(indices, vocabulary[BLANK]))
+    return "".join(" " if c == WORD_BOUNDARY else c for c in text).strip()

@@ -27,7 +27,7 @@ _NO_LANGUAGE = ("und", "mul", "mis")  # undetermined, multiple, uncoded: pronoun
 _NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 
 
-class Inventory:
+class UnitInventory:
     """The units in which transcripts are written, and their CTC labels.
 
     Args:
@@ -40,7 +40,7 @@ class Inventory:
         self._names = {label: unit for unit, label in vocabulary.items()}
 
     @classmethod
-    def build(cls, settings: Semisup, text: Text, clips: Clips) -> Inventory:
+    def build(cls, settings: Semisup, text: Text, clips: Clips) -> UnitInventory:
         """Build the inventory from training transcripts, one for all their languages.
 
         The result does not depend on the order of the clips.

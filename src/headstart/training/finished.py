@@ -17,19 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from headstart.encoder.checkpoint_files import CheckpointError, checkpoint_content, file_hash, own_recipe
-from headstart.files import move_aside, write_json
+from headstart.files import set_folder_aside, write_json
 from headstart.jobs import TrainingJob
+from headstart.training.ranks import is_first_process
 from headstart.training.recipes import identity
 
 log = logging.getLogger(__name__)
 
 FOLDER = "finished"
 RECIPE, WEIGHTS = "recipe.json", "model.safetensors"
-
-
-def is_first() -> bool:
-    """Whether this is the process that writes files: rank 0 of those that torchrun started for the job."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
@@ -45,12 +41,12 @@ def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
     try:
         checkpoint_content(folder)
     except CheckpointError as error:
-        log.warning("%s; the folder is set aside and the job trains again", error)
-        if is_first():
-            move_aside(folder)
+        log.warning("%s. The folder is renamed to %s.broken, and the job trains again", error, folder.name)
+        if is_first_process():
+            set_folder_aside(folder)
         return False
-    log.info("%s %s: trained before from the same data and settings, and taken from %s", job.stage, job.output, folder)
-    if is_first():
+    log.info("%s %s: reused from %s, which was trained on the same data and settings", job.stage, job.output, folder)
+    if is_first_process():
         place(folder, Path(job.output))
     return True
 

@@ -114,7 +114,7 @@ def train(
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
         weights.freeze(trainable)
-        own = ranks.positions(len(batch.clips), settings.accumulate)
+        own = ranks.own_positions(len(batch.clips), settings.accumulate)
         torch.manual_seed(seed * 1_000_003 + update)
         key = (batch.shape, objective.cost_key(batch, update, [i for part in own for i in part]))
         if not objective.prepare_runs_network or key in flops_of:
@@ -198,8 +198,11 @@ def train(
         if last:
             break
         if stop:
-            log.info("%s: %s; saved at update %d of %d, to go on", stage, limit.reason, update, settings.updates)
-            ranks.wait()  # torchrun ends all processes when one ends, and the first may still be saving
+            log.info(
+                "%s: %s; the state after update %d of %d is saved, and a new start continues from there",
+                stage, limit.reason, update, settings.updates,
+            )  # fmt: skip
+            ranks.synchronise()  # torchrun ends all processes when one ends, and the first may still be saving
             raise OutOfTime
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)
@@ -215,7 +218,7 @@ def _over_ranks(
     """
     present = [float(name in totals) for name in names]
     values = [*(totals.get(name, 0.0) for name in names), *present, float(stop)]
-    *sums, stopping = ranks.sum_(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
+    *sums, stopping = ranks.sum_in_place(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
     sums, present = sums[: len(names)], sums[len(names) :]
     return {name: value for name, value, count in zip(names, sums, present, strict=True) if count}, bool(stopping)
 

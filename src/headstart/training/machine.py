@@ -51,7 +51,7 @@ def choose_precision(settings: Optimisation, state: State | None, ranks: Ranks, 
     measured = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
     if state is None or state.precision == measured:
         return measured
-    log.info("%s: goes on in %s, in which it began; on this machine it would be %s", stage, state.precision, measured)
+    log.info("%s: continues in %s, as it was started; this machine would take %s", stage, state.precision, measured)
     return state.precision
 
 

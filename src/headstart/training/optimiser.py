@@ -85,7 +85,7 @@ class MasterWeights:
         # A parameter without a gradient in every process stays without one: a zero gradient would apply weight decay
         # and update the moments, which a job of a single process would not.
         used = torch.tensor([float(p.grad is not None) for p in weights], device=ranks.device)
-        flat = ranks.sum_(torch.cat([g.flatten() for g in given] + [used]))
+        flat = ranks.sum_in_place(torch.cat([g.flatten() for g in given] + [used]))
         *sums, used = flat.split([g.numel() for g in given] + [len(weights)])
         for weight, summed, count in zip(weights, sums, used.tolist(), strict=True):
             weight.grad = summed.view_as(weight) if count else None

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+from headstart.logs import clock
+
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0  # minimum time between two lines
@@ -45,6 +47,6 @@ class Meter:
         latest = {key: value for key, value in (curve[-1] if curve else {}).items() if key not in UNSHOWN}
         return (
             f"{self.stage}: update {update} of {self.updates} ({update / self.updates:.0%}), {hours:.2f} h of audio, "
-            f"{speed:.3g} audio-hours/s, ETA {int(eta) // 3600}:{int(eta) // 60 % 60:02d}:{int(eta) % 60:02d}"
+            f"{speed:.3g} audio-hours/s, ETA {clock(eta)}"
             + "".join(f", {key} {value:.3g}" for key, value in latest.items())
         )

@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 _claimed: list[IO] = []  # open lock files; the locks are held until this process ends
 
 
+def is_first_process() -> bool:
+    """Whether this is rank 0 of the job's processes: the one that evaluates, logs and writes files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Ranks:
     """The position of this process among those of its job (`rank` of `size`), and its device."""
 
@@ -40,10 +45,10 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is rank 0, the process that evaluates, logs and writes files."""
-        return self.rank == 0
+        """See `is_first_process`."""
+        return is_first_process()
 
-    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+    def sum_in_place(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor in place by its sum over all processes; returns it."""
         if self.size > 1:
             dist.all_reduce(tensor)
@@ -56,11 +61,11 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
+    def synchronise(self) -> None:
         """Wait until all processes have called this."""
-        self.sum_(torch.zeros(1, device=self.device))
+        self.sum_in_place(torch.zeros(1, device=self.device))
 
-    def positions(self, clips: int, parts: int) -> list[list[int]]:
+    def own_positions(self, clips: int, parts: int) -> list[list[int]]:
         """The parts of a batch of `clips` clips that this process computes, as lists of positions in the batch.
 
         Clips are dealt in turn to the `parts` parts of every process, so that parts are about equally large. A part is

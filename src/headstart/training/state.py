@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from headstart.errors import TrainingError
-from headstart.files import move_aside, written_whole
+from headstart.files import set_folder_aside, written_whole
 from headstart.objectives.objective import Objective
 from headstart.training.optimiser import MasterWeights
 
@@ -76,7 +76,7 @@ def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("recipe") != recipe_hash or "digest" not in metadata:
-                log.info("%s: a state of another recipe, ignored", path)
+                log.info("%s was saved by a job with other settings or data; it is not used", path)
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         damage = None if _digest(metadata, tensors) == metadata["digest"] else "its hash is not the one in it"
@@ -85,8 +85,10 @@ def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None
     except OSError as error:
         raise TrainingError(f"{path}: the saved state cannot be read: {error}") from None
     if damage:
-        log.warning("%s is damaged: %s. It is set aside as %s.broken; training begins anew", path, damage, path.name)
+        log.warning(
+            "%s is damaged: %s. It is renamed to %s.broken, and training begins at update 0", path, damage, path.name
+        )
         if first:
-            move_aside(path)
+            set_folder_aside(path)
         return None
     return State(metadata["precision"], json.loads(metadata["progress"]), tensors)

@@ -6,7 +6,6 @@ A corpus is a pure function of the arguments: the same call writes the same byte
 import csv
 import logging
 import shutil
-import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import soxr
 from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
 from headstart.errors import HeadstartError
+from headstart.logs import Progress
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def synthesise_corpus(
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "clips").mkdir(parents=True)
-    progress = _Progress(language, 3600.0 * sum(hours.values()))
+    progress = Progress(language, sum(hours.values()), "h")
     rows = []
     for split in SPLITS:
         clips = _clips(grammar, split, seed, words_per_minute, pitch, VARIANTS[voices][split])
@@ -136,7 +136,7 @@ def synthesise_corpus(
             row = _write_clip(partial, clip, audio, sample_rate)
             rows.append(row)
             seconds_left -= len(audio) / sample_rate
-            progress.add(len(audio) / sample_rate)
+            progress.add(len(audio) / sample_rate / 3600)
 
     with open(partial / "metadata.tsv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
@@ -145,7 +145,7 @@ def synthesise_corpus(
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)
-    log.info("%s: %d clips, %.2f h in %s", language, len(rows), progress.done / 3600, directory)
+    log.info("%s: %d clips, %.2f h in %s", language, len(rows), progress.done, directory)
     return directory
 
 
@@ -343,23 +343,3 @@ def set_level(audio: np.ndarray, level_db: float) -> np.ndarray:
     """Scale `audio` to an RMS of `level_db` dBFS, or to a peak of 0.99 if the peak would be higher."""
     gain = 10 ** (level_db / 20) / np.sqrt(np.mean(np.square(audio)))
     return audio * np.float32(min(gain, 0.99 / np.abs(audio).max()))
-
-
-class _Progress:
-    """Logs the hours synthesised and the time left, every few seconds."""
-
-    def __init__(self, name: str, total_s: float) -> None:
-        self.name, self.total, self.done = name, total_s, 0.0
-        self.start = self.last = time.monotonic()
-
-    def add(self, seconds: float) -> None:
-        self.done += seconds
-        now = time.monotonic()
-        if now - self.last >= 5:
-            self.last = now
-            speed = self.done / (now - self.start)
-            left = max(0.0, self.total - self.done) / speed
-            log.info(
-                "%s: %.2f of %.2f h, %.0f x real time, %.0f s left",
-                self.name, self.done / 3600, self.total / 3600, speed, left,
-            )  # fmt: skip

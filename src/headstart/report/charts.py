@@ -20,8 +20,8 @@ from headstart.score.metrics import METRICS
 from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
 
-# The page defines --start-0 (the baseline's, a neutral grey) to --start-15. From the 17th start on, the 15 others repeat,
-# with another marker: 7 markers have no common divisor with 15.
+# The page defines --start-0 (the baseline's, a neutral grey) to --start-15. From the 17th start on, the others repeat
+# with another marker: 7 markers have no common divisor with 15 colours.
 COLOURS = 16
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))

@@ -15,7 +15,7 @@ import numpy as np
 from percentile import false_verdict
 
 from headstart.summarise.design import Cell, Design
-from headstart.summarise.power import Precision, seed_df, spread_rows
+from headstart.summarise.power import Shape, spread_rows
 
 RUN, SPEAKER, INTERACTION, UTTERANCE = 0.03, 0.03, 0.03, 0.3
 UTTERANCES, TOKENS, RATE = 240, 30, 0.35
@@ -114,15 +114,16 @@ def calibrate(setting: Setting, wanted: int) -> dict:
 
 
 def resolved(setting: Setting) -> float:
-    """The relative change that `headstart plan` says is found in 80 % of such studies, from one study's variation."""
+    """The relative change that `headstart plan` says is found in 80 % of such studies, from how such studies varied."""
     rng = np.random.default_rng([2, *setting.key()])
-    many = replace(setting, seeds=10, starts=8, targets=8)
-    design, _ = draw(many, rng)
-    (spread,) = spread_rows({"": design}, "speakers")
-    df = seed_df(spread["prior_df"] or np.inf, setting.starts, setting.targets, setting.seeds)
-    test = spread["speaker_sd"] ** 2 / setting.speakers
-    precision = Precision(2 * spread["seed_sd"] ** 2, df, test, setting.speakers - 1)
-    return float(np.expm1(precision.smallest_effect(setting.seeds, 0.05)))
+    many = replace(setting, seeds=10, starts=8, targets=4)
+    spreads = [spread_rows({"": draw(many, rng)[0]}, "speakers")[0] for _ in range(8)]
+    seed_sd = float(np.sqrt(np.mean([spread["seed_sd"] ** 2 for spread in spreads])))
+    test = float(np.mean([spread["speaker_sd"] ** 2 for spread in spreads])) / setting.speakers
+    corpora = {(f"t{i}", ""): f"t{i}" for i in range(setting.targets)}
+    names = [f"s{i}" for i in range(setting.starts)]
+    shape = Shape(corpora, names, setting.seeds, seed_sd, test, setting.speakers - 1)
+    return float(np.expm1(shape.smallest_effect({("t0", ""): {names[-1]: 1.0, "s0": -1.0}}, 0.05)))
 
 
 def power(setting: Setting, change: float, studies: int) -> float:

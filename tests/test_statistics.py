@@ -1,15 +1,18 @@
 """Variances, intervals and p values, against scipy, statsmodels, closed forms and worked examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from headstart.summarise import variance
 from headstart.summarise.design import Cell, Design, common_share, speaker_variance
 from headstart.summarise.estimates import Estimate, holm, satterthwaite
-from headstart.summarise.power import Precision
+from headstart.summarise.power import Shape, enough_seeds
 from headstart.summarise.rates import check_same_utterances, error_rate
 from headstart.summarise.variance import SeedVariance, fit_seed_variance, pair_variances
 
@@ -292,9 +295,19 @@ def test_rows_with_bounds_say_nothing_of_how_much_runs_vary():
 
 
 def test_the_smallest_effect_agrees_with_statsmodels_power():
-    from statsmodels.stats.power import TTestPower
+    """Two starts on one target are compared by the paired t test, whose power is known."""
+    effect = TTestPower().solve_power(nobs=6, alpha=0.05, power=0.8)  # in standard deviations of the difference
+    shape = Shape({("t", "b"): "c"}, ["s0", "s1"], 6, 0.1, 0.0, 1.0)
+    ours = shape.smallest_effect({("t", "b"): {"s1": 1.0, "s0": -1.0}}, 0.05)
+    assert ours / (0.1 * np.sqrt(2)) == pytest.approx(effect, rel=0.1)
 
-    # A paired comparison of 6 seeds whose differences have standard deviation 1.
-    effect = TTestPower().solve_power(nobs=6, alpha=0.05, power=0.8)
-    ours = Precision(1.0, 5, 0.0, 1).smallest_effect(6, 0.05)
-    assert ours == pytest.approx(effect, rel=0.01)
+
+def test_more_seeds_and_fewer_varying_speakers_find_smaller_effects():
+    weights = {("t", "b"): {"s1": 1.0, "s0": -1.0}}
+    shape = Shape({("t", "b"): "c"}, ["s0", "s1", "s2"], 3, 0.03, 0.02**2, 19.0)
+    effect = shape.smallest_effect(weights, 0.05)
+    assert replace(shape, seeds=6).smallest_effect(weights, 0.05) < effect
+    assert replace(shape, test_variance=0.0).smallest_effect(weights, 0.05) < effect
+    assert enough_seeds(shape, weights, 1.05 * effect, 0.05) == 3
+    assert 3 < enough_seeds(shape, weights, 0.7 * effect, 0.05) < 20
+    assert enough_seeds(shape, weights, 0.01, 0.05) is None  # the test set alone is too uncertain

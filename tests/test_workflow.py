@@ -308,7 +308,8 @@ def recorded(tmp_path_factory) -> Path:
     """A folder with a recorded corpus, of two clips a split, that has been through the feature stage."""
     folder = tmp_path_factory.mktemp("recorded")
     study = yaml.safe_load((ROOT / "config/studies/smoke.yaml").read_text())
-    study |= {"starts": {"scratch": {"kind": "scratch"}}, "targets": {"mine": {"corpus": "mine", "kind": "in-domain"}}}
+    study |= {"starts": {"scratch": {"kind": "scratch"}}, "claims": []}
+    study |= {"targets": {"mine": {"corpus": "mine", "kind": "in-domain"}}}
     study["corpora"] = {"mine": {"reader": "folder", "path": "mine", "language": "qu", "columns": {"split": "split"}}}
     study["corpora"]["en"] = {"reader": "synthetic", "language": "en", "hours": dict.fromkeys(SPLITS, 0.001)}
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
@@ -371,7 +372,7 @@ def test_a_broken_feature_file_is_named_and_made_again(recorded):
 def test_retries_turn_time_limits_into_continuations(tmp_path, monkeypatch):
     """Each try of a training job saves one update and ends with status 75; three tries make three updates."""
     study = yaml.safe_load((ROOT / "config/studies/smoke.yaml").read_text())
-    study |= {"starts": {"scratch": {"kind": "scratch"}}, "seeds": [1]}
+    study |= {"starts": {"scratch": {"kind": "scratch"}}, "claims": [], "seeds": [1]}
     study["finetune"] |= {"updates": 3, "log_every": 1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     monkeypatch.setenv("HEADSTART_MAX_MINUTES", "0.0001")

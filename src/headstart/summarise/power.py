@@ -1,62 +1,99 @@
-"""Which differences a study can tell, given how much its runs and its test speakers vary."""
+"""Which differences a study can tell, given how much its runs and its test speakers vary.
+
+The power of a comparison is found by simulation: studies of the same shape are drawn, and judged by the same code as
+real ones.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import nct, t
 
 from headstart.score.metrics import METRICS
 from headstart.study.study import Study
-from headstart.summarise.design import Design, Weights, speaker_variance
-from headstart.summarise.estimates import satterthwaite
+from headstart.summarise.design import Cell, Design, Weights, speaker_variance
+from headstart.summarise.estimates import Estimate, satterthwaite
 from headstart.summarise.tables import Row
+from headstart.summarise.variance import pair_variances
 
 POWER = 0.8
+STUDIES = 100  # simulated for each power
 MOST_SEEDS = 100
 # Where no earlier study is at hand: what the default study showed (docs/statistics.md), rounded up.
-ERROR_RATE_SPREAD = {"seed_sd": 0.03, "prior_df": 5.0, "speaker_sd": 0.05, "speakers": 20}
+ERROR_RATE_SPREAD = {"seed_sd": 0.03, "speaker_sd": 0.05, "speakers": 20}
 DEFAULT_SPREAD = {
     **dict.fromkeys(METRICS, ERROR_RATE_SPREAD),
-    "updates": {"seed_sd": 0.15, "prior_df": 5.0, "speaker_sd": None, "speakers": None},
-    "gap": {"seed_sd": 0.02, "prior_df": 5.0, "speaker_sd": 0.05, "speakers": 20},
+    "updates": {"seed_sd": 0.15, "speaker_sd": None, "speakers": None},
+    "gap": {"seed_sd": 0.02, "speaker_sd": 0.05, "speakers": 20},
 }
 
 
 @dataclass(frozen=True)
-class Precision:
-    """What decides how well a difference of logs can be told.
+class Shape:
+    """The shape of a study, and how much it varies.
 
     Attributes:
-        seed_variance: variance of the difference between seeds, of a single seed.
-        seed_df: degrees of freedom of that variance's estimate.
-        test_variance: variance from the choice of test speakers.
-        test_df: its degrees of freedom.
+        corpora: (target, budget) -> corpus of the target.
+        starts: names of the starts, which all cells have.
+        seeds: number of seeds.
+        seed_sd: standard deviation of a run in paired differences of log values.
+        test_variance: squared standard error of the comparison from the choice of test speakers.
+        test_df: degrees of freedom of its estimate.
     """
 
-    seed_variance: float
-    seed_df: float
+    corpora: Mapping[tuple[str, str], str]
+    starts: list[str]
+    seeds: int
+    seed_sd: float
     test_variance: float
     test_df: float
 
-    def smallest_effect(self, seeds: int, alpha: float, power: float = POWER) -> float:
-        """The smallest difference of logs that a two-sided t test at level `alpha` finds with probability `power`."""
-        parts = [self.seed_variance / seeds, self.test_variance]
-        error = float(np.sqrt(sum(parts)))
-        if error == 0:
-            return 0.0
-        df = float(satterthwaite(parts, [self.seed_df, self.test_df]))
-        return error * _noncentrality(min(df, 1e6), alpha, power)
+    def smallest_effect(self, weights: Weights, alpha: float, power: float = POWER) -> float:
+        """The smallest difference of logs that a two-sided test at level `alpha` finds with probability `power`."""
+        estimates, largest = self._studies(weights), 1e-3
+        while share_found(estimates, largest, alpha) < power:
+            largest *= 2
+        return float(
+            brentq(lambda effect: share_found(estimates, effect, alpha) - power, 0.0, largest, xtol=largest / 100)
+        )
+
+    def power(self, weights: Weights, effect: float, alpha: float) -> float:
+        """The share of such studies that find a difference of logs."""
+        return share_found(self._studies(weights), effect, alpha)
+
+    def _studies(self, weights: Weights) -> list[Estimate]:
+        rng = np.random.default_rng(self.seeds)
+        return [self._draw(weights, rng) for _ in range(STUDIES)]
+
+    def _draw(self, weights: Weights, rng: np.random.Generator) -> Estimate:
+        """The estimate of a study without any true difference."""
+        values = self.seed_sd * rng.standard_normal((len(self.corpora), len(self.starts), self.seeds))
+        cells = {
+            key: Cell(corpus, self.starts, value)
+            for (key, corpus), value in zip(self.corpora.items(), values, strict=True)
+        }
+        estimate = Design(cells).difference(weights)
+        if not self.test_variance:
+            return estimate
+        observed = self.test_variance * rng.chisquare(self.test_df) / self.test_df
+        return Estimate(
+            estimate.value + np.sqrt(self.test_variance) * rng.standard_normal(),
+            estimate.weights,
+            estimate.variances + observed,
+            satterthwaite([estimate.variances, observed], [estimate.df, self.test_df]),
+        )
 
 
-def _noncentrality(df: float, alpha: float, power: float) -> float:
-    """The noncentrality with which a two-sided t test at level `alpha` rejects with probability `power`."""
-    critical = float(t.isf(alpha / 2, df))
-    return float(brentq(lambda shift: nct.sf(critical, df, shift) - power, 0.0, 20 + 4 * critical))
+def share_found(estimates: list[Estimate], effect: float, alpha: float) -> float:
+    """The share of studies whose test is passed where the true difference is larger by `effect`."""
+    shifted = (replace(estimate, value=estimate.value + effect) for estimate in estimates)
+    return float(np.mean([estimate.p < alpha for estimate in shifted]))
 
 
 @dataclass(frozen=True)
@@ -73,59 +110,58 @@ class Needs:
 
 def needs(design: Design, weights: Weights, relative: float, confidence: float, comparisons: int) -> Needs:
     """What would find a relative change in a comparison, among several that are judged together."""
-    precision = precision_of(design, weights)
-    alpha = (1 - confidence) / comparisons
-    effect = float(np.log1p(relative))
-    seeds = _enough_seeds(precision, design, effect, alpha)
-    if seeds is not None:
+    shape = shape_of(design, weights)
+    alpha, effect = (1 - confidence) / comparisons, float(np.log1p(relative))
+    seeds = enough_seeds(shape, weights, effect, alpha)
+    if seeds is not None or not shape.test_variance:
         return Needs(seeds, 1.0)
-    # Half of the squared error for each part.
-    half = Precision(precision.seed_variance, precision.seed_df, 0.0, precision.test_df)
-    seeds = _enough_seeds(half, design, effect / np.sqrt(2), alpha)
-    error = effect / np.sqrt(2) / _noncentrality(max(precision.test_df, 1.0), alpha, POWER)
-    return Needs(seeds, max(1.0, precision.test_variance / error**2))
+    # Half of the squared error for each part. With many seeds, the test set is all that is left of the error.
+    seeds = enough_seeds(replace(shape, test_variance=0.0), weights, effect / np.sqrt(2), alpha)
+    alone = replace(shape, seeds=MOST_SEEDS, seed_sd=1e-6)
+    return Needs(seeds, max(1.0, 2 * (alone.smallest_effect(weights, alpha) / effect) ** 2))
 
 
-def _enough_seeds(precision: Precision, design: Design, effect: float, alpha: float) -> int | None:
-    starts = max(len(cell.starts) for cell in design.cells.values())
-    for seeds in range(max(2, design.seeds), MOST_SEEDS + 1):
-        df = seed_df(design.differences.typical_df, starts, len(design.cells), seeds)
-        grown = Precision(precision.seed_variance, df, precision.test_variance, precision.test_df)
-        if grown.smallest_effect(seeds, alpha) <= effect:
-            return seeds
-    return None
+def enough_seeds(shape: Shape, weights: Weights, effect: float, alpha: float) -> int | None:
+    """The smallest number of seeds that find an effect, to about a tenth; None if `MOST_SEEDS` do not."""
+    numbers = sorted({round(max(2, shape.seeds) * 1.1**step) for step in range(45)})
+    numbers = [number for number in numbers if number <= MOST_SEEDS]
+    first = bisect_left(
+        numbers, True, key=lambda number: replace(shape, seeds=number).power(weights, effect, alpha) >= POWER
+    )
+    return numbers[first] if first < len(numbers) else None
 
 
-def seed_df(prior_df: float, starts: int, cells: int, seeds: int) -> float:
-    """Degrees of freedom of a moderated variance: limma's, but no more than the whole study has."""
-    return min(prior_df + seeds - 1, cells * (starts - 1) * (seeds - 1))
-
-
-def precision_of(design: Design, weights: Weights) -> Precision:
-    """The precision of a comparison in a design with at least two seeds."""
-    starts = max(len(cell.starts) for cell in design.cells.values())
+def shape_of(design: Design, weights: Weights) -> Shape:
+    """The shape of a study that has run, with the variation of one comparison."""
     prior = design.differences
-    df = seed_df(prior.typical_df, starts, len(design.cells), design.seeds)
+    norm = sum(weight**2 for row in weights.values() for weight in row.values())
     total = sum(variance for variance, _ in design.seed_variance(weights, prior))
     # The geometric mean over the prior's points; it is 0 for identical runs.
-    variance = float(np.exp(prior.weights @ np.log(total))) if total.all() else 0.0
+    variance = float(np.exp(prior.weights @ np.log(total))) if np.all(total) else 0.0
     test = design.test_variance(weights, design.common_in_differences)
-    variances, test_df = zip(*test, strict=True) if test else ((0.0,), (1.0,))
-    return Precision(variance, df, sum(variances), float(satterthwaite(variances, test_df)))
+    variances, df = zip(*test, strict=True) if test else ((0.0,), (1.0,))
+    return Shape(
+        {key: cell.corpus for key, cell in design.cells.items()},
+        next(iter(design.cells.values())).starts,
+        design.seeds,
+        float(np.sqrt(variance / norm)),
+        sum(variances),
+        float(satterthwaite(variances, df)) if sum(variances) else 1.0,
+    )
 
 
-def spread_rows(designs: dict[str, Design], drawn_by: str) -> list[Row]:
+def spread_rows(designs: Mapping[str, Design], drawn_by: str) -> list[Row]:
     """How much runs and test speakers vary by each metric: what a later study of this kind can be planned with.
 
-    `seed_sd` is the standard deviation of a run in paired differences of log values, `prior_df` says how alike the
-    variances of different pairs are, and `speaker_sd` is the standard deviation over test speakers of one speaker's
-    difference between two starts. `drawn_by` says whether the test sets are samples of speakers or of utterances, and
-    `speakers` how many of these they have.
+    `seed_sd` is the standard deviation of a run in paired differences of log values, over all pairs of starts.
+    `speaker_sd` is the standard deviation over test speakers of one speaker's difference between two starts. `drawn_by`
+    says whether the test sets are samples of speakers or of utterances, and `speakers` how many of these they have.
     """
     rows = []
     for metric, design in designs.items():
         if design.differences is None:
             continue
+        seeds = np.concatenate([pair_variances(cell.observed) for cell in design.cells.values()])
         deviations, counts = [], []
         for cell in design.cells.values():
             if cell.shares is None or cell.shares.shape[2] < 2 or len(cell.starts) < 2:
@@ -134,10 +170,8 @@ def spread_rows(designs: dict[str, Design], drawn_by: str) -> list[Row]:
             counts.append(cell.shares.shape[2])
             variances = [speaker_variance(pair)[0] for pair in cell.shares[left] - cell.shares[right]]
             deviations.append(design.common_in_differences * float(np.mean(variances)) * counts[-1])
-        df = design.differences.typical_df
         rows.append(
-            {"metric": metric, "seed_sd": float(np.sqrt(design.differences.typical))}
-            | {"prior_df": df if np.isfinite(df) else None}
+            {"metric": metric, "seed_sd": float(np.sqrt(seeds.mean()))}
             | {"speaker_sd": float(np.sqrt(np.mean(deviations))) if deviations else None}
             | {"speakers": int(np.median(counts)) if counts else None}
             | {"drawn_by": drawn_by}
@@ -173,25 +207,21 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
         elif len(study.seeds) < 2:
             row["basis"] = "one seed says nothing of how much runs vary"
         else:
-            weights = weights_of(claim, targets, budgets)
-            norm = sum(weight**2 for starts in weights.values() for weight in starts.values())
-            cells = len(study.targets) * len(study.budgets)
-            df = seed_df(spread["prior_df"] or np.inf, len(study.starts), cells, len(study.seeds))
+            starts = study.analysed() if metric == "gap" else list(study.starts)
+            corpora = {(t, b): study.targets[t].corpus for t in study.targets for b in study.budgets}
             # Budgets of a target share its test set; targets do not.
             test = (spread["speaker_sd"] or 0.0) ** 2 / (spread["speakers"] or 1) / len(targets)
-            precision = Precision(spread["seed_sd"] ** 2 * norm, df, test, max(1, (spread["speakers"] or 2) - 1))
-            effect = precision.smallest_effect(len(study.seeds), (1 - study.report.confidence) / len(tested))
+            shape = Shape(
+                corpora, starts, len(study.seeds), spread["seed_sd"], test, max(1, (spread["speakers"] or 2) - 1)
+            )
+            alpha = (1 - study.report.confidence) / len(tested)
+            effect = shape.smallest_effect(weights_of(claim, targets, budgets), alpha)
             row |= {"resolves": float(np.expm1(effect)), "basis": basis}
     return rows
 
 
 def _spread(study: Study, results: Path, metric: str) -> tuple[Row, str]:
-    summaries = sorted(
-        results.glob("*/summary.json"),
-        key=lambda path: (path.parent.name == study.study, path.stat().st_mtime),
-        reverse=True,
-    )
-    for path in summaries:
+    for path in _newest_first(study, results):
         try:
             rows = json.loads(path.read_text(encoding="utf-8")).get("spread", [])
         except (OSError, ValueError):
@@ -200,3 +230,11 @@ def _spread(study: Study, results: Path, metric: str) -> tuple[Row, str]:
             if row["metric"] == metric:
                 return row, f"as runs varied in {path.parent.name}"
     return DEFAULT_SPREAD[metric], "stated defaults, since no earlier study is in the results folder"
+
+
+def _newest_first(study: Study, results: Path) -> Iterable[Path]:
+    return sorted(
+        results.glob("*/summary.json"),
+        key=lambda path: (path.parent.name == study.study, path.stat().st_mtime),
+        reverse=True,
+    )

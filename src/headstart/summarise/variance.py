@@ -59,12 +59,6 @@ class SeedVariance:
         order = np.argsort(self.scale)
         return float(self.scale[order][np.searchsorted(np.cumsum(self.weights[order]), 0.5)])
 
-    @property
-    def typical_df(self) -> float:
-        """The harmonic mean of d0, over the grid's weights; infinite only if all weight is on equal variances."""
-        inverse = float(self.weights @ (1 / self.prior_df))
-        return 1 / inverse if inverse else float("inf")
-
 
 def fit_seed_variance(variances: Array, df: int, weight: float = 1.0) -> SeedVariance | None:
     """The distribution of variances from sample variances `[units]`, each with `df` degrees of freedom.

@@ -282,7 +282,7 @@ def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str
 # ---------------------------------------------------------------------------------------------- claims
 
 CLAIM_METRICS = {
-    **{name: metric.label for name, metric in METRICS.items()},
+    **{name: f"the {metric.label}" for name, metric in METRICS.items()},
     "updates": "the number of updates to the level of convergence",
     "gap": "the representation gap",
     "time": "training time",
@@ -298,11 +298,11 @@ def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
             f"Training {listed(row['treatment'])} took {rate(row['estimate'])} of the time of all pre-training before "
             f"it; up to {percent(row['size'])} counts as little. It was measured once, so there is no interval."
         ]
-    where = f"{listed(row['targets'])}, {listed(row['budgets'])}"
-    verb = "is" if len(row["treatment"]) == 1 else "are, on average,"
+    verb = "is" if len(row["treatment"]) == 1 else "is, on average,"
     sentences = [
-        f"On {where}, {CLAIM_METRICS[row['metric']]} of {listed(row['treatment'])} {verb} {_much(row['estimate'])} "
-        f"than of {listed(list(dict.fromkeys(row['baseline'])))}, {percent(summary['confidence'])} interval "
+        f"On {listed(row['targets'])} with {listed(row['budgets'])} of transcripts, {CLAIM_METRICS[row['metric']]} of "
+        f"{listed(row['treatment'])} {verb} {_much(row['estimate'])} than that of "
+        f"{listed(list(dict.fromkeys(row['baseline'])))}: {percent(summary['confidence'])} interval "
         f"{changes(row['low'], row['high'])}, {probability(row['p_adjusted'])} after adjustment for all claims, from "
         f"{row['runs']} runs."
     ]

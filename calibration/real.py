@@ -20,7 +20,7 @@ from headstart.summarise.design import Cell, Design
 from headstart.summarise.tables import read_counts
 
 COUNTS = Path(__file__).resolve().parent.parent / "tests" / "data" / "calibration"
-SPLITS, HALVES = 2000, 100
+SPLITS, HALVES = 2000, 60
 
 
 def keep_counts(results: Path, folder: Path) -> None:
@@ -58,33 +58,36 @@ class Runs:
         names = [f"s{i}" for i in range(len(errors))]
         return Design({("", ""): Cell.of_counts("", names, errors, self.reference, self.blocks)})
 
-    def split(self, start: str, seeds: int, starts: int, rng: np.random.Generator, among=None) -> tuple[bool, bool]:
-        """Whether two sets of runs of one start are declared different: by us, and by the percentile interval.
+    def split(self, among: np.ndarray, seeds: int, starts: int, rng: np.random.Generator) -> tuple[bool, np.ndarray]:
+        """Whether two sets of runs are declared different, and the errors of both.
 
-        `starts` sets are drawn, as if each were another start; the first two are compared.
+        `starts` sets are drawn from the runs `among` `[runs, utterances]`, as if each were another start; the first two
+        are compared.
         """
-        among = np.arange(len(self.errors[start])) if among is None else among
-        drawn = rng.permutation(among)[: seeds * starts].reshape(starts, seeds)
-        errors = self.errors[start][drawn]
-        estimate = self.design(errors).difference({("", ""): {"s1": 1.0, "s0": -1.0}})
-        return estimate.p < 0.05, false_verdict(errors[:2], rng, 200)
+        drawn = rng.permutation(len(among))[: seeds * starts].reshape(starts, seeds)
+        estimate = self.design(among[drawn]).difference({("", ""): {"s1": 1.0, "s0": -1.0}})
+        return estimate.p < 0.05, among[drawn[:2]]
 
     def false_verdicts(self, start: str, seeds: int, starts: int, splits: int, halves: int) -> dict:
         """The rate of false verdicts over random splits, with its standard error by the delete-half jackknife."""
         rng = np.random.default_rng([3, seeds, starts, len(start)])
-        rates = np.mean([self.split(start, seeds, starts, rng) for _ in range(splits)], axis=0)
-        count = len(self.errors[start])
+        runs = self.errors[start]
+        verdicts, percentile = [], []
+        for _ in range(splits):
+            verdict, errors = self.split(runs, seeds, starts, rng)
+            verdicts.append(verdict)
+            percentile.append(false_verdict(errors, rng, 200))
+        rate = np.mean(verdicts)
         of_halves = []
-        if seeds * starts <= count // 2:
+        if seeds * starts <= len(runs) // 2:
             for _ in range(halves):
-                half = rng.permutation(count)[: count // 2]
-                verdicts = [self.split(start, seeds, starts, rng, half)[0] for _ in range(max(20, splits // 20))]
-                of_halves.append(np.mean(verdicts))
-        error = float(np.sqrt(np.mean((np.array(of_halves) - rates[0]) ** 2))) if of_halves else None
+                half = runs[rng.permutation(len(runs))[: len(runs) // 2]]
+                of_halves.append(np.mean([self.split(half, seeds, starts, rng)[0] for _ in range(splits // 40)]))
+        error = float(np.sqrt(np.mean((np.array(of_halves) - rate) ** 2))) if of_halves else None
         return {
-            "false_verdict_rate": float(rates[0]),
+            "false_verdict_rate": float(rate),
             "false_verdict_error": error,
-            "percentile_false_verdict_rate": float(rates[1]),
+            "percentile_false_verdict_rate": float(np.mean(percentile)),
         }
 
     def coverage(self, seeds: int, splits: int) -> float:

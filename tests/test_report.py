@@ -549,6 +549,50 @@ def test_starts_with_different_objectives_are_on_different_axes(tmp_path):
     assert shown == {"wav2vec 2.0": {"ssl-mono"}, "data2vec": {"ssl-multi"}}
 
 
+def fabricate_instances(results: Path, study: Study, start: str, rows: int) -> None:
+    """Learning curves of all instances of a start, each of another accuracy and time."""
+    for seed, instance in study.instances(start).items():
+        curve = [
+            {"step": s, "wall_s": 10.0 * seed * s / rows, "contrastive_loss": 4.0 - seed * s / rows / 10}
+            | {"diversity_loss": 0.5, "perplexity": 20.0 + s, "accuracy": 0.1 * seed + 0.1 * s / rows}
+            for s in range(1, rows + 1)
+        ]
+        write_table(results / study.study / "starts" / instance / "curve.parquet", curve)
+
+
+def test_a_start_that_is_trained_for_each_seed_has_a_line_for_each_instance(tmp_path):
+    starts = {
+        "scratch": {"kind": "scratch"},
+        "ssl-mono": {"kind": "ssl", "corpora": {"sw": 1.5}, "per_seed": True},
+        "ssl-multi": {"kind": "ssl", "corpora": {"sw": 3}},
+    }
+    study = study_of(starts=starts, contrasts=[], claims=[])
+    fabricate(tmp_path, study)
+    fabricate_instances(tmp_path, study, "ssl-mono", rows=3)
+    page = page_of(study, summarise(study, tmp_path), tmp_path, CORPORA)
+    (panel,) = [panel for panel in page["pretraining"] if "share of masked frames" in panel["title"]]
+    rows = [row for rows in page["charts"][panel["chart"]]["datasets"].values() for row in rows]
+    ends = {(row["start"], row["seed"]): row["y"] for row in rows if "seed" in row and row["step"] == 3}
+    assert ends == {("ssl-mono", seed): pytest.approx(0.1 * seed + 0.1) for seed in study.seeds}
+    (mean,) = {row["y"] for row in rows if row["start"] == "ssl-mono" and "seed" not in row and row["step"] == 3}
+    assert mean == pytest.approx(0.35)
+    (times,) = [row for row in page["times"] if (row["stage"], row["start"]) == ("pre-training", "ssl-mono")]
+    assert (times["runs"], times["mean"], times["total"]) == (4, 25.0, 100.0)
+    assert page["once"] == ["ssl-multi"]
+
+
+def test_many_instances_of_long_training_stay_a_small_chart(tmp_path):
+    starts = {"scratch": {"kind": "scratch"}, "ssl-mono": {"kind": "ssl", "corpora": {"sw": 1.5}, "per_seed": True}}
+    study = study_of(starts=starts, contrasts=[], claims=[], analyse=None, seeds=list(range(20)))
+    fabricate(tmp_path, study, utterances=4)
+    fabricate_instances(tmp_path, study, "ssl-mono", rows=1000)
+    page = page_of(study, summarise(study, tmp_path), tmp_path, CORPORA)
+    specs = [page["charts"][panel["chart"]] for panel in page["pretraining"]]
+    assert len(specs) == 4  # of 20 lines and their mean each
+    assert sum(len(rows) for spec in specs for rows in spec["datasets"].values()) < 5_000
+    assert all(max(row["step"] for row in rows) == 1000 for spec in specs for rows in spec["datasets"].values())
+
+
 def test_curves_and_recipes_may_be_missing(tmp_path):
     study = study_of()
     fabricate(tmp_path, study)

@@ -25,7 +25,9 @@ from headstart.study.study import Study
 COLOURS = 16
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
-POINTS_IN_ALL = 12_000  # Points of all curves together, which keeps the page of a large study near 2 MB.
+# Points of all learning curves of runs together, and of all curves of one stage that trains starts, which keep the page
+# of a large study near 2 MB.
+POINTS_OF_RUNS, POINTS_OF_STARTS = 12_000, 4_000
 # Quantities logged in training -> titles of their panels. Those in SHARES are shown in percent.
 PRETRAINING = {
     "contrastive_loss": "wav2vec 2.0: contrastive loss",
@@ -88,6 +90,11 @@ def thinned(curve: dict[str, np.ndarray], limit: int) -> dict[str, np.ndarray]:
     rows = len(curve["step"])
     keep = np.unique(np.linspace(0, rows - 1, min(rows, max(limit, 2))).round().astype(int))
     return {name: values[keep] for name, values in curve.items()}
+
+
+def points_each(points: int, curves: int) -> int:
+    """How many points each of `curves` curves may have, so that all together have about `points`."""
+    return min(200, max(8, points // max(1, curves)))
 
 
 def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: float) -> Spec:
@@ -358,8 +365,7 @@ class Gallery:
 
     def curves(self, runs: list[Row], metric: str) -> list[Row]:
         """Learning curves: one panel per target and budget."""
-        # The points are divided among the curves of all metrics, with one share for the means.
-        limit = min(200, max(8, POINTS_IN_ALL // max(1, (1 + len(METRICS)) * len(runs))))
+        limit = points_each(POINTS_OF_RUNS, (1 + len(METRICS)) * len(runs))  # with one share for the means
         panels = []
         for target in self.study.targets:
             for budget in self.study.budgets:
@@ -407,7 +413,10 @@ class Gallery:
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:
-        """Quantities logged in pre-training: one panel for each, with one line per start that logged it."""
+        """Quantities logged in pre-training: one panel for each, with the curves of the starts that logged it.
+
+        A start that was trained for each seed has a thin line for each of its instances and a thick one for their mean.
+        """
         return self._logged(pretraining, "Pre-training", PRETRAINING)
 
     def refining(self, refining: list[Row]) -> list[Row]:
@@ -416,9 +425,10 @@ class Gallery:
 
     def _logged(self, starts: list[Row], stage: str, titles: dict[str, str]) -> list[Row]:
         runs = [(row["start"], row["seed"], _with_unexplained(row["curve"])) for row in starts if row["curve"]]
+        limit = points_each(POINTS_OF_STARTS, sum(_has(curve, column) for _, _, curve in runs for column in titles))
         panels = []
         for column, title in titles.items():
-            spec = curve_chart(runs, column, self.styles, percent=column in SHARES)
+            spec = curve_chart(runs, column, self.styles, percent=column in SHARES, limit=limit)
             if spec:
                 panels.append(self._panel(title, f"{stage}: {title} against updates", spec))
         return panels

@@ -534,6 +534,32 @@ def test_a_refined_starts_time_stands_beside_all_its_pre_training(tiny, tmp_path
     assert refined["pretraining_seconds"] is refined["share_of_pretraining"] is None
 
 
+def test_times_of_a_start_that_is_trained_for_each_seed_are_means_over_its_instances(tmp_path):
+    starts = {
+        "plain": {"kind": "ssl", "per_seed": True, "corpora": {"sw": 0.1}},
+        "refined": {"kind": "semisup", "per_seed": True, "from": "plain", "labelled": {"sw": 0.1}},
+        "once": {"kind": "ssl", "corpora": {"sw": 0.1}},
+    }
+    starts["refined"]["settings"] = {"pseudo": {"weight": 0.0}}
+    study = study_of(study="means", starts=starts, baseline="once")
+    folder = tmp_path / "means/starts"
+    for run in study.runs():
+        write_scores(tmp_path, study, run, [1] * len(WORDS), WORDS)
+    for seed, (before, after) in {1: (20.0, 5.0), 2: (40.0, 10.0)}.items():
+        parent = {"stage": "pretrain", "wall_s": before, "settings": {"updates": 2}, "parent": None}
+        write_json(folder / f"plain/seed{seed}/recipe.json", parent)
+        refined = {"stage": "semisup", "wall_s": after, "settings": {"updates": 3}, "parent": parent}
+        write_json(folder / f"refined/seed{seed}/recipe.json", refined)
+    write_json(folder / "once/recipe.json", {"stage": "pretrain", "wall_s": 7.0, "parent": None})
+    rows = summarise(study, tmp_path)["stages"]
+    assert [(r["start"], r["instances"], r["seconds"]) for r in rows] == [
+        ("plain", 2, 30.0),
+        ("refined", 2, 7.5),
+        ("once", 1, 7.0),
+    ]
+    assert row_of(rows, start="refined")["share_of_pretraining"] == 7.5 / 30
+
+
 def test_which_share_of_its_pseudo_labels_a_start_learnt_from(tmp_path):
     refined = {"kind": "semisup", "from": "scratch", "labelled": {"sw": 0.1}, "unlabelled": {"sw": 0.1}}
     study = study_of(study="used", starts={"scratch": {"kind": "scratch"}, "some": refined, "none": refined}, seeds=[1])

@@ -14,5 +14,5 @@ VERSIONS = {
     "finetune": 3,
     "score": 3,
     "analyse": 1,
-    "report": 7,
+    "report": 8,
 }

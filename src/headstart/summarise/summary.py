@@ -148,8 +148,8 @@ def _write_curves(study: Study, results: Path, path: Path) -> None:
 def _stages(study: Study, results: Path) -> list[Row]:
     """Training time of each start that the study trained, and as a share of all pre-training before it, where known.
 
-    Of a start that was trained for each seed, these are means. `pseudo_used` is the mean share of pseudo-labels that
-    were used, or None where there were none.
+    Of a start that was trained for each seed, these are means over `instances` trainings; of any other, it is one
+    training. `pseudo_used` is the mean share of pseudo-labels that were used, or None where there were none.
     """
     rows = []
     for name, start in study.starts.items():
@@ -162,7 +162,8 @@ def _stages(study: Study, results: Path) -> list[Row]:
         before = _mean([_pretraining_seconds(recipe) for recipe in recipes])
         used = _mean([mean_of_column(read_curve(folder / "curve.parquet"), "pseudo_kept") for folder in folders])
         rows.append(
-            {"start": name, "kind": start.kind, "updates": recipes[0].get("settings", {}).get("updates")}
+            {"start": name, "kind": start.kind, "instances": len(recipes)}
+            | {"updates": recipes[0].get("settings", {}).get("updates")}
             | {"seconds": seconds, "pretraining_seconds": before}
             | {"share_of_pretraining": seconds / before if seconds and before else None, "pseudo_used": used}
         )

@@ -74,6 +74,21 @@ def test_the_same_twice_and_whatever_the_batches_and_turns(encoders, noise_files
         assert row["replicates"] == pytest.approx(other["replicates"], abs=1e-4)
 
 
+def test_a_run_is_compared_with_the_instance_that_it_began_with(encoders, noise_files, tmp_path):
+    """With `per_seed`, the rows of each seed are those of its own instance alone."""
+    starts, runs = {1: encoders["start"], 2: encoders["moved"]}, {1: "moved", 2: "same"}
+    job = {"runs": {seed: encoders[run] for seed, run in runs.items()}, "test": noise_files, "settings": SETTINGS}
+    analyse_start(AnalyseJob.of(start=starts, output=str(tmp_path / "both.parquet"), **job))
+    both = read_table(tmp_path / "both.parquet", SIMILARITIES)
+    for seed in starts:
+        output = tmp_path / f"{seed}.parquet"
+        alone = analysed({**encoders, "start": starts[seed]}, noise_files, output, {seed: runs[seed]})
+        assert [row for row in both if row["seed"] == seed] == alone
+    # Fine-tuning 1 changed layer 2 of its instance, and fine-tuning 2 changed it back.
+    changes = {row["seed"]: row["similarity"] for row in both if row["layer"] == 2 and row["measure"] == "cka"}
+    assert all(similarity < 0.99 for similarity in changes.values())
+
+
 def test_padding_is_in_no_sum(encoders, noise_clips):
     encoder = encoder_model(encoders["start"], None, 0.0).base_model.eval()
     together = list(layers_of(encoder, noise_clips, list(range(len(noise_clips)))))

@@ -378,6 +378,9 @@ def test_check_prints_what_a_study_would_run(tmp_path, capsys, monkeypatch):
     (tmp_path / "recordings/metadata.tsv").write_text("id\tpath\ttext\n")
     assert main(["check", str(path)]) == 0
     assert "2 pre-trainings, then 3 starts × 1 target × 2 budgets × 2 seeds = 12 runs" in capsys.readouterr().out
+    path.write_text(yaml.safe_dump(changed(starts__more__per_seed=True)))
+    assert main(["check", str(path)]) == 0
+    assert "3 pre-trainings, then 3 starts × 1 target × 2 budgets × 2 seeds = 12 runs" in capsys.readouterr().out
 
 
 def test_check_prints_the_problems_of_a_study(tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from headstart.jobs import TRAINING, FinetuneJob
-from headstart.study.reading import load_study
+from headstart.study.reading import load_study, parse_study
 from headstart.workflow import Workflow
 
 
@@ -18,7 +18,8 @@ def workflow() -> Workflow:
 def jobs_of(workflow: Workflow) -> list:
     run = workflow.study.runs()[0]
     starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
-    return [*starts, workflow.finetune_job(*run), workflow.score_job(*run), workflow.analyse_job("mono", *run[1:3])]
+    analyses = [workflow.analyse_job(start, *run[1:3]) for start in ("mono", "best-rq")]
+    return [*starts, workflow.finetune_job(*run), workflow.score_job(*run), *analyses]
 
 
 def test_every_job_comes_back_from_json_as_it_was(workflow):
@@ -52,6 +53,26 @@ def test_a_run_begins_with_the_instance_of_its_own_seed(workflow):
         assert f"results/smoke/starts/best-rq+S/seed{seed}/model.safetensors" in inputs
         assert not any(f"seed{3 - seed}" in path for path in inputs)
     assert workflow.analyse_job(*run[:3]).start == {s: f"results/smoke/starts/best-rq+S/seed{s}" for s in (1, 2)}
+
+
+def test_instances_may_go_on_from_what_is_trained_once_or_elsewhere(workflow):
+    starts = {
+        "scratch": {"kind": "scratch"},
+        "once": {"kind": "ssl", "corpora": {"smoke_en": 0.1}},
+        "anew": {"kind": "ssl", "per_seed": True, "seed": 10, "from": "once", "corpora": {"smoke_en": 0.1}},
+        "outside": {"kind": "ssl", "per_seed": True, "path": "models/large", "corpora": {"smoke_en": 0.1}},
+    }
+    flow = Workflow(parse_study({**workflow.study.model_dump(by_alias=True), "starts": starts, "claims": []}))
+    jobs = {instance: flow.start_job(instance) for instance in flow.ancestors_first()}
+    results = "results/smoke/starts"
+    assert {instance: (job.parent, job.seed, job.output) for instance, job in jobs.items()} == {
+        "once": (None, 0, f"{results}/once"),
+        "anew/seed1": (f"{results}/once", 11, f"{results}/anew/seed1"),
+        "anew/seed2": (f"{results}/once", 12, f"{results}/anew/seed2"),
+        "outside/seed1": ("models/large", 1, f"{results}/outside/seed1"),
+        "outside/seed2": ("models/large", 2, f"{results}/outside/seed2"),
+    }
+    assert len({job.state for job in jobs.values()}) == len(jobs)
 
 
 def test_a_start_that_is_trained_once_has_the_jobs_that_it_had(workflow):

@@ -80,7 +80,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
         row, change = rows[i], changes(estimate, study.report.confidence)
         row |= dict(zip(("estimate", "low", "high"), change.values(), strict=True))
         row |= {**judged, "verdict": _verdict(row["expect"], judged["verdict"])}
-        if row["verdict"] == "inconclusive":
+        if row["verdict"] == "inconclusive" and not estimate.exact:
             wanted: Needs = needs(design, weights, row["smallest_effect"], study.report.confidence, len(tested))
             row["needs"] = {"seeds": wanted.seeds, "test_set": wanted.test_set}
     return rows

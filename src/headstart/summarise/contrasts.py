@@ -198,7 +198,8 @@ def verdicts_of(
 
     A difference is `lower` or `higher` if its two-sided p value, adjusted by Holm's method, is below 1 - confidence. It
     is `equal` if that of two one-sided tests is, against a relative change by `smallest_effect` in either direction.
-    Otherwise it is `unclear`.
+    Otherwise it is `unclear`. So is a difference without any error, which comes from runs that do not vary at all: they
+    are one and the same, or none of them has recognised anything.
     """
     if seeds < 2:
         nothing = dict.fromkeys(("p", "p_adjusted", "p_equal", "degrees_of_freedom"))
@@ -209,7 +210,9 @@ def verdicts_of(
     rows = []
     for estimate, p, adjusted, equal in zip(estimates, p_values, holm(p_values), holm(p_equal), strict=True):
         verdict: Verdict = "unclear"
-        if adjusted < 1 - confidence:
+        if estimate.exact:
+            pass
+        elif adjusted < 1 - confidence:
             verdict = "lower" if estimate.value < 0 else "higher"
         elif equal < 1 - confidence:
             verdict = "equal"

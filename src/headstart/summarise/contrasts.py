@@ -210,11 +210,9 @@ def verdicts_of(
     rows = []
     for estimate, p, adjusted, equal in zip(estimates, p_values, holm(p_values), holm(p_equal), strict=True):
         verdict: Verdict = "unclear"
-        if estimate.exact:
-            pass
-        elif adjusted < 1 - confidence:
+        if adjusted < 1 - confidence and not estimate.exact:
             verdict = "lower" if estimate.value < 0 else "higher"
-        elif equal < 1 - confidence:
+        elif equal < 1 - confidence and not estimate.exact:
             verdict = "equal"
         df = estimate.degrees_of_freedom
         rows.append(

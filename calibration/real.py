@@ -121,16 +121,16 @@ class Runs:
 def rows(quick: bool = False) -> list[dict]:
     """A row for each metric, start, number of seeds and number of sets."""
     splits, halves = (300, 0) if quick else (SPLITS, HALVES)
-    found = []
+    table = []
     for metric in METRICS:
         runs = Runs(metric)
         coverage = {seeds: runs.coverage(seeds, splits) for seeds in (2, 3, 5)}
         for start in ("scratch", "mono"):
             for seeds in (2, 3, 5):
                 for starts in (2, 4):
-                    found.append(
+                    table.append(
                         {"kind": "real", "metric": metric, "start": start, "seeds": seeds, "starts": starts}
                         | {"targets": 1, "speakers": int(runs.blocks.max()) + 1, "variances": "real"}
                         | {**runs.false_verdicts(start, seeds, starts, splits, halves), "coverage": coverage[seeds]}
                     )
-    return found
+    return table

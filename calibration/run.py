@@ -42,8 +42,8 @@ STUDIES = {False: 1_000, True: 100}  # of the power
 def row(job: tuple[Setting, bool]) -> dict:
     setting, quick = job
     change = resolved(setting)
-    found = {"resolves": change, "power": power(setting, change, STUDIES[quick])}
-    return {**calibrate(setting, COMPARISONS[quick]), **found}
+    planned = {"resolves": change, "power": power(setting, change, STUDIES[quick])}
+    return {**calibrate(setting, COMPARISONS[quick]), **planned}
 
 
 def main() -> None:

@@ -304,7 +304,7 @@ def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
         f"{listed(row['treatment'])} {verb} {_much(row['estimate'])} than that of "
         f"{listed(list(dict.fromkeys(row['baseline'])))}: {percent(summary['confidence'])} interval "
         f"{changes(row['low'], row['high'])}, {probability(row['p_adjusted'])} after adjustment for all claims, from "
-        f"{row['runs']} runs."
+        f"{len(row['runs'])} runs."
     ]
     if row["size"] is not None:
         inside = "inside" if row["low"] <= row["size"] <= row["high"] else "outside"

@@ -28,7 +28,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
 
     Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`,
     `expect`, `size`, `smallest_effect`) and adds `estimate`, `low` and `high` (a relative change), `p`, `p_adjusted`
-    (Holm, over all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (the number that it rests on),
+    (Holm, over all claims that are tested) and `p_equal`, `degrees_of_freedom`, `runs` (those that it rests on),
     `verdict`, `reason` (why it is not tested) and `needs` (what would decide it, where it is inconclusive). `scope` is
     what the verdict is about: the `method`, if every start was trained for each seed, and otherwise the `checkpoint`.
 
@@ -54,7 +54,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
             "smallest_effect": smallest_effect_of(study, claim),
             "scope": "method" if _trained_for_each_seed(study, claim) else "checkpoint",
             **dict.fromkeys(("estimate", "low", "high", "p", "p_adjusted", "p_equal", "degrees_of_freedom")),
-            **{"runs": 0, "verdict": "not tested", "reason": None, "needs": None},
+            **{"runs": [], "verdict": "not tested", "reason": None, "needs": None},
         }
         rows.append(row)
         if metric == "time":
@@ -68,7 +68,12 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
                 row["reason"] = incomplete
                 continue
             estimate = design.difference(weights)
-            row["runs"] = sum(len(starts) for starts in weights.values()) * len(study.seeds)
+            row["runs"] = [
+                f"{start}/{target}/{budget}/seed{seed}"
+                for (target, budget), starts in weights.items()
+                for start in starts
+                for seed in study.seeds
+            ]
             tested.append((len(rows) - 1, estimate, weights, design))
     verdicts = verdicts_of(
         [estimate for _, estimate, _, _ in tested],
@@ -159,9 +164,9 @@ def _verdict(expect: str, verdict: str) -> ClaimVerdict:
 def _time(claim: Claim, stages: list[Row]) -> Row:
     """What a claim of training time rests on: one measured time for each start, without an interval."""
     shares = {row["start"]: row["share_of_pretraining"] for row in stages}
-    known = [shares[start] for start in claim.treatment if shares.get(start) is not None]
-    if len(known) < len(claim.treatment):
+    measured = [shares[start] for start in claim.treatment if shares.get(start) is not None]
+    if len(measured) < len(claim.treatment):
         return {"reason": "the time of the pre-training before it is not known"}
-    share = float(np.mean(known))
+    share = float(np.mean(measured))
     verdict = "supported" if share <= claim.size else "contradicted"
-    return {"estimate": share, "runs": len(known), "verdict": verdict}
+    return {"estimate": share, "runs": [f"starts/{start}" for start in claim.treatment], "verdict": verdict}

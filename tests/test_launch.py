@@ -213,7 +213,7 @@ def test_a_job_runs_by_hand(job):
     by_hand = job("finetune", "run", updates=20)
     command = [sys.executable, "-m", "headstart.training.launch", "finetune", str(by_hand)]
     run = subprocess.run([*command, "--max-minutes", "0.0001"], capture_output=True, text=True)
-    assert run.returncode == walltime.EXIT_CODE and "saved at update 1 of 20" in run.stderr
+    assert run.returncode == walltime.EXIT_CODE and "the state after update 1 of 20 is saved" in run.stderr
     run = subprocess.run([*command, "--max-minutes", "10"], capture_output=True, text=True)
     assert run.returncode == 0 and "resumed at update 1 of 20" in run.stderr
     assert re.search(r"update 20 of 20 \(100%\), .* audio-hours/s, ETA 0:00:00, .*train_loss .*dev_wer", run.stderr)
@@ -256,7 +256,7 @@ def test_a_job_that_fails_after_its_last_update_has_nothing_to_train_again(stage
     # With other settings, it trains.
     changed = job(stage, "run", updates=11)
     log = finished(started(stage, changed), changed)
-    assert "update 11 of 11" in log and "trained before" not in log
+    assert "update 11 of 11" in log and "reused from" not in log
 
 
 def test_a_damaged_result_is_not_used_again(job):

@@ -229,10 +229,10 @@ def test_a_job_notices_its_time_limit_and_is_asked_to_end(slurm, english, tmp_pa
     number, log = submit(job, "limited", "--time=1")
     until(lambda: shown(number, "JobState") not in ("RUNNING", "COMPLETING"), "the end of the job", 120, log)
     assert (shown(number, "JobState"), shown(number, "ExitCode")) == ("FAILED", "75:0"), log.read_text()
-    assert (saved := re.search(r"the time limit is near; saved at update (\d+) of", log.read_text()))
+    assert (saved := re.search(r"the time limit is near; the state after update (\d+) of", log.read_text()))
 
     number, log = submit(job, "cancelled", "--time=10")
     until(lambda: f"resumed at update {saved[1]} of" in log.read_text(), "the resumed job", log=log)
     until(lambda: re.search(r"update \d+ of \d+ \(", log.read_text()), "an update", log=log)
     output_of("scancel", number)
-    until(lambda: "asked to end (SIGTERM); saved at update" in log.read_text(), "the job's last words", log=log)
+    until(lambda: "asked to end (SIGTERM); the state after update" in log.read_text(), "the job's last words", log=log)

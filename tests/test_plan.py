@@ -1,13 +1,19 @@
 """The plan: its jobs are Snakemake's, its schedule is right, and its times and sizes are measured."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from headstart.cli import main
+from headstart.errors import HeadstartError
 from headstart.plan.graph import Graph, Node, schedule
+from headstart.plan.measure import _run
 from headstart.plan.plan import in_words, plan, span
 from headstart.study.reading import load_study, parse_study
 from headstart.workflow import Workflow
@@ -15,9 +21,7 @@ from headstart.workflow import Workflow
 HOURS = {"train": 0.03, "dev": 0.01, "test": 0.01}
 TINY = {
     "study": "planned",
-    "corpora": {
-        "small": {"reader": "synthetic", "language": "en", "hours": {"train": 0.03, "dev": 0.01, "test": 0.01}}
-    },
+    "corpora": {"small": {"reader": "synthetic", "language": "en", "hours": HOURS}},
     "starts": {"scratch": {"kind": "scratch"}, "other": {"kind": "scratch", "seed_offset": 1}},
     "targets": {"en": {"corpus": "small", "kind": "in-domain"}},
     "budgets": ["1min"],
@@ -90,6 +94,27 @@ def test_results_that_exist_are_not_planned_again(tmp_path, monkeypatch):
     scores.touch()
     (row,) = [row for row in plan(study, 2, calibrate=False)["stages"] if row["stage"] == "scoring"]
     assert (row["jobs"], row["to_do"], row["seconds"]) == (4, 3, None)
+
+
+def test_a_failed_measurement_stops_the_others(tmp_path):
+    """The first fails at once, because its task is unknown; the second would wait for a pipe that nobody opens."""
+    os.mkfifo(tmp_path / "never")
+    tasks = [{"folder": str(tmp_path / "a"), "task": "none"}, {"folder": str(tmp_path / "b"), "task": "data"}]
+    began, processes = time.monotonic(), []
+
+    class Process(subprocess.Popen):
+        def __init__(self, command, **options):
+            if processes:
+                command = [sys.executable, "-c", f"open({str(tmp_path / 'never')!r})"]
+            super().__init__(command, **options)
+            processes.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headstart.plan.measure.subprocess.Popen", Process)
+        with pytest.raises(HeadstartError, match="could not be measured: .*With --no-calibrate"):
+            _run(tasks)
+    assert time.monotonic() - began < 60
+    assert [process.poll() is not None for process in processes] == [True, True]
 
 
 def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):

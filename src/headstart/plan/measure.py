@@ -72,14 +72,19 @@ def _run(tasks: list[dict[str, Any]]) -> list[dict[str, float]]:
         command = [sys.executable, "-m", "headstart.plan.measure", str(file)]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     results = []
-    for process in processes:
-        output, errors = process.communicate()
-        if process.returncode:
-            last = errors.strip().splitlines()[-1] if errors.strip() else f"exit status {process.returncode}"
-            raise HeadstartError(
-                f"the time of a job could not be measured: {last}. With --no-calibrate, the plan has no times"
-            )
-        results.append(json.loads(output.splitlines()[-1]))
+    try:
+        for process in processes:
+            output, errors = process.communicate()
+            if process.returncode:
+                last = errors.strip().splitlines()[-1] if errors.strip() else f"exit status {process.returncode}"
+                raise HeadstartError(
+                    f"the time of a job could not be measured: {last}. With --no-calibrate, the plan has no times"
+                )
+            results.append(json.loads(output.splitlines()[-1]))
+    finally:  # the others would go on in a folder that is deleted
+        for process in processes:
+            process.kill()
+            process.wait()
     return results
 
 

@@ -13,7 +13,7 @@ import pytest
 from headstart.cli import main
 from headstart.errors import HeadstartError
 from headstart.plan.graph import Graph, Node, schedule
-from headstart.plan.measure import _run
+from headstart.plan.measure import _run, extent, multiplications
 from headstart.plan.plan import in_words, plan, span
 from headstart.study.reading import load_study, parse_study
 from headstart.workflow import Workflow
@@ -94,6 +94,24 @@ def test_results_that_exist_are_not_planned_again(tmp_path, monkeypatch):
     scores.touch()
     (row,) = [row for row in plan(study, 2, calibrate=False)["stages"] if row["stage"] == "scoring"]
     assert (row["jobs"], row["to_do"], row["seconds"]) == (4, 3, None)
+
+
+def test_large_encoders_are_measured_with_less_audio(tmp_path):
+    """The multiplications are counted by hand: 100 frames of 8 · 160 · 1, 50 of 16 · 2 · 8, and 3 layers' products."""
+    model = {"conv_dim": [8, 16], "conv_kernel": [160, 2], "conv_stride": [160, 2], "hidden_size": 16}
+    model |= {"intermediate_size": 20, "layers": 3}
+    by_hand = 100 * 8 * 160 + 50 * 16 * 2 * 8 + 50 * 3 * (4 * 16 * 16 + 2 * 16 * 20)
+    assert multiplications({"root": None, "model": model}) == by_hand
+    (tmp_path / "config.json").write_text(json.dumps({**model, "num_hidden_layers": 3}), encoding="utf-8")
+    assert multiplications({"root": str(tmp_path), "model": {}}) == by_hand
+
+    default = multiplications({"root": None, "model": parse_study({**TINY, "model": {}}).model.model_dump()})
+    assert extent(default, 24) == (40, 24)
+    assert extent(default, 5760) == (40, 60)
+    assert extent(100 * default, 24) == (6, 20)
+    assert extent(100 * default, 5) == (6, 5)
+    updates, seconds = extent(10 * default, 24)
+    assert 6 < updates < 40 and updates % 2 == 0 and seconds == 20
 
 
 def test_a_failed_measurement_stops_the_others(tmp_path):

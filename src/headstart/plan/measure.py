@@ -21,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.files import read_json
 from headstart.jobs import TRAINING, CorpusHours, SplitFiles, TrainingJob
 from headstart.study.corpora import SyntheticCorpus
 from headstart.study.study import Study
 
-UPDATES, WARM = 40, 20  # updates of a measurement, and how many of them do not count
-LONGEST_BATCH = 60.0  # seconds of audio; longer batches are measured at this length and taken in proportion
+# Updates of a measurement, of which the first half does not count, and seconds of audio in a batch: (fewest, most).
+UPDATES, BATCH = (6, 40), (20.0, 60.0)
+# Multiplications of the forward passes of a measurement. Larger encoders are measured with less audio: the default
+# study's gets the most of both, wav2vec 2.0 Base the fewest, or it would take most of an hour on two cores.
+MULTIPLICATIONS = 2.5e11
 CORPUS = {"reader": "synthetic", "language": "en", "hours": {"train": 0.04, "dev": 0.005, "test": 0.01}}
 
 
@@ -99,7 +103,11 @@ def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     os.chdir(task["folder"])
     costs = _data(task) if task["task"] == "data" else _training(task)
-    print(json.dumps({**costs, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0}))
+    print(json.dumps({**costs, "memory": max(costs.get("memory", 0.0), _peak_memory())}))
+
+
+def _peak_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
 def _data(task: dict[str, Any]) -> dict[str, float]:
@@ -135,9 +143,10 @@ def _files(split: str) -> SplitFiles:
 
 
 def _training(task: dict[str, Any]) -> dict[str, float]:
-    """Seconds before the first update and for each update, and the bytes of a checkpoint.
+    """Seconds before the first update and for each update, the bytes of a checkpoint and of memory.
 
-    For fine-tuning also the seconds of scoring, for each second of audio, and of the analysis.
+    A batch shorter than the job's is taken in proportion. For fine-tuning also the seconds of scoring, for each second
+    of audio, and of the analysis.
     """
     import torch
 
@@ -146,17 +155,23 @@ def _training(task: dict[str, Any]) -> dict[str, float]:
 
     torch.set_num_threads(task["threads"])
     job = small(task)
-    started = time.time()
+    started, before = time.time(), _peak_memory()
     run(job, task["threads"])
     trained = time.time() - started
     curve = read_curve(Path(job.output, "curve.parquet"))
     wall = dict(zip(curve["step"].tolist(), curve["wall_s"].tolist(), strict=True))
-    scale = max(1.0, task["job"]["settings"]["batch_seconds"] / LONGEST_BATCH)
-    update = (wall[UPDATES] - wall[WARM]) / (UPDATES - WARM)
+    scale = task["job"]["settings"]["batch_seconds"] / job.settings.batch_seconds
+    updates, warm = job.settings.updates, job.settings.log_every
+    update = (wall[updates] - wall[warm]) / (updates - warm)
+    size = float(sum(path.stat().st_size for path in Path(job.output).iterdir()))
+    # Weights, gradients, AdamW's two moments and the copies for the checkpoint do not grow with the batch; what else
+    # training takes does.
+    fixed = before + 6 * size
     costs = {
-        "start": started - task["began"] + max(0.0, trained - UPDATES * update),
+        "start": started - task["began"] + max(0.0, trained - updates * update),
         "updates": update * scale,
-        "bytes": float(sum(path.stat().st_size for path in Path(job.output).iterdir())),
+        "bytes": size,
+        "memory": _peak_memory() + (scale - 1) * max(0.0, _peak_memory() - fixed),
     }
     return {**costs, **(_after(task, job) if task["stage"] == "finetune" else {})}
 
@@ -165,7 +180,8 @@ def small(task: dict[str, Any]) -> TrainingJob:
     """The task's job on the small corpus, for a few updates, in this folder."""
     values = json.loads(json.dumps(task["job"]))
     settings = values["settings"]
-    settings |= {"updates": UPDATES, "log_every": WARM, "batch_seconds": min(settings["batch_seconds"], LONGEST_BATCH)}
+    updates, seconds = extent(multiplications(task), settings["batch_seconds"])
+    settings |= {"updates": updates, "log_every": updates // 2, "batch_seconds": seconds}
     if "dev_minutes" in settings:
         settings["dev_minutes"] = 0.05
     values |= {"parent": task["root"], "model": None if task["root"] else task["model"]}
@@ -184,6 +200,30 @@ def small(task: dict[str, Any]) -> TrainingJob:
     for name in (values["output"], values["state"]):
         shutil.rmtree(name, ignore_errors=True)
     return TRAINING[task["stage"]](**values)
+
+
+def multiplications(task: dict[str, Any]) -> float:
+    """Multiplications of the encoder's forward pass for each second of 16 kHz audio, without attention scores."""
+    model = read_json(Path(task["root"], "config.json")) if task["root"] else task["model"]
+    frames, channels, total = 16000.0, 1, 0.0
+    for width, kernel, stride in zip(model["conv_dim"], model["conv_kernel"], model["conv_stride"], strict=True):
+        frames /= stride
+        total += frames * channels * kernel * width
+        channels = width
+    layers = model["num_hidden_layers"] if task["root"] else model["layers"]
+    return total + frames * layers * model["hidden_size"] * (4 * model["hidden_size"] + 2 * model["intermediate_size"])
+
+
+def extent(cost: float, batch_seconds: float) -> tuple[int, float]:
+    """Updates of a measurement, and seconds of audio in its batches.
+
+    Args:
+        cost: multiplications for each second of audio.
+        batch_seconds: of the job that is measured.
+    """
+    audio = MULTIPLICATIONS / cost
+    seconds = min(batch_seconds, max(BATCH[0], min(BATCH[1], audio / UPDATES[1])))
+    return min(UPDATES[1], max(UPDATES[0], 2 * int(audio / seconds / 2))), seconds
 
 
 def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:

@@ -96,6 +96,39 @@ def test_results_that_exist_are_not_planned_again(tmp_path, monkeypatch):
     assert (row["jobs"], row["to_do"], row["seconds"]) == (4, 3, None)
 
 
+def bytes_of_tiny(folder: Path) -> float:
+    """What the tiny study writes: its corpus, made in full, and the weights of four fine-tuned models in float32."""
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.synthetic.synthesis import synthesise_corpus
+    from headstart.features.extraction import extract_features
+
+    study, splits = parse_study(TINY), ("train", "dev", "test")
+    corpus, raw = study.corpora["small"], folder / "raw"
+    synthesise_corpus(str(raw), **corpus.model_dump(exclude={"reader"}))
+    manifests = {split: (f"{folder}/{split}.manifest", f"{folder}/{split}.rejects") for split in splits}
+    read_corpus(open_reader(corpus, str(raw)), manifests)
+    for split in splits:
+        extract_features(manifests[split][0], f"{folder}/{split}.arrow", f"{folder}/{split}", f"{folder}/{split}.no")
+    written = [path for path in raw.rglob("*") if path.is_file()] + list(folder.glob("*.arrow"))
+    model = study.model
+    config = Wav2Vec2Config(
+        vocab_size=32,
+        hidden_size=model.hidden_size,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        intermediate_size=model.intermediate_size,
+        conv_dim=model.conv_dim,
+        conv_kernel=model.conv_kernel,
+        conv_stride=model.conv_stride,
+        num_conv_pos_embeddings=model.position_kernel,
+        num_conv_pos_embedding_groups=model.position_groups,
+    )
+    weights = sum(weight.numel() for weight in Wav2Vec2ForCTC(config).parameters())
+    return sum(path.stat().st_size for path in written) + 4 * 4 * weights
+
+
 def test_large_encoders_are_measured_with_less_audio(tmp_path):
     """The multiplications are counted by hand: 100 frames of 8 · 160 · 1, 50 of 16 · 2 · 8, and 3 layers' products."""
     model = {"conv_dim": [8, 16], "conv_kernel": [160, 2], "conv_stride": [160, 2], "hidden_size": 16}
@@ -146,9 +179,8 @@ def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
     assert all(value > 0 for value in seconds.values())
     # On one core, the study takes as long as all jobs together.
     assert made["seconds"] == pytest.approx(sum(seconds.values()))
-    # 0.05 h of 16-bit audio at 16 kHz as features are 5.8 MB; the FLAC files and four checkpoints come on top.
-    assert 5.7e6 < made["disk_bytes"] < 14e6
-    assert 2e8 < made["memory_bytes"] < 4e9
+    assert made["disk_bytes"] == pytest.approx(bytes_of_tiny(tmp_path / "tiny"), rel=0.1)
+    assert 2e8 < made["memory_bytes"] == made["job_memory_bytes"] < 4e9
     assert re.search(r"fine-tuning +4 +4 ", text.out) and "The study takes about" in text.out
     assert "Chance alone." in text.out and "measuring finetune" in text.err
 

@@ -40,8 +40,8 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
 
     Returns:
         `study`, `cores`, `stages` (rows of stage, jobs, to_do, seconds of all jobs to do), `seconds` until the end,
-        `disk_bytes`, `memory_bytes` (of the jobs that run side by side) and `claims` (see `planned_claims`). Times and
-        sizes are None if they were not measured.
+        `disk_bytes`, `job_memory_bytes` (of the largest job), `memory_bytes` (of as many of these as run side by side)
+        and `claims` (see `planned_claims`). Times and sizes are None if they were not measured.
 
     Raises:
         HeadstartError: a measurement failed.
@@ -59,6 +59,7 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
         jobs = {kind: (job, graph.root(job)) for kind, job in examples.items()}
         costs = measured(study, jobs, copies, say)
     seconds = {node.name: _seconds(node, costs) for node in to_do} if costs else {}
+    memory = max(cost["memory"] for cost in costs.values()) if costs else None
     rows = []
     for stage in STAGES:
         jobs = [node for node in graph.nodes.values() if node.stage == stage]
@@ -72,7 +73,8 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
         "stages": rows,
         "seconds": schedule(graph.nodes, lambda node: seconds[node.name], cores) if costs else None if to_do else 0.0,
         "disk_bytes": _disk(to_do, costs) if costs else None,
-        "memory_bytes": copies * max(cost["memory"] for cost in costs.values()) if costs else None,
+        "job_memory_bytes": memory,
+        "memory_bytes": copies * memory if memory is not None else None,
         "claims": planned_claims(study, Path("results")),
     }
 
@@ -118,8 +120,8 @@ def in_words(plan: Row, source: str) -> str:
     else:
         lines.append(f"The study takes about {span(plan['seconds'])}, as measured on this machine as it is loaded now.")
         lines.append(
-            f"It writes about {_size(plan['disk_bytes'])}, and jobs side by side take {_size(plan['memory_bytes'])} of "
-            "memory."
+            f"It writes about {_size(plan['disk_bytes'])}. A job takes up to {_size(plan['job_memory_bytes'])} of "
+            f"memory, and jobs side by side up to {_size(plan['memory_bytes'])}."
         )
     tested = [row for row in plan["claims"] if row["resolves"] is not None]
     if tested:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import least_squares
 
 from headstart.summarise.tables import Row, finite
 
 Curve = dict[str, NDArray[np.float64]]
 QUANTITIES = {"updates": "step", "audio_hours": "audio_hours_seen", "seconds": "wall_s", "flops": "flops"}
 PLATEAU = 0.98  # share of the highest error that counts as not yet fallen
+STEEPEST = 10.0  # bound of a decay's rate: twice the training would leave less than a thousandth of the error
 
 
 def evaluated_rows(curve: Curve | None, column: str) -> Curve | None:
@@ -89,9 +90,9 @@ def fit_decay(amount: ArrayLike, error: ArrayLike) -> Decay:
     Curves of CTC fine-tuning stay near their highest error for a while, in which the model writes nothing. The points
     before the last one above 98 % of the highest error are therefore left out.
 
-    The asymptote is fitted by least squares on log errors, between 0 and the lowest error. It is None unless the points
-    determine it: at least five of them, errors that fall, and a lower corrected Akaike criterion (Hurvich & Tsai 1989)
-    than the same law without an asymptote.
+    The law is fitted by least squares on log errors, with an asymptote between 0 and the lowest error and a rate of at
+    most 10. Asymptote, rate and scale are None unless the points determine them: at least five of them, errors that
+    fall, and a lower corrected Akaike criterion (Hurvich & Tsai 1989) than the same law without an asymptote.
     """
     amount, error = np.asarray(amount, np.float64), np.asarray(error, np.float64)
     usable = np.isfinite(amount) & np.isfinite(error) & (amount > 0) & (error > 0)
@@ -99,32 +100,52 @@ def fit_decay(amount: ArrayLike, error: ArrayLike) -> Decay:
     if len(error):
         begin = int(np.flatnonzero(error >= PLATEAU * error.max())[-1])
         amount, error = amount[begin:], error[begin:]
-    points = len(error)
-    if points < 2 or np.ptp(amount) == 0:
-        return Decay(None, None, None, None, points)
     x, y = np.log(amount), np.log(error)
-    slope, _, plain = _line(x, y, np.zeros(points))
+    points = len(error)
+    if points < 2 or np.ptp(x) == 0:
+        return Decay(None, None, None, None, points)
+    middle = float(x.mean())
+    x = x - middle
+    slope, level = _line(x, y)
     if points < 5 or slope >= 0:
         return Decay(slope, None, None, None, points)
-    lowest = float(error.min())
-    best = minimize_scalar(
-        lambda share: _line(x, np.log(error - share * lowest), np.full(points, share * lowest), y)[2],
-        bounds=(0.0, 0.999),
-        method="bounded",
-        options={"xatol": 1e-6},
-    )
-    asymptote = float(best.x) * lowest
-    steepness, intercept, squares = _line(x, np.log(error - asymptote), np.full(points, asymptote), y)
-    if steepness >= 0 or _aicc(squares, points, 3) >= _aicc(plain, points, 2):
+    asymptote, height, rate, squares = _power_law(x, y)
+    plain = float(np.sum((level + slope * x - y) ** 2))
+    if _aicc(squares, points, 3) >= _aicc(plain, points, 2):
         return Decay(slope, None, None, None, points)
-    return Decay(slope, asymptote, -steepness, float(np.exp(intercept)), points)
+    return Decay(slope, asymptote, rate, float(np.exp(height + rate * middle)), points)
 
 
-def _line(x: np.ndarray, y: np.ndarray, asymptote: np.ndarray, target: np.ndarray | None = None) -> tuple:
-    """Slope and intercept of a line through (x, y), and its squared errors in log error including the asymptote."""
-    slope, intercept = np.polyfit(x, y, 1)
-    fitted = np.log(asymptote + np.exp(intercept + slope * x))
-    return float(slope), float(intercept), float(np.sum((fitted - (y if target is None else target)) ** 2))
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and mean of the least-squares line through (x, y), where x has a mean of 0."""
+    return float(x @ y / (x @ x)), float(y.mean())
+
+
+def _power_law(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """The least-squares fit of y by log(asymptote + exp(height - rate * x)): the three numbers and the squared errors.
+
+    x is log amount with a mean of 0, y log error. The search begins with half of the lowest error as asymptote.
+    """
+    lowest = float(np.exp(y.min()))
+
+    def law(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        share, height, rate = parameters
+        decaying = np.exp(height - rate * x)
+        return decaying, share * lowest + decaying
+
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        return np.log(law(parameters)[1]) - y
+
+    def jacobian(parameters: np.ndarray) -> np.ndarray:
+        decaying, fitted = law(parameters)
+        return np.stack([np.full(len(x), lowest), decaying, -x * decaying], axis=1) / fitted[:, None]
+
+    slope, height = _line(x, np.log(np.exp(y) - 0.5 * lowest))
+    begin = [0.5, height, np.clip(-slope, 0.01, 0.99 * STEEPEST)]
+    bounds = ([0.0, -np.inf, 0.0], [1.0, np.inf, STEEPEST])
+    fit = least_squares(residuals, begin, jacobian, bounds, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    share, height, rate = map(float, fit.x)
+    return share * lowest, height, rate, 2.0 * float(fit.cost)
 
 
 def _aicc(squares: float, points: int, parameters: int) -> float:

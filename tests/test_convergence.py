@@ -1,13 +1,19 @@
 """What is read off a learning curve, against hand-made numbers, scipy and published curves."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 from scipy.optimize import curve_fit
 from scipy.stats import linregress
+from test_summary import row_of, study_of
 
 from headstart.study.convergence import Convergence
+from headstart.summarise.convergence import convergence_of_runs, convergence_rows
 from headstart.summarise.curves import area_under_curve, first_reached, fit_decay
+from headstart.summarise.tables import run_folder
+from headstart.training.curve import write_curve
 
 
 def curve_of(error, steps=None):
@@ -15,14 +21,32 @@ def curve_of(error, steps=None):
     return {"step": steps * 1.0, "audio_hours_seen": steps / 50, "wall_s": steps * 2.0, "dev_cer": np.asarray(error)}
 
 
+# ------------------------------------------------------------------------------------------------- one curve
+
+
 def test_the_level_is_interpolated_between_evaluations():
     reached = first_reached(curve_of([0.9, 0.6, 0.4, 0.5]), "dev_cer", 0.45)
     # From 0.6 at 200 to 0.4 at 300, three quarters of the way down.
-    assert reached == {"updates": 275.0, "audio_hours": 5.5, "seconds": 550.0, "flops": None}
+    assert reached == {"updates": 275.0, "audio_hours": 5.5, "seconds": 550.0, "flops": None, "bound": False}
 
 
-def test_a_curve_that_begins_at_the_level_has_its_first_evaluation_and_one_that_never_gets_there_none():
-    assert first_reached(curve_of([0.3, 0.2]), "dev_cer", 0.3)["updates"] == 100
+def test_all_quantities_are_interpolated_with_the_weight_of_the_error():
+    """Quantities need not grow evenly with updates: time has pauses, and batches differ in how much audio they have."""
+    curve = curve_of([0.9, 0.6, 0.4]) | {"wall_s": np.array([10.0, 20.0, 100.0]), "flops": np.array([1e15, 5e15, 6e15])}
+    reached = first_reached(curve, "dev_cer", 0.45)
+    assert (reached["seconds"], reached["flops"]) == pytest.approx((20 + 0.75 * 80, 5.75e15))
+
+
+def test_an_error_that_is_exactly_the_level_is_reached():
+    assert first_reached(curve_of([0.5, 0.3, 0.3, 0.1]), "dev_cer", 0.3)["updates"] == 200
+
+
+def test_a_curve_that_begins_at_the_level_has_its_first_evaluation_as_a_bound():
+    expected = {"updates": 100.0, "audio_hours": 2.0, "seconds": 200.0, "flops": None, "bound": True}
+    assert first_reached(curve_of([0.3, 0.2]), "dev_cer", 0.3) == expected
+
+
+def test_a_curve_that_never_gets_there_has_no_time():
     assert first_reached(curve_of([0.3, 0.2]), "dev_cer", 0.1) is None
 
 
@@ -132,6 +156,130 @@ def test_amounts_that_hardly_differ_overflow_nothing(recwarn):
     assert np.isfinite(decay.slope) and decay.slope < -1e5
     assert fit_decay([1e6, 1e6 + 1e-10], [1.0, 0.5]).slope is None
     assert not recwarn.list
+
+
+# ------------------------------------------------------------------------------------------ the runs of a study
+
+CURVES = {
+    ("scratch", 1): [0.9, 0.6, 0.4, 0.5],
+    ("scratch", 2): [0.9, 0.7, 0.6, 0.3],
+    ("xlsr", 1): [0.5, 0.3, 0.2, 0.2],
+    ("xlsr", 2): [0.6, 0.31, 0.3, 0.2],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes one run's curve: dev CERs after every 100 updates, and WERs of twice as much."""
+
+    def write_one(start, seed, error):
+        rows = [
+            {"step": step, "audio_hours_seen": step / 1000, "wall_s": step / 10, "flops": 1e12 * step}
+            | {"dev_cer": cer, "dev_wer": cer and 2 * cer}
+            for step, cer in zip(range(100, 100 * len(error) + 1, 100), error, strict=True)
+        ]
+        path = run_folder(tmp_path, "tiny", (start, "swahili", "10min", seed)) / "curve.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_curve(path, rows)
+
+    return write_one
+
+
+@pytest.fixture
+def results(tmp_path, write):
+    for run, error in CURVES.items():
+        write(*run, error)
+    return tmp_path
+
+
+def runs_and_rows(results, **changes):
+    study = study_of(**changes)
+    reached = convergence_of_runs(study, results, "swahili", "10min")
+    return reached, convergence_rows(study, reached, "swahili", "10min")
+
+
+def test_updates_to_the_level_compare_with_the_same_seeds_baseline(results):
+    reached, rows = runs_and_rows(results)
+    # scratch ends at 0.5 and 0.3. Seed 1 falls from 0.6 at 200 to 0.4 at 300, so to 0.5 half-way. xlsr begins at
+    # 0.5, and with seed 2 falls from 0.31 to 0.3 at 300; a tie is reached.
+    times = {(start, seed): (run["updates"], run["bound"]) for start in reached for seed, run in reached[start].items()}
+    assert times == {
+        ("scratch", 1): (pytest.approx(250), False),
+        ("scratch", 2): (pytest.approx(400), False),
+        ("xlsr", 1): (pytest.approx(100), True),
+        ("xlsr", 2): (pytest.approx(300), False),
+    }
+    row = row_of(rows, start="xlsr")
+    assert row == {
+        "start": "xlsr",
+        "target": "swahili",
+        "budget": "10min",
+        "reference_error": pytest.approx(0.4),
+        "updates": pytest.approx(200),
+        "audio_hours": pytest.approx(0.2),
+        "seconds": pytest.approx(20),
+        "flops": pytest.approx(2e14),
+        "ratio_to_baseline": pytest.approx(200 / 325),
+        "seeds_reached": 2,
+        "area": pytest.approx((np.trapezoid([0.5, 0.3, 0.2, 0.2]) + np.trapezoid([0.6, 0.31, 0.3, 0.2])) / 6),
+        "slope": pytest.approx(linregress(np.log([1, 2, 3, 4]), np.log([0.55, 0.305, 0.25, 0.2])).slope),
+        "asymptote": None,
+    }
+    assert row_of(rows, start="scratch")["ratio_to_baseline"] == 1
+
+
+def test_the_level_may_be_absolute_or_a_share_of_the_baselines(results):
+    reached, rows = runs_and_rows(results, convergence={"level": 0.35})
+    assert row_of(rows, start="xlsr")["reference_error"] == 0.35
+    assert reached["xlsr"][1]["updates"] == pytest.approx(175)
+    _, rows = runs_and_rows(results, convergence={"share": 0.5})
+    assert row_of(rows, start="xlsr")["reference_error"] == pytest.approx(0.2)
+
+
+def test_the_metric_of_convergence_is_the_studys(results):
+    _, rows = runs_and_rows(results, report={"metric": "wer"})
+    assert row_of(rows, start="xlsr")["reference_error"] == pytest.approx(0.8)
+
+
+def test_a_run_that_never_gets_there_has_the_time_of_its_last_evaluation(results, write):
+    write("xlsr", 2, [0.9, 0.9, 0.8, None])
+    run = runs_and_rows(results)[0]["xlsr"][2]
+    assert [run[name] for name in ("updates", "audio_hours", "seconds", "flops", "bound")] == [None] * 4 + [False]
+    assert run["last"] == {"updates": 300, "audio_hours": 0.3, "seconds": 30, "flops": pytest.approx(3e14)}
+
+
+def test_the_median_is_none_when_half_of_the_seeds_never_get_there(results, write):
+    write("xlsr", 2, [0.9, 0.9, None, 0.8])
+    row = row_of(runs_and_rows(results)[1], start="xlsr")
+    assert (row["updates"], row["ratio_to_baseline"], row["seeds_reached"]) == (None, None, 1)
+
+
+def test_one_of_three_seeds_that_never_gets_there_counts_as_the_latest(results, write):
+    for start, error in (("scratch", [0.9, 0.7, 0.6, 0.5]), ("xlsr", [0.9, 0.9, 0.9, 0.8])):
+        write(start, 3, error)
+    row = row_of(runs_and_rows(results, seeds=[1, 2, 3])[1], start="xlsr")
+    assert (row["updates"], row["seeds_reached"]) == (pytest.approx(300), 2)
+
+
+def test_a_seed_without_curves_is_left_out(results):
+    (run_folder(results, "tiny", ("scratch", "swahili", "10min", 2)) / "curve.parquet").unlink()
+    row = row_of(runs_and_rows(results)[1], start="xlsr")
+    assert (row["updates"], row["seeds_reached"]) == (100, 1)
+
+
+def test_dev_errors_that_are_no_numbers_are_passed_over(results, write):
+    write("scratch", 1, [0.9, None, 0.35, math.nan])
+    assert runs_and_rows(results)[0]["scratch"][1]["updates"] == pytest.approx(300)
+
+
+def test_the_asymptote_is_that_of_the_mean_curve(results, write):
+    """The law is fitted to the mean over seeds, at the updates at which every seed was evaluated."""
+    law = 0.2 + 5.0 * np.arange(100, 1300, 100) ** -0.5
+    write("xlsr", 1, (law + 0.05).tolist())
+    write("xlsr", 2, [*(law[:10] - 0.05).tolist(), None, None])
+    row = row_of(runs_and_rows(results)[1], start="xlsr")
+    assert row["asymptote"] == pytest.approx(0.2, abs=1e-3)
+    assert row["slope"] == pytest.approx(fit_decay(np.arange(100, 1100, 100), law[:10]).slope)
 
 
 def test_the_level_of_a_study_is_said_in_one_way():

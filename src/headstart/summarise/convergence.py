@@ -25,8 +25,9 @@ def convergence_of_runs(study: Study, results: Path, target: str, budget: str) -
     """For each start and each seed with a learning curve: when the run reaches the level of the study's `convergence`.
 
     A row has the `level`, the quantities at which it is first reached (updates, audio_hours, seconds, flops: all None
-    for a run that never gets there), the same at the last evaluation (`last`), and the `curve` itself. Seeds without a
-    curve of the baseline are left out if the level depends on it.
+    for a run that never gets there), whether they are only upper bounds because the run is there at its first
+    evaluation (`bound`), the quantities at the last evaluation (`last`), and the `curve` itself. Seeds without a curve
+    of the baseline are left out if the level depends on it.
     """
     column = f"dev_{study.report.metric}"
     reached: dict[str, dict[int, Row]] = {start: {} for start in study.starts}
@@ -42,7 +43,7 @@ def convergence_of_runs(study: Study, results: Path, target: str, budget: str) -
             continue
         for start, curve in curves.items():
             if curve is not None:
-                times = first_reached(curve, column, level) or dict.fromkeys(QUANTITIES)
+                times = first_reached(curve, column, level) or {**dict.fromkeys(QUANTITIES), "bound": False}
                 reached[start][seed] = {"level": level, **times, "last": at_row(curve, -1), "curve": curve}
     return reached
 

@@ -35,8 +35,8 @@ def first_reached(curve: Curve, column: str, level: float) -> Row | None:
 
     Between the last evaluation above the level and the first one at or below it, the error is taken to fall in a
     straight line, and all four quantities are interpolated alike. A curve that begins at or below the level has the
-    values of its first evaluation, which are upper bounds. Returns None if the level is never reached; a quantity that
-    the curve lacks is None.
+    values of its first evaluation; they are upper bounds, and `bound` is True. Returns None if the level is never
+    reached; a quantity that the curve lacks is None.
     """
     error = curve[column]
     rows = np.flatnonzero(error <= level)
@@ -44,13 +44,13 @@ def first_reached(curve: Curve, column: str, level: float) -> Row | None:
         return None
     row = int(rows[0])
     if row == 0:
-        return at_row(curve, 0)
+        return {**at_row(curve, 0), "bound": True}
     weight = float((error[row - 1] - level) / (error[row - 1] - error[row]))
     before, after = at_row(curve, row - 1), at_row(curve, row)
     return {
         name: None if None in (before[name], after[name]) else before[name] + weight * (after[name] - before[name])
         for name in QUANTITIES
-    }
+    } | {"bound": False}
 
 
 def at_row(curve: Curve, row: int) -> Row:

@@ -90,13 +90,20 @@ class Design:
         return next(iter(self.cells.values())).values.shape[1]
 
     @cached_property
+    def pairs(self) -> Array:
+        """Variances of a run by all pairs of starts: `[pairs]`, of rows without bounds where there are any."""
+        variances = np.concatenate([pair_variances(cell.observed) for cell in self.cells.values()])
+        if len(variances):
+            return variances
+        return np.concatenate([pair_variances(cell.values) for cell in self.cells.values()])
+
+    @cached_property
     def differences(self) -> SeedVariance | None:
         """Variance of a run in paired differences; None with one seed or one start."""
         if self.seeds < 2:
             return None
-        variances = np.concatenate([pair_variances(cell.observed) for cell in self.cells.values()])
         largest = max(len(cell.observed) for cell in self.cells.values())
-        return fit_seed_variance(variances, self.seeds - 1, 2 / max(largest, 2))
+        return fit_seed_variance(self.pairs, self.seeds - 1, 2 / max(largest, 2))
 
     @cached_property
     def levels(self) -> SeedVariance | None:

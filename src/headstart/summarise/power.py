@@ -20,7 +20,6 @@ from headstart.study.study import Study
 from headstart.summarise.design import Cell, Design, Weights, speaker_variance
 from headstart.summarise.estimates import Estimate, satterthwaite
 from headstart.summarise.tables import Row
-from headstart.summarise.variance import pair_variances
 
 POWER = 0.8
 STUDIES = 100  # simulated for each power
@@ -161,7 +160,6 @@ def spread_rows(designs: Mapping[str, Design], drawn_by: str) -> list[Row]:
     for metric, design in designs.items():
         if design.differences is None:
             continue
-        seeds = np.concatenate([pair_variances(cell.observed) for cell in design.cells.values()])
         deviations, counts = [], []
         for cell in design.cells.values():
             if cell.shares is None or cell.shares.shape[2] < 2 or len(cell.starts) < 2:
@@ -171,7 +169,7 @@ def spread_rows(designs: Mapping[str, Design], drawn_by: str) -> list[Row]:
             variances = [speaker_variance(pair)[0] for pair in cell.shares[left] - cell.shares[right]]
             deviations.append(design.common_in_differences * float(np.mean(variances)) * counts[-1])
         rows.append(
-            {"metric": metric, "seed_sd": float(np.sqrt(seeds.mean()))}
+            {"metric": metric, "seed_sd": float(np.sqrt(design.pairs.mean()))}
             | {"speaker_sd": float(np.sqrt(np.mean(deviations))) if deviations else None}
             | {"speakers": int(np.median(counts)) if counts else None}
             | {"drawn_by": drawn_by}

@@ -2,7 +2,8 @@
 
 The times are compared as error rates are: as logarithms, in the randomised block design of the study. A run that never
 reaches the level is censored: its time is longer than the run. It counts with the time of its last evaluation, so that
-the speed-up is a bound.
+the speed-up is a bound. Likewise, a run that is at the level at its first evaluation counts with that evaluation's
+time, and may have been there sooner.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Times = dict[tuple[str, str], dict[str, dict[int, Row]]]  # (target, budget) -> 
 def speed_designs(study: Study, times: Times) -> dict[str, Design]:
     """The design of the logarithms of each quantity that the learning curves have, over starts with all seeds' curves.
 
-    Starts some of whose runs are censored are marked as bounds.
+    Starts some of whose runs are censored, or there at their first evaluation, are marked as bounds.
     """
     designs = {}
     for quantity in QUANTITIES:
@@ -38,28 +39,31 @@ def speed_designs(study: Study, times: Times) -> dict[str, Design]:
                     study.targets[target].corpus,
                     list(rows),
                     np.log([[time for time, _ in values] for values in rows.values()]),
-                    bounds=np.array([any(censored for _, censored in values) for values in rows.values()]),
+                    bounds=np.array([any(bound for _, bound in values) for values in rows.values()]),
                 )
         if len(cells) == len(times):
             designs[quantity] = Design(cells)
     return designs
 
 
-def _time(row: Row | None, quantity: str) -> tuple[float, bool] | None:
-    """The time until a run reaches the level, and whether it is only a lower bound; None if it is not known."""
+def _time(row: Row | None, quantity: str) -> tuple[float, str | None] | None:
+    """The time until a run reaches the level, and whether it is only a bound; None if it is not known.
+
+    The bound is `later` if the run never gets there, and `sooner` if it is there at its first evaluation.
+    """
     if row is None:
         return None
-    censored = row[quantity] is None and row["updates"] is None
+    censored = row["updates"] is None
     time = row["last"].get(quantity) if censored else row[quantity]
-    return (time, censored) if time else None
+    return (time, "later" if censored else "sooner" if row["bound"] else None) if time else None
 
 
-def speed_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
+def speed_rows(study: Study, designs: dict[str, Design], times: Times) -> list[Row]:
     """The speed-up of each comparison of the study: the baseline's time over the treatment's, by every quantity.
 
-    `speedup` 2 means in half the time. `bound` is `at least` if only runs of the baseline are censored, `at most` if
-    only runs of the treatment are, and `none` if runs of both are, when nothing can be said. `verdict` is `faster`,
-    `slower`, `equal` or `unclear`; p values are adjusted for all rows of a quantity.
+    `speedup` 2 means in half the time. `bound` is `at least` if runs of the baseline may take longer, or runs of the
+    treatment less, than is known; `at most` in the opposite case; and `none` in both, when nothing can be said.
+    `verdict` is `faster`, `slower`, `equal` or `unclear`; p values are adjusted for all rows of a quantity.
     """
     rows, estimates = [], []
     for (quantity, design), (treatment, baseline) in (
@@ -70,12 +74,11 @@ def speed_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
                 continue
             estimate = design.difference({(target, budget): {treatment: 1.0, baseline: -1.0}})
             low, high = estimate.interval(study.report.confidence)
-            censored = [bool(cell.bounds[cell.starts.index(start)]) for start in (treatment, baseline)]
             rows.append(
                 {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
                 | {"quantity": quantity, "speedup": float(np.exp(-estimate.value))}
                 | {"low": float(np.exp(-high)), "high": float(np.exp(-low))}
-                | {"bound": BOUNDS[tuple(censored)]}
+                | {"bound": _bound(times[target, budget], treatment, baseline)}
             )
             estimates.append(estimate)
     rows = judged(study, rows, estimates, lambda row: row["quantity"], study.convergence.smallest_effect)
@@ -84,7 +87,17 @@ def speed_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
     return rows
 
 
-BOUNDS = {(False, False): None, (False, True): "at least", (True, False): "at most", (True, True): "none"}
+def _bound(times: dict[str, dict[int, Row]], treatment: str, baseline: str) -> str | None:
+    """Which bound of the speed-up is known; None if the speed-up itself is."""
+    bounds = [
+        {known[1] for row in times[start].values() if (known := _time(row, "updates"))}
+        for start in (treatment, baseline)
+    ]
+    ours, theirs = bounds
+    at_least, at_most = "sooner" in ours or "later" in theirs, "later" in ours or "sooner" in theirs
+    if at_least and at_most:
+        return "none"
+    return "at least" if at_least else "at most" if at_most else None
 
 
 def _verdict(row: Row, estimate: Estimate) -> str:

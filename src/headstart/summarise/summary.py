@@ -93,7 +93,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "convergence": _in_study_order(
             study, [row for group in groups for row in convergence_rows(study, times[group], *group)]
         ),
-        "speed": speed_rows(study, speeds),
+        "speed": speed_rows(study, speeds, times),
         "representation": layers,
         "representation_gap": gaps,
         "representation_contrasts": gap_contrasts,

@@ -31,6 +31,12 @@ def difference(design: Design, treatment: str = "s1", baseline: str = "s0") -> E
     return design.difference({key: {treatment: 1.0, baseline: -1.0} for key in design.cells})
 
 
+def median_scale(known: SeedVariance) -> float:
+    """The median of s0²."""
+    order = np.argsort(known.scale)
+    return float(known.scale[order][np.searchsorted(np.cumsum(known.weights[order]), 0.5)])
+
+
 @pytest.fixture
 def equal_variances(monkeypatch):
     """A prior that allows for equal variances only: the textbook's randomised block design."""
@@ -182,7 +188,7 @@ def test_with_many_equal_variances_the_prior_takes_over():
     sample = np.random.default_rng(6).chisquare(4, 3000) / 4
     fitted = fit_seed_variance(sample, 4)
     assert fitted.weights @ (fitted.prior_df >= 32) > 0.99
-    assert fitted.typical == pytest.approx(1.0, rel=0.05)
+    assert median_scale(fitted) == pytest.approx(1.0, rel=0.05)
 
 
 def test_without_seeds_or_differences_there_is_no_variance():
@@ -286,8 +292,8 @@ def test_rows_with_bounds_say_nothing_of_how_much_runs_vary():
     values = np.array([[0.1, 0.2], [0.3, 0.5], [2.0, 2.0]])
     cell = Cell("c", ["s0", "s1", "s2"], values, bounds=np.array([False, False, True]))
     expected = pair_variances(values[:2])
-    assert Design({("t", "b"): cell}).differences.typical == pytest.approx(
-        fit_seed_variance(expected, 1, 1.0).typical, rel=0.1
+    assert median_scale(Design({("t", "b"): cell}).differences) == pytest.approx(
+        median_scale(fit_seed_variance(expected, 1, 1.0)), rel=0.1
     )
 
 

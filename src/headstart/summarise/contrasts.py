@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -108,17 +108,11 @@ def contrast_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
         for budget in study.budgets:
             for metric, design in designs.items():
                 for treatment, baseline in study.comparisons():
-                    estimate = design.difference({(target, budget): {treatment: 1.0, baseline: -1.0}})
-                    base = float(np.exp(design.level(target, budget, baseline).value))
-                    change = changes(estimate, study.report.confidence)
-                    rows.append(
-                        {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
-                        | {"metric": metric, "difference": base * change["relative"]}
-                        | {"low": base * change["relative_low"], "high": base * change["relative_high"]}
-                        | change
-                    )
+                    group = {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
+                    estimate, difference = paired_difference(design, **group, confidence=study.report.confidence)
+                    rows.append({**group, "metric": metric, **difference})
                     estimates.append(estimate)
-    return judged(study, rows, estimates, lambda row: row["metric"])
+    return judged(study, rows, estimates, "metric")
 
 
 def average_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
@@ -134,7 +128,7 @@ def average_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
                     {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
                     | changes(estimates[-1], study.report.confidence)
                 )
-    return judged(study, rows, estimates, lambda row: row["metric"])
+    return judged(study, rows, estimates, "metric")
 
 
 def best_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
@@ -147,8 +141,7 @@ def best_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
     for target in study.targets:
         for budget in study.budgets:
             for metric, design in designs.items():
-                levels = {start: design.level(target, budget, start).value for start in study.starts}
-                best = min(levels, key=levels.__getitem__)
+                best = min(study.starts, key=lambda start: design.mean(target, budget, start))  # noqa: B023
                 pairs = list(combinations(study.starts, 2))
                 estimates = [design.difference({(target, budget): {one: 1.0, other: -1.0}}) for one, other in pairs]
                 adjusted = holm([estimate.p for estimate in estimates]) if len(study.seeds) > 1 else [1.0] * len(pairs)
@@ -156,6 +149,20 @@ def best_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
                 rivals = [start for start in study.starts if (best, start) in unclear or (start, best) in unclear]
                 rows.append({"target": target, "budget": budget, "metric": metric, "start": best, "rivals": rivals})
     return rows
+
+
+def paired_difference(
+    design: Design, treatment: str, baseline: str, target: str, budget: str, confidence: float
+) -> tuple[Estimate, Row]:
+    """The difference of two starts, as an estimate on the log scale and as a row.
+
+    The row has the relative change (`relative`, `relative_low`, `relative_high`) and what it amounts to at the measured
+    level of the baseline (`difference`, `low`, `high`).
+    """
+    estimate = design.difference({(target, budget): {treatment: 1.0, baseline: -1.0}})
+    change, base = changes(estimate, confidence), float(np.exp(design.mean(target, budget, baseline)))
+    names = {"difference": "relative", "low": "relative_low", "high": "relative_high"}
+    return estimate, {**{name: base * change[key] for name, key in names.items()}, **change}
 
 
 def changes(estimate: Estimate, confidence: float) -> Row:
@@ -168,17 +175,17 @@ def judged(
     study: Study,
     rows: list[Row],
     estimates: list[Estimate],
-    family: Callable[[Row], str],
+    family: str,
     smallest_effect: float | None = None,
 ) -> list[Row]:
     """The rows with `p`, `p_adjusted`, `degrees_of_freedom` and `verdict` of their estimates.
 
-    P values are adjusted among the rows of a family. With one seed nothing is known of how much runs vary: there are no
-    p values, and every verdict is `unclear`.
+    P values are adjusted among the rows with the same value of the key `family`. With one seed nothing is known of how
+    much runs vary: there are no p values, and every verdict is `unclear`.
     """
     families: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        families.setdefault(family(row), []).append(i)
+        families.setdefault(row[family], []).append(i)
     for members in families.values():
         verdicts = verdicts_of(
             [estimates[i] for i in members],

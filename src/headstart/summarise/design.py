@@ -58,6 +58,17 @@ class Cell:
         """The rows of `values` without bounds."""
         return self.values if self.bounds is None else self.values[~self.bounds]
 
+    @property
+    def pair_influences(self) -> list[Array]:
+        """For each pair of starts, how much each speaker moves their difference: `[seeds, blocks]`.
+
+        Empty if the values do not come from a sample of at least two speakers.
+        """
+        if self.shares is None or self.shares.shape[2] < 2:
+            return []
+        left, right = np.triu_indices(len(self.starts), 1)
+        return list(self.shares[left] - self.shares[right])
+
     @classmethod
     def of_counts(cls, corpus: str, starts: list[str], errors: Array, reference: Array, blocks: Array) -> Cell:
         """A cell from counts of errors `[starts, seeds, utterances]` and of reference tokens `[utterances]`.
@@ -116,12 +127,7 @@ class Design:
     @cached_property
     def common_in_differences(self) -> float:
         """The share of the variance over test speakers that all seeds have in common, over all pairs of starts."""
-        pairs = []
-        for cell in self.cells.values():
-            if cell.shares is not None:
-                left, right = np.triu_indices(len(cell.starts), 1)
-                pairs += list(cell.shares[left] - cell.shares[right])
-        return common_share(pairs)
+        return common_share(pair for cell in self.cells.values() for pair in cell.pair_influences)
 
     @cached_property
     def common_in_levels(self) -> float:
@@ -133,6 +139,11 @@ class Design:
     def level(self, target: str, budget: str, start: str) -> Estimate:
         """The log error rate of one start, the mean over seeds."""
         return self._estimate({(target, budget): {start: 1.0}}, self.levels, self.common_in_levels)
+
+    def mean(self, target: str, budget: str, start: str) -> float:
+        """The value of `level` alone."""
+        cell = self.cells[target, budget]
+        return float(cell.values[cell.starts.index(start)].mean())
 
     def difference(self, weights: Weights) -> Estimate:
         """A weighted sum of mean log error rates; the weights of each target and budget sum to 0."""

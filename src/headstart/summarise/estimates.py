@@ -87,8 +87,7 @@ class Estimate:
 def satterthwaite(variances: Sequence[Array | float], df: Sequence[Array | float]) -> Array:
     """Degrees of freedom of a sum of independent variance estimates (Satterthwaite 1946): (Σ V)² / Σ (V² / df).
 
-    A negative variance is one that is subtracted. An estimate with infinite degrees of freedom adds nothing to the sum
-    below.
+    An estimate with infinite degrees of freedom adds nothing to the sum below.
     """
     total = sum(np.asarray(v, np.float64) for v in variances)
     below = sum(np.square(v) / np.asarray(d, np.float64) for v, d in zip(variances, df, strict=True))

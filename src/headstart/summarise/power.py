@@ -6,7 +6,6 @@ real ones.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import brentq
 
+from headstart.files import read_json
 from headstart.score.metrics import METRICS
 from headstart.study.study import Study
 from headstart.summarise.design import Cell, Design, Weights, speaker_variance
@@ -162,12 +162,9 @@ def spread_rows(designs: Mapping[str, Design], drawn_by: str) -> list[Row]:
             continue
         deviations, counts = [], []
         for cell in design.cells.values():
-            if cell.shares is None or cell.shares.shape[2] < 2 or len(cell.starts) < 2:
-                continue
-            left, right = np.triu_indices(len(cell.starts), 1)
-            counts.append(cell.shares.shape[2])
-            variances = [speaker_variance(pair)[0] for pair in cell.shares[left] - cell.shares[right]]
-            deviations.append(design.common_in_differences * float(np.mean(variances)) * counts[-1])
+            if variances := [speaker_variance(pair)[0] for pair in cell.pair_influences]:
+                counts.append(cell.shares.shape[2])
+                deviations.append(design.common_in_differences * float(np.mean(variances)) * counts[-1])
         rows.append(
             {"metric": metric, "seed_sd": float(np.sqrt(design.pairs.mean()))}
             | {"speaker_sd": float(np.sqrt(np.mean(deviations))) if deviations else None}
@@ -221,7 +218,7 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
 def _spread(study: Study, results: Path, metric: str) -> tuple[Row, str]:
     for path in _newest_first(study, results):
         try:
-            rows = json.loads(path.read_text(encoding="utf-8")).get("spread", [])
+            rows = read_json(path).get("spread", [])
         except (OSError, ValueError):
             continue
         for row in rows:

@@ -9,7 +9,7 @@ import numpy as np
 from headstart.corpora.manifests import read_columns
 from headstart.errors import HeadstartError
 from headstart.study.study import Study
-from headstart.summarise.contrasts import changes, judged
+from headstart.summarise.contrasts import judged, paired_difference
 from headstart.summarise.design import Cell, Design
 from headstart.summarise.tables import Row, representation_path
 
@@ -98,15 +98,11 @@ def representation_rows(
         for budget in study.budgets:
             for treatment, baseline in study.comparisons():
                 if treatment in starts and baseline in starts:
-                    estimates.append(gaps.difference({(target, budget): {treatment: 1.0, baseline: -1.0}}))
-                    change = changes(estimates[-1], confidence)
-                    base = float(np.exp(gaps.level(target, budget, baseline).value))
-                    contrasts.append(
-                        {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
-                        | {"measure": study.analyse.measure, "difference": base * change["relative"]}
-                        | {"low": base * change["relative_low"], "high": base * change["relative_high"], **change}
-                    )
-    return layer_rows, gap_rows, judged(study, contrasts, estimates, lambda row: row["measure"])
+                    group = {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
+                    estimate, difference = paired_difference(gaps, **group, confidence=confidence)
+                    contrasts.append({**group, "measure": study.analyse.measure, **difference})
+                    estimates.append(estimate)
+    return layer_rows, gap_rows, judged(study, contrasts, estimates, "measure")
 
 
 def _gap(design: Design, target: str, budget: str, name: object, confidence: float) -> np.ndarray:

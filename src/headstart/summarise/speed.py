@@ -8,6 +8,8 @@ time, and may have been there sooner.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from headstart.study.study import Study
@@ -66,9 +68,7 @@ def speed_rows(study: Study, designs: dict[str, Design], times: Times) -> list[R
     `verdict` is `faster`, `slower`, `equal` or `unclear`; p values are adjusted for all rows of a quantity.
     """
     rows, estimates = [], []
-    for (quantity, design), (treatment, baseline) in (
-        (named, pair) for named in designs.items() for pair in study.comparisons()
-    ):
+    for (quantity, design), (treatment, baseline) in product(designs.items(), study.comparisons()):
         for (target, budget), cell in design.cells.items():
             if treatment not in cell.starts or baseline not in cell.starts:
                 continue
@@ -81,7 +81,7 @@ def speed_rows(study: Study, designs: dict[str, Design], times: Times) -> list[R
                 | {"bound": _bound(times[target, budget], treatment, baseline)}
             )
             estimates.append(estimate)
-    rows = judged(study, rows, estimates, lambda row: row["quantity"], study.convergence.smallest_effect)
+    rows = judged(study, rows, estimates, "quantity", study.convergence.smallest_effect)
     for row, estimate in zip(rows, estimates, strict=True):
         row["verdict"] = _verdict(row, estimate)
     return rows

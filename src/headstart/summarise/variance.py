@@ -53,12 +53,6 @@ class SeedVariance:
         moderated = np.where(equal, self.scale, (prior * self.scale + self.df * variance) / (prior + self.df))
         return moderated, total
 
-    @property
-    def typical(self) -> float:
-        """The median of s0²: the variance of a typical run."""
-        order = np.argsort(self.scale)
-        return float(self.scale[order][np.searchsorted(np.cumsum(self.weights[order]), 0.5)])
-
 
 def fit_seed_variance(variances: Array, df: int, weight: float = 1.0) -> SeedVariance | None:
     """The distribution of variances from sample variances `[units]`, each with `df` degrees of freedom.

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from headstart.score.metrics import METRICS
 from headstart.study.analyse import Analyse
 from headstart.study.fields import Settings
 from headstart.study.finetune import Finetune
@@ -111,14 +110,12 @@ class FinetuneJob(TrainingJob, stage="finetune"):
 class ScoreJob(Job, stage="score"):
     """Scoring of one run on a test split.
 
-    `run` is the run's model folder. `metrics` names all metrics of the registry, so that jobs run again when a metric
-    is added: the score file has columns for each.
+    `run` is the run's model folder.
     """
 
     run: str
     test: SplitFiles
     text: Text
-    metrics: list[str] = Field(default_factory=lambda: list(METRICS))
     output: str
 
 

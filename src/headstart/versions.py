@@ -12,7 +12,7 @@ VERSIONS = {
     "pretrain": 3,
     "semisup": 2,
     "finetune": 3,
-    "score": 3,
+    "score": 4,
     "analyse": 1,
-    "report": 8,
+    "report": 9,
 }

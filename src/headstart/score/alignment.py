@@ -2,9 +2,9 @@
 
 The letters are `H` (hit), `S` (substitution), `D` (deletion) and `I` (insertion), in the order of the reference. A hit
 and a substitution take one token of each side, a deletion one of the reference and an insertion one of the hypothesis,
-so that the letters say which tokens stand side by side; `steps` spells that out. Alignments are those of rapidfuzz, which
-jiwer uses as well, so that counts and alignments are jiwer's. It is imported only where something is aligned: what reads
-alignments does without it.
+so that the letters say which tokens stand side by side; `steps` spells that out. Alignments are those of rapidfuzz,
+which jiwer uses as well, so that counts and alignments are jiwer's. It is imported only where something is aligned:
+what reads alignments does without it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def align_words(reference: str, hypothesis: str) -> str:
     return align(reference.split(), hypothesis.split())
 
 
-def align_characters(reference: str, hypothesis: str) -> str:
+def align_chars(reference: str, hypothesis: str) -> str:
     """Alignment of the characters of two texts, single spaces between words included."""
     return align(" ".join(reference.split()), " ".join(hypothesis.split()))
 

@@ -1,13 +1,18 @@
 """The score file of a run: a table with one row for each test utterance, from which all rates are computed.
 
-A row has the normalised `reference` and `hypothesis`, and for each metric the alignment of the two and its counts.
-An alignment is one letter for each edit; `headstart.score.alignment` says how to read it. Its indices count the words
-of `reference` and `hypothesis` as they stand in the row, or their characters with spaces, and not the tokens of the
-corpus, of which normalisation may drop some and split others.
+A row has the normalised `reference`, the `hypothesis`, `text` as it was transcribed, and alignments. `hypothesis_lm` is
+what the decoding with a language model makes of the same utterance, null where there was none; columns that end in
+`_lm` are about it. An alignment is one letter for each edit, see `headstart.score.alignment`. Its tokens are
 
-Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there, and
-`word_languages` has the tag of each word of `reference`. So errors of one language, or at switch points, can be counted
-from the table alone.
+- `word_alignment`: the words of `reference` and of the hypothesis;
+- `char_alignment`: their characters, with spaces;
+- `mixed_alignment`: their mixed units (`headstart.text.mixed`), null where these are the words;
+- `raw_alignment`: the words of `text`, not normalised, and of the hypothesis; null where `text` is.
+
+Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there,
+`word_languages` has the tag of each word of `reference`, `mixed_languages` that of each of its mixed units (null where
+these are the words), and `language_source` says where the tags are from. Errors of one language, or at switch points,
+are counted from the table alone (`headstart.score.score_table`).
 """
 
 from __future__ import annotations
@@ -17,51 +22,75 @@ from typing import Any
 
 import pyarrow as pa
 
-from headstart.score.alignment import count_edits
-from headstart.score.metrics import METRICS, Metric
+from headstart.score.alignment import align, align_chars
+from headstart.score.languages import tag_words
+from headstart.score.score_table import DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
 from headstart.study.text import Text
+from headstart.text.mixed import mixed_units
 from headstart.text.normalisation import normalise
+
+CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
 
 def score_schema() -> pa.Schema:
     """The columns of a score file; those of tokens are null where the corpus has no tags."""
+    required = {"word", "char"}
     return pa.schema(
         [
             pa.field("utterance_id", pa.string(), nullable=False),
             pa.field("speaker", pa.string()),
             pa.field("language", pa.string(), nullable=False),
             pa.field("duration_s", pa.float64(), nullable=False),
+            pa.field("text", pa.string()),
             pa.field("tokens", pa.list_(pa.string())),
             pa.field("token_languages", pa.list_(pa.string())),
             pa.field("word_languages", pa.list_(pa.string())),
+            pa.field("mixed_languages", pa.list_(pa.string())),
+            pa.field("language_source", pa.string()),
             pa.field("reference", pa.string(), nullable=False),
             pa.field("hypothesis", pa.string(), nullable=False),
-            *(field for metric in METRICS.values() for field in _metric_fields(metric)),
+            pa.field("hypothesis_lm", pa.string()),
+            *(
+                pa.field(alignment_column(name, decoding), pa.string(), nullable=bool(decoding) or name not in required)
+                for decoding in DECODINGS
+                for name in TOKENISATIONS
+            ),
         ]
     )
 
 
-def _metric_fields(metric: Metric) -> list[pa.Field]:
-    counts = (pa.field(column, pa.int64(), nullable=False) for column in metric.columns)
-    return [pa.field(metric.alignment, pa.string(), nullable=False), *counts]
+def score_columns(
+    reference: str, hypothesis: str, hypothesis_lm: str | None = None, text: str | None = None
+) -> dict[str, Any]:
+    """What a score file says of a normalised reference and its hypotheses: all of them, and their alignments.
 
-
-def score_columns(reference: str, hypothesis: str) -> dict[str, Any]:
-    """What a score file says of a normalised reference and hypothesis: both, their alignments and the counts of these.
-
-    Nothing is aligned a second time: counts follow from the alignment that is stored.
+    Args:
+        hypothesis_lm: of the decoding with a language model, if there was one.
+        text: the reference as transcribed, if it is known.
     """
-    columns: dict[str, Any] = {"reference": reference, "hypothesis": hypothesis}
-    for metric in METRICS.values():
-        columns[metric.alignment] = metric.align(reference, hypothesis)
-        columns |= zip(metric.columns, count_edits(columns[metric.alignment]), strict=True)
+    columns: dict[str, Any] = {"text": text, "reference": reference}
+    for decoding, heard in (("", hypothesis), (LM, hypothesis_lm)):
+        columns[f"hypothesis{suffix(decoding)}"] = heard
+        own = {} if heard is None else _alignments(reference, heard, text)
+        columns |= {alignment_column(name, decoding): own.get(name) for name in TOKENISATIONS}
     return columns
 
 
-def word_languages(
+def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, str]:
+    words, heard = reference.split(), hypothesis.split()
+    alignments = {"word": align(words, heard), "char": align_chars(reference, hypothesis)}
+    units, heard_units = mixed_units(reference), mixed_units(hypothesis)
+    if (units, heard_units) != (words, heard):
+        alignments["mixed"] = align(units, heard_units)
+    if text is not None:
+        alignments["raw"] = align(text.split(), heard)
+    return alignments
+
+
+def language_columns(
     reference: str, tokens: Sequence[str] | None, languages: Sequence[str] | None, text: Text, language: str
-) -> list[str] | None:
-    """The language of each word of a normalised reference, from the tags of the corpus's tokens.
+) -> dict[str, Any]:
+    """What a score file says of the languages of a normalised reference, from the tags of the corpus's tokens.
 
     Each token is normalised by itself: one of punctuation has no words, one with a hyphen may have two, which both have
     its tag.
@@ -70,13 +99,17 @@ def word_languages(
         language: the utterance's, by which its transcript was normalised.
 
     Returns:
-        One tag a word; None where the corpus has no tags, or where its tokens are not the words of the transcript.
+        `word_languages`, `mixed_languages` and `language_source`; all None where the corpus has no tags, or where its
+        tokens are not those of the transcript.
     """
-    if not tokens or not languages:
-        return None
-    words, tags = [], []
-    for token, tag in zip(tokens, languages, strict=True):
-        own = normalise(token, text, language).split()
-        words += own
-        tags += [tag] * len(own)
-    return tags if words == reference.split() else None
+    words = units = None
+    if tokens and languages:
+        normalised = [normalise(token, text, language) for token in tokens]
+        words, units = tag_words(reference.split(), normalised, languages)
+    if units is not None and mixed_units(reference) == reference.split():
+        units = None
+    return {
+        "word_languages": words,
+        "mixed_languages": units,
+        "language_source": None if words is None else CORPUS,
+    }

@@ -3,9 +3,9 @@
 `ScoreTable.tokens` is the table's main answer: the tokens of all references one after the other, each with its edit and
 the insertions that belong to it. Metrics are sums over some of these tokens; nothing is aligned again.
 
-An insertion belongs to the reference token that it precedes, and after the last token of an utterance, to that one. This
-is the rule of PIER (Ugan et al. 2025, arXiv 2501.09512). An utterance without reference tokens keeps its insertions to
-itself: they are errors, but of no token and no language.
+An insertion belongs to the reference token that it precedes, and after the last token of an utterance, to that one.
+This is the rule of PIER (docs/scoring.md). An utterance without reference tokens keeps its insertions to itself: they
+are errors, but of no token and no language.
 """
 
 from __future__ import annotations
@@ -25,13 +25,23 @@ from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, Ed
 NEUTRAL = frozenset({"zxx", "und", "mul", "mis"})  # BCP 47: no language, unknown, several, one without a code
 TOKENISATIONS = ("word", "char", "mixed", "raw")
 WITH_LANGUAGES = ("word", "mixed")
-LM = "lm"  # the decoding with a language model; that without has the name ""
+LM = "lm"
+DECODINGS = ("", LM)  # without and with a language model
 Column = Sequence[Any]
 
 
 def suffix(decoding: str) -> str:
     """What columns and metrics of a decoding have at the end of their names."""
     return f"_{decoding}" if decoding else ""
+
+
+def alignment_column(tokenisation: str, decoding: str = "") -> str:
+    """The column of the score file that has the alignments of a tokenisation and decoding."""
+    return f"{tokenisation}_alignment{suffix(decoding)}"
+
+
+ALIGNMENT_COLUMNS = tuple(alignment_column(name, decoding) for decoding in DECODINGS for name in TOKENISATIONS)
+LANGUAGE_COLUMNS = ("word_languages", "mixed_languages")
 
 
 @dataclass(frozen=True)
@@ -163,24 +173,24 @@ class ScoreTable:
 
     def alignments(self, tokenisation: str) -> Column:
         """The alignment of each row, None where it has none. Mixed units are words where they are not stored."""
-        stored = self.column(f"{tokenisation}_alignment{suffix(self.decoding)}")
+        stored = self.column(alignment_column(tokenisation, self.decoding))
         if tokenisation != "mixed":
             return stored
         return [word if mixed is None else mixed for mixed, word in zip(stored, self.alignments("word"), strict=True)]
 
     @property
     def has_mixed(self) -> bool:
-        """Whether mixed units are not the same as words everywhere."""
-        return any(row is not None for row in self.column(f"mixed_alignment{suffix(self.decoding)}"))
+        """Whether there are references whose mixed units are not their words. It does not depend on hypotheses."""
+        return len(self.tokens("mixed").utterance) > len(self.tokens("word").utterance)
 
     def tags(self, tokenisation: str) -> Column:
         """The language tags of each row's reference tokens, None where they are not known."""
         if tokenisation not in WITH_LANGUAGES:
             return (None,) * len(self)
-        words = self.column("word_languages")
+        words, units = self.column("word_languages"), self.column("mixed_languages")
         if tokenisation == "word":
             return words
-        return [word if unit is None else unit for unit, word in zip(self.column("mixed_languages"), words, strict=True)]
+        return [word if unit is None else unit for unit, word in zip(units, words, strict=True)]
 
     @cached_property
     def languages(self) -> list[str]:

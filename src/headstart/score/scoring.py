@@ -14,8 +14,9 @@ from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
-from headstart.score.metrics import METRICS
-from headstart.score.score_file import score_columns, score_schema, word_languages
+from headstart.score.metrics import counts_by_metric
+from headstart.score.score_file import language_columns, score_columns, score_schema
+from headstart.score.score_table import ScoreTable
 from headstart.score.transcription import transcribe
 from headstart.text.normalisation import normalise, references
 
@@ -29,7 +30,6 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
-        "metrics": job.metrics,
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
@@ -54,14 +54,17 @@ def score_run(job: ScoreJob) -> None:
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []
-    keys = ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages")
+    keys = ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages")
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise(transcript, job.text, facts["language"])
-        tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
-        rows.append({**facts, "word_languages": tags, **score_columns(reference, hypothesis)})
+        tags = language_columns(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
+        rows.append({**facts, **tags, **score_columns(reference, hypothesis, text=facts["text"])})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
-    counts = [column for metric in METRICS.values() for column in metric.columns]
-    totals = {column: sum(row[column] for row in rows) for column in counts}
+    table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
+    totals = {
+        name: dict(zip(counts._fields, (int(kind.sum()) for kind in counts), strict=True))
+        for name, counts in counts_by_metric(table).items()
+    }
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))

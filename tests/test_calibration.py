@@ -28,6 +28,11 @@ def test_equal_starts_are_declared_different_in_one_study_of_twenty(setting):
     assert 0.94 - 4 * row["coverage_error"] < row["coverage"] < 0.96 + 4 * row["coverage_error"]
 
 
+def test_two_starts_with_two_seeds_and_few_test_speakers_are_declared_different_often_enough():
+    """Neither variance is well known. With flat priors of both, the rate is below 3 %."""
+    assert 0.04 < calibrate(Setting(2, 2, 1, 6, "unequal"), 6000)["false_verdict_rate"] < 0.06
+
+
 def test_percentile_intervals_are_wrong_more_often():
     row = calibrate(Setting(2, 5, 2, 40, "equal"), 800)
     assert row["percentile_false_verdict_rate"] > 1.5 * row["false_verdict_rate"]

@@ -193,13 +193,13 @@ def test_with_many_equal_variances_the_prior_takes_over():
 
 def test_points_are_weighted_by_the_sum_of_the_precisions_of_both_variances():
     seed_variance, test_variance = np.array([1.0, 2.0, 4.0]), 2.0
-    precisions = 1 / seed_variance + 1 / test_variance
     weights = np.array([0.5, 0.25, 0.25])
-    expected = weights * precisions / (weights * precisions).sum()
-    assert matched(weights, seed_variance, test_variance) == pytest.approx(expected)
-    assert matched(weights, seed_variance, 0.0) == pytest.approx(weights)
-    assert matched(weights, np.full(3, 2.0), 7.0) == pytest.approx(weights)  # a variance that is known
-    assert matched(weights, np.zeros(3), 1.0) is weights  # identical runs
+    prior = SeedVariance(weights, np.full(3, np.inf), seed_variance, df=3)
+    factor = (1 / seed_variance + 1 / test_variance) ** 0.75  # three degrees of freedom
+    assert matched(prior, seed_variance, test_variance) == pytest.approx(weights * factor / (weights @ factor))
+    assert matched(prior, seed_variance, 0.0) == pytest.approx(weights)
+    assert matched(prior, np.full(3, 2.0), 7.0) == pytest.approx(weights)  # a variance that is known
+    assert matched(prior, np.zeros(3), 1.0) is weights  # identical runs
 
 
 def test_without_seeds_or_differences_there_is_no_variance():

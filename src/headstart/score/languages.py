@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from headstart.text.mixed import mixed_units
 
 SEVERAL = "mul"  # BCP 47: several languages; the tag of a word whose parts have different ones
+
+
+@lru_cache(maxsize=1 << 16)
+def _units(word: str) -> tuple[str, ...]:
+    return tuple(mixed_units(word))
+
+
+def units_of(words: Iterable[str]) -> list[str]:
+    """The mixed units of a text, given its words."""
+    return [unit for word in words for unit in _units(word)]
 
 
 def tag_words(
@@ -28,15 +39,15 @@ def tag_words(
     """
     units, unit_tags = [], []
     for token, tag in zip(tokens, tags, strict=True):
-        own = mixed_units(token)
+        own = units_of(token.split())
         units += own
         unit_tags += [tag] * len(own)
-    by_word = [mixed_units(word) for word in words]
-    if units != [unit for own in by_word for unit in own]:
+    if units != units_of(words):
         return None, None
     word_tags, done = [], 0
-    for own in by_word:
-        kinds = set(unit_tags[done : done + len(own)])
+    for word in words:
+        end = done + len(_units(word))
+        kinds = set(unit_tags[done:end])
         word_tags.append(kinds.pop() if len(kinds) == 1 else SEVERAL)
-        done += len(own)
+        done = end
     return word_tags, unit_tags

@@ -5,6 +5,7 @@ numbers are here and not in the stages' modules, so that planning the workflow d
 """
 
 VERSIONS = {
+    "normalisation": 2,  # of transcripts: not a stage, but a part of the jobs of those that normalise text
     "synthesis": 1,
     "corpora": 3,
     "features": 3,
@@ -14,5 +15,5 @@ VERSIONS = {
     "finetune": 3,
     "score": 3,
     "analyse": 1,
-    "report": 8,
+    "report": 9,
 }

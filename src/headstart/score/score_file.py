@@ -67,7 +67,7 @@ def word_languages(
     its tag.
 
     Args:
-        language: the utterance's, by which its transcript was normalised.
+        language: the utterance's, by which a token is normalised whose tag names no language.
 
     Returns:
         One tag a word; None where the corpus has no tags, or where its tokens are not the words of the transcript.
@@ -76,7 +76,7 @@ def word_languages(
         return None
     words, tags = [], []
     for token, tag in zip(tokens, languages, strict=True):
-        own = normalise(token, text, language).split()
+        own = normalise(token, text, language, [token], [tag]).split()
         words += own
         tags += [tag] * len(own)
     return tags if words == reference.split() else None

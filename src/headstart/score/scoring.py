@@ -17,7 +17,7 @@ from headstart.jobs import ScoreJob
 from headstart.score.metrics import METRICS
 from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.score.transcription import transcribe
-from headstart.text.normalisation import normalise, references
+from headstart.text.normalisation import normalise_hypothesis, references
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
+        "normalisation": job.normalisation,
         "metrics": job.metrics,
         "run": checkpoint_content(job.run),
         "content": clips.content,
@@ -58,7 +59,7 @@ def score_run(job: ScoreJob) -> None:
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
-        hypothesis = normalise(transcript, job.text, facts["language"])
+        hypothesis = normalise_hypothesis(transcript)
         tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
         rows.append({**facts, "word_languages": tags, **score_columns(reference, hypothesis)})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))

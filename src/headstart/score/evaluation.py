@@ -13,14 +13,14 @@ from headstart.errors import HeadstartError
 from headstart.score import code_switching as mixing
 from headstart.score.alignment import EditCounts, align
 from headstart.score.files import Transcript, read_transcripts
-from headstart.score.languages import tag_words, units_of
 from headstart.score.metrics import METRICS, SWITCH_DISTANCES, counts_by_metric, metric_named, points_of_interest
-from headstart.score.score_file import score_columns
+from headstart.score.score_file import language_columns, score_columns
 from headstart.score.score_table import NEUTRAL, ScoreTable
 from headstart.study.text import Text
-from headstart.text.normalisation import normalise
+from headstart.text.normalisation import normalise, normalised_runs
 
 Result = dict[str, Any]
+_UNKNOWN = "#"  # what makes of a tag one that names no language
 
 
 def paired(reference: Path, hypothesis: Path, missing_is_empty: bool = False) -> list[tuple[str, Transcript, str]]:
@@ -66,27 +66,33 @@ def list_table(
         points: languages whose words are the points of interest; by default all but the matrix language.
 
     Raises:
-        HeadstartError: the tokens of an utterance are not its words.
+        HeadstartError: the tokens of an utterance are not its words, or no word has one of the tags of `points`.
     """
-
-    def clean(text: str) -> str:
-        return " ".join(text.split()) if language is None else normalise(text, Text(), language)
 
     rows = []
     for name, said, heard in pairs:
-        reference, hypothesis = clean(said.text), clean(heard)
-        row = {"utterance_id": name, "speaker": said.speaker, **score_columns(reference, hypothesis)}
-        row["raw_alignment"] = None if language is None else align(said.text.split(), heard.split())
-        words, units = None, None
-        if said.languages is not None:
-            words, units = tag_words(reference.split(), [clean(token) for token in said.tokens], said.languages)
-            if words is None:
-                raise HeadstartError(
-                    f"{said.place}: the tokens are not the words of the text, in order; tokens {said.tokens[:8]}, "
-                    f"words {reference.split()[:8]}"
-                )
-        changed = units_of(reference.split()) != reference.split()
-        rows.append({**row, "word_languages": words, "mixed_languages": units if changed else None})
+        runs = None
+        if language is None:
+            reference, hypothesis = " ".join(said.text.split()), " ".join(heard.split())
+            if said.languages is not None:
+                runs = [(tag, "".join(token.split())) for token, tag in zip(said.tokens, said.languages, strict=True)]
+        else:
+            # The hypothesis has no tags, so that no tag may decide how a word of the reference is normalised either.
+            tags = said.languages and [_UNKNOWN + tag for tag in said.languages]
+            reference = normalise(said.text, Text(), language, said.tokens, tags)
+            hypothesis = normalise(heard, Text(), language)
+            if tags is not None:
+                runs = normalised_runs(said.text, Text(), language, said.tokens, tags)
+                runs = [(tag.removeprefix(_UNKNOWN), part) for tag, part in runs or ()]
+        try:
+            languages = language_columns(reference, runs)
+        except ValueError:
+            raise HeadstartError(
+                f"{said.place}: the tokens are not the words of the text, in order; they are {said.tokens[:8]}, "
+                f"the words {reference.split()[:8]}"
+            ) from None
+        row = {"utterance_id": name, "speaker": said.speaker, **languages, **score_columns(reference, hypothesis)}
+        rows.append({**row, "raw_alignment": None if language is None else align(said.text.split(), heard.split())})
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     table = ScoreTable(columns, NEUTRAL | set(neutral), points)
     if points is not None and (unknown := sorted(set(points) - set(table.all_languages))):

@@ -20,34 +20,33 @@ def units_of(words: Iterable[str]) -> list[str]:
     return [unit for word in words for unit in _units(word)]
 
 
-def tag_words(
-    words: Sequence[str], tokens: Sequence[str], tags: Sequence[str]
-) -> tuple[list[str] | None, list[str] | None]:
+def tag_words(words: Sequence[str], runs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """The language tags of words, and of their mixed units.
-
-    Tokens need not be words: in Chinese they often are characters or words that no space separates. What must agree are
-    the mixed units of both, in order.
 
     Args:
         words: of a normalised reference.
-        tokens: of the same text, normalised as it is; one without words may be empty, one with a hyphen may have two.
-        tags: one for each token.
+        runs: tags, each with a part of a word; together the parts are the words without spaces.
 
     Returns:
-        A tag for each word, `mul` where its parts have different ones; and a tag for each mixed unit. Both are None
-        where the tokens are not those of the reference.
+        A tag for each word and a tag for each mixed unit; `mul` where its characters have different ones.
+
+    Raises:
+        ValueError: the parts are not the words.
     """
-    units, unit_tags = [], []
-    for token, tag in zip(tokens, tags, strict=True):
-        own = units_of(token.split())
-        units += own
-        unit_tags += [tag] * len(own)
-    if units != units_of(words):
-        return None, None
-    word_tags, done = [], 0
-    for word in words:
-        end = done + len(_units(word))
-        kinds = set(unit_tags[done:end])
-        word_tags.append(kinds.pop() if len(kinds) == 1 else SEVERAL)
-        done = end
-    return word_tags, unit_tags
+    tags, parts = [], []
+    for tag, part in runs:
+        tags += [tag] * len(part)
+        parts.append(part)
+    if "".join(parts) != "".join(words):
+        raise ValueError(f"tagged {' '.join(parts)!r} is not {' '.join(words)!r}")
+    return _tags_of(words, tags), _tags_of(units_of(words), tags)
+
+
+def _tags_of(tokens: Iterable[str], tags: Sequence[str]) -> list[str]:
+    """The tag of each token, given one for each of their characters."""
+    result, done = [], 0
+    for token in tokens:
+        own = set(tags[done : done + len(token)])
+        result.append(own.pop() if len(own) == 1 else SEVERAL)
+        done += len(token)
+    return result

@@ -20,7 +20,7 @@ from headstart.score.score_table import ScoreTable
 from headstart.study.text import Text
 from headstart.summarise.summary import nested_metrics
 from headstart.summarise.tables import read_counts, score_path
-from headstart.text.normalisation import normalise
+from headstart.text.normalisation import normalise, normalised_runs
 
 
 def random_texts(count: int) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(t
     tokens = ["Ella", "said", "well-known", "cosas", "!"]
     tags = ["es", "en", "en", "es", "punct"]
     reference = normalise(" ".join(tokens), text, "es")
-    languages = language_columns(reference, tokens, tags, text, "es")
+    languages = language_columns(reference, normalised_runs(" ".join(tokens), text, "es", tokens, tags))
     assert languages["word_languages"] == ["es", "en", "en", "en", "es"]
     facts = {"utterance_id": "u", "language": "es", "duration_s": 1.0, "tokens": tokens, "token_languages": tags}
     row = {**facts, **languages, **score_columns(reference, "ella sad well casas ya")}
@@ -106,13 +106,26 @@ def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(t
     assert [step.edit for step in words if step.reference in switches] == ["S", "S"]
 
 
+def tags_of(text: str, tokens: list[str] | None, tags: list[str] | None) -> dict:
+    reference = normalise(text, Text(), "en", tokens, tags)
+    return language_columns(reference, normalised_runs(text, Text(), "en", tokens, tags))
+
+
 def test_words_have_no_languages_where_tags_are_missing_or_do_not_fit():
-    text = Text()
     nothing = dict.fromkeys(("word_languages", "mixed_languages", "language_source"))
-    assert language_columns("a b", None, None, text, "en") == nothing
-    assert language_columns("a b", ["a", "b"], None, text, "en") == nothing
-    assert language_columns("ab", ["a", "b"], ["en", "es"], text, "en") == nothing
-    assert language_columns("ışık", ["IŞIK"], ["tr"], text, "tr")["word_languages"] == ["tr"]
+    assert tags_of("a b", None, None) == nothing
+    assert tags_of("a b", ["a", "b"], None) == nothing
+    assert tags_of("a b", ["a", "c"], ["en", "es"]) == nothing
+    assert tags_of("IŞIK light", ["IŞIK", "light"], ["tr", "en"])["word_languages"] == ["tr", "en"]
+    with pytest.raises(ValueError, match="tagged 'a' is not 'a b'"):
+        language_columns("a b", [("en", "a")])
+
+
+def test_characters_without_spaces_have_languages_of_their_own():
+    row = tags_of("我想去shopping, 好吗?", ["我想", "去", "shopping", ",", "好吗"], ["zh", "zh", "en", "zxx", "zh"])
+    assert row["word_languages"] == ["mul", "zh"]
+    assert row["mixed_languages"] == ["zh", "zh", "zh", "en", "zh", "zh"]
+    assert tags_of("go shopping", ["go", "shopping"], ["en", "en"])["mixed_languages"] is None
 
 
 @pytest.mark.parametrize(("name", "peer"), [("wer", jiwer.wer), ("cer", jiwer.cer)])

@@ -5,10 +5,22 @@ import sys
 import unicodedata
 
 import pytest
+import regex
 
 from headstart.files import write_json
 from headstart.study.text import Text
-from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, decode, encode, normalise
+from headstart.text.findings import Findings
+from headstart.text.normalisation import (
+    BLANK,
+    UNKNOWN,
+    WORD_BOUNDARY,
+    build_vocabulary,
+    decode,
+    encode,
+    normalise,
+    normalise_hypothesis,
+    normalised_runs,
+)
 
 DEFAULT = Text()
 
@@ -24,7 +36,7 @@ DEFAULT = Text()
         ("In 2023: 50 % more", "in 2023 50 more"),
         ("ng'ombe ng’ombe ngʼombe", "ng'ombe ng'ombe ng'ombe"),
         ("e-mail\tand\n  tabs_", "e mail and tabs"),
-        ("' ''quoted'' '", "''quoted''"),
+        ("' ''quoted'' '", "quoted"),
         ("...", ""),
     ],
 )  # fmt: skip
@@ -52,18 +64,151 @@ def test_invisible_characters_do_not_break_words():
 
 
 def test_what_is_kept_is_a_setting():
-    assert normalise("Rock'n'Roll-Band", Text(keep="-")) == "rock n roll-band"
-    assert normalise("McDonald's", Text(lowercase=False, keep="")) == "McDonald s"
+    assert normalise("Rock'n'Roll-Band", Text(keep="-")) == "rocknroll-band"
+    assert normalise("McDonald's", Text(lowercase=False, keep="")) == "McDonalds"
+    assert normalise("col·legi, l·l", Text(keep="·")) == "col·legi l·l"
+    assert normalise("צה״ל", Text(keep="״")) == "צה״ל"
+    assert normalise("Ինչո՞ւ", Text(keep="՞")) == "ինչո՞ւ"
+    assert normalise("o‘zbek", Text(keep="’")) == "o'zbek"  # any spelling of the apostrophe keeps all
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("Ինչո՞ւ, վա՜յ, այո՛:", "hy", "ինչու վայ այո"),
+        ("col·legi il·lusió", "ca", "collegi illusió"),
+        ('צה״ל צה"ל', "he", "צהל צהל"),
+        ("1,000 U.S.A. snake_case AIK:s", "en", "1000 usa snakecase aiks"),
+        ("and/or e-mail x+y 9:30 a—b", "en", "and or e mail x y 9 30 a b"),
+        ("去shopping，好・吗", "zh", "去shopping 好 吗"),
+    ],
+)  # fmt: skip
+def test_marks_inside_words_leave_no_space(text, language, expected):
+    assert normalise(text, DEFAULT, language) == expected
+
+
+def test_words_are_those_of_unicode():
+    """The lines of Unicode's WordBreakTest.txt about marks in words: ÷ is a boundary, × none."""
+    lines = """
+        ÷ a × : × a ÷     ÷ a ÷ : ÷ : ÷ a ÷     ÷ a × ' × a ÷     ÷ a ÷ , ÷ a ÷     ÷ 1 × , × 1 ÷     ÷ 1 × . × 1 ÷
+        ÷ 1 ÷ : ÷ 1 ÷     ÷ a × _ × 1 ÷     ÷ a × . × a ÷     ÷ a ÷ . ÷ . ÷ a ÷     ÷ 1 ÷ . ÷ a ÷     ÷ א × " × א ÷
+        ÷ a ÷ " ÷ a ÷     ÷ a × · × a ÷     ÷ 1 ÷ · ÷ 1 ÷     ÷ a × ‧ × a ÷
+    """
+    for line in filter(None, map(str.strip, regex.split(r"\n|\s{4,}", lines))):
+        word = line.replace(" ", "").replace("÷", "").replace("×", "")
+        letters = r"[\p{L}\p{N}]"
+        parts = line.replace(" ", "").replace("×", "").split("÷")
+        words = [part for part in ("".join(regex.findall(letters, part)) for part in parts) if part]
+        assert normalise(word, Text(keep="")) == " ".join(words), line
+
+
+@pytest.mark.parametrize("mark", "'‘’‛`´＇ʻʼʽʹꞌ՚׳′")
+def test_every_apostrophe_is_spelt_the_same(mark):
+    assert normalise(f"o{mark}zbek tog{mark}, {mark}ofa", DEFAULT, "uz") == "o'zbek tog' 'ofa"
+    assert normalise(f"o{mark}zbek", Text(keep=""), "uz") == "ozbek"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("‘hello’", "hello"),
+        ("'in verzekering stellen'.", "in verzekering stellen"),
+        ("‘Don’t,’ he said, ‘go!’", "don't he said go"),
+        ("‚hallo‘ ’hej’ `x' ``y''", "hallo hej x y"),
+        ("“‘¿Qué?’”", "qué"),
+        ("'tis o‘clock", "'tis o'clock"),  # no pair: an apostrophe
+        ("the dogs’ tog‘", "the dogs' tog'"),
+        ("tot 's morgens vroeg", "tot 's morgens vroeg"),
+        ("Er komt een bui aan!'", "er komt een bui aan"),
+    ],
+)
+def test_both_marks_of_a_quoting_pair_go(text, expected):
+    assert normalise(text, DEFAULT) == expected
+
+
+def test_each_tagged_token_is_cased_in_its_own_language():
+    def tagged(text, tokens, tags, settings=DEFAULT):
+        return normalise(text, settings, "tr", tokens.split(), tags.split())
+
+    assert tagged("Ich bin Isparta da", "Ich bin Isparta da", "de de tr tr") == "ich bin ısparta da"
+    assert tagged("“Ich”, ISPARTA’da!", "Ich , ISPARTA’da", "de zxx tr") == "ich ısparta'da"
+    assert tagged("IBM ISPARTA", "IBM ISPARTA", "und OTHER") == "ıbm ısparta"  # no language: the utterance's
+    assert tagged("Ich bin", "ich bin", "de de") == "ıch bin"  # not the tokens of the text
+    assert normalise("ISPARTA Ich", DEFAULT, "de", ["ISPARTA", "Ich"], ["tur", "de"]) == "ısparta ich"
+
+
+def test_a_language_has_settings_of_its_own():
+    settings = Text(
+        map={"%": " percent"},
+        languages={"de": {"lowercase": False, "keep": "-", "map": {"%": " Prozent"}}, "de-CH": {"map": {"ß": "ss"}}},
+    )
+    assert normalise("E-Mail: 5%", settings, "de_AT") == normalise("E-Mail: 5%", settings, "DE") == "E-Mail 5 Prozent"
+    assert normalise("E-Mail: 5%", settings, "en") == "e mail 5 percent"
+    assert normalise("Straße", settings, "de-CH") == "strasse"  # the most specific section, on top of the general ones
+    tokens, tags = ["E-Mail", "e-posta"], ["de", "tr"]
+    assert normalise("E-Mail e-posta", settings, "tr", tokens, tags) == "E-Mail e posta"
+
+
+def test_replacements_are_made_once_and_the_longest_wins():
+    settings = Text(map={"a": "b", "b": "a", "ab": "c", "l’": "l' "})
+    assert normalise("a b ab", settings) == "b a c"
+    assert normalise("l'eau l’air", settings) == normalise("l’eau l'air", settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "so uh laughter then unk book s was red"),
+        ({"tags": "drop"}, "so then book s was red"),
+        ({"tags": "drop", "map": {"(uh)": "uh", "<unk>": "unknown"}}, "so uh then unknown book s was red"),
+        ({"languages": {"en": {"tags": "drop"}}}, "so then book s was red"),
+    ],
+)
+def test_non_speech_tags_are_dropped_kept_or_replaced(settings, expected):
+    findings = Findings()
+    text = "So (uh) [laughter] then <unk> book(s) (was red)"
+    assert normalise(text, Text(**settings), "en", findings=findings) == expected
+    left = {"(uh)": 1, "[laughter]": 1, "<unk>": 1}
+    assert findings.tags == {tag: 1 for tag in left if tag not in settings.get("map", {})}
+
+
+def test_a_hypothesis_in_normalised_spelling_stays_as_it_is():
+    # "Ich" of a Turkish utterance would lose its i in the utterance's language, as would an "a" with `map`.
+    settings = Text(map={"a": "aa"}, languages={"de": {"lowercase": False}})
+    tokens, tags = "Ich mag Isparta’da".split(), ["de", "de", "tr"]
+    reference = normalise("Ich mag Isparta’da", settings, "tr", tokens, tags)
+    assert reference == "Ich maag ıspaartaa'daa"
+    assert normalise_hypothesis(reference) == reference
+    assert normalise_hypothesis(" e\u0301  ' x") == "é x"
+
+
+def test_each_word_has_the_tag_of_its_token():
+    def runs(text, tokens, languages, language="qu"):
+        return normalised_runs(text, DEFAULT, language, tokens, languages)
+
+    assert runs("Ari, ‘sí señor’.", ["Ari", ",", "‘sí", "señor’", "."], ["qu", "zxx", "es", "es", "zxx"]) == [
+        ("qu", "ari"), ("es", "sí"), ("es", "señor"),
+    ]  # fmt: skip
+    assert runs("e-mail ari", ["e-mail", "ari"], ["en", "qu"]) == [("en", "e"), ("en", "mail"), ("qu", "ari")]
+    assert runs("我想去Shopping，吗", ["我想去", "Shopping", "吗"], ["zh", "en", "zh"]) == [
+        ("zh", "我想去"), ("en", "shopping"), ("zh", "吗"),
+    ]  # fmt: skip
+    assert runs("Ich ISPARTA", ["Ich", "ISPARTA"], ["de", "tr"], "tr") == [("de", "ich"), ("tr", "ısparta")]
+    assert runs("ari wasi", ["ari"], ["qu"]) is None  # the tokens are not those of the text
+    assert runs("ari", None, None) is None
+    assert runs("...", ["..."], ["zxx"]) == []
 
 
 @pytest.mark.parametrize("language", ["en", "tr"])
 def test_normalising_twice_changes_nothing(language):
     rng = random.Random(0)
     every = [chr(i) for i in range(sys.maxunicode) if unicodedata.category(chr(i)) not in ("Cs", "Cn", "Co")]
+    # Letters that are spelt as an apostrophe never quote; once spelt so, they might.
+    every = [c for c in every if unicodedata.normalize("NFC", c) not in "ʹʻʼʽꞋꞌ՚׳′‵᾽᾿"]
     for _ in range(300):
         text = "".join(rng.choice(every) + rng.choice(("", " ", "'", "e\u0301", "I", "\u0307")) for _ in range(40))
         once = normalise(text, DEFAULT, language)
-        assert normalise(once, DEFAULT, language) == once
+        assert normalise(once, DEFAULT, language) == normalise_hypothesis(once) == once
         assert unicodedata.is_normalized("NFC", once)
 
 

@@ -67,6 +67,16 @@ class Job(Settings):
         return self.model_dump(mode="json")
 
 
+class Normalisation(Settings):
+    """Base of the jobs that normalise transcripts.
+
+    `normalisation` is the version of the code that does, which recipes and score files record beside the settings.
+    """
+
+    text: Text
+    normalisation: int = Field(default_factory=lambda: VERSIONS["normalisation"])
+
+
 class TrainingJob(Job):
     """Base of the jobs of the training stages."""
 
@@ -84,7 +94,7 @@ class PretrainJob(TrainingJob, stage="pretrain"):
     settings: Pretrain
 
 
-class SemisupJob(TrainingJob, stage="semisup"):
+class SemisupJob(TrainingJob, Normalisation, stage="semisup"):
     """Refinement of one start by the semi-supervised stage.
 
     `ssl` has the settings of the self-supervised loss; it is None if that loss is not used.
@@ -94,20 +104,18 @@ class SemisupJob(TrainingJob, stage="semisup"):
     unlabelled: list[CorpusHours]
     settings: Semisup
     ssl: Pretrain | None
-    text: Text
 
 
-class FinetuneJob(TrainingJob, stage="finetune"):
+class FinetuneJob(TrainingJob, Normalisation, stage="finetune"):
     """Fine-tuning of one run. `subset` is the parquet file that lists the label budget's utterances."""
 
     train: SplitFiles
     dev: SplitFiles
     subset: str
     settings: Finetune
-    text: Text
 
 
-class ScoreJob(Job, stage="score"):
+class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
     `run` is the run's model folder.
@@ -115,7 +123,6 @@ class ScoreJob(Job, stage="score"):
 
     run: str
     test: SplitFiles
-    text: Text
     output: str
 
 

@@ -5,6 +5,7 @@ numbers are here and not in the stages' modules, so that planning the workflow d
 """
 
 VERSIONS = {
+    "normalisation": 2,  # of transcripts: not a stage, but a part of the jobs of those that normalise text
     "synthesis": 1,
     "corpora": 3,
     "features": 3,

@@ -31,7 +31,7 @@ from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
-from headstart.text.normalisation import BLANK, normalise, references
+from headstart.text.normalisation import BLANK, normalise_hypothesis, references
 from headstart.text.normalisation import encode as encode_text
 from headstart.training.batching import Batch, endless_batches
 from headstart.training.ranks import Ranks
@@ -113,8 +113,7 @@ class CtcObjective(Objective):
         self.frozen = freeze_front_end or takes_log_mel(network.config)  # a log-mel front-end has no weights to train
         self.train, self.dev = train, dev
         self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
-        self.dev_references, self.dev_languages = list(references(dev, text)), dev.column("language")
-        self.text = text
+        self.dev_references = list(references(dev, text))
         self.stride = frame_stride(network.config)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
         width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
@@ -203,7 +202,7 @@ class CtcObjective(Objective):
             features_BTC, frames = self._features(self.dev, batch, size)
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
-                hypotheses[i] = normalise(text, self.text, self.dev_languages[i])
+                hypotheses[i] = normalise_hypothesis(text)
         return {f"dev_{name}": METRICS[name].rate(self.dev_references, hypotheses) for name in CURVE_METRICS}
 
     def utterance_ids(self, batch: Batch) -> list[str]:

@@ -10,6 +10,7 @@ what reads alignments does without it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -50,11 +51,8 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> str:
     from rapidfuzz.distance import Levenshtein
 
     if not isinstance(reference, str):  # tokens become characters, which are compared faster
-        numbers: dict[str, str] = {}
-        reference, hypothesis = (
-            "".join([numbers.setdefault(token, chr(len(numbers))) for token in side])
-            for side in (reference, hypothesis)
-        )
+        characters = {token: chr(i) for i, token in enumerate(dict.fromkeys(chain(reference, hypothesis)))}
+        reference, hypothesis = ("".join(map(characters.__getitem__, side)) for side in (reference, hypothesis))
     letters, done = [], 0
     for kind, at, _ in Levenshtein.editops(reference, hypothesis).as_list():
         letters.append(HIT * (at - done) + LETTERS[kind])

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from headstart.text.mixed import mixed_units
 
 SEVERAL = "mul"  # BCP 47: several languages; the tag of a word whose parts have different ones
 
 
-def tag_words(
-    words: Sequence[str], tokens: Sequence[str], tags: Sequence[str]
-) -> tuple[list[str] | None, list[str] | None]:
-    """The language tags of words, and of their mixed units.
+@lru_cache(maxsize=1 << 16)
+def _units(word: str) -> tuple[str, ...]:
+    return tuple(mixed_units(word))
 
-    Tokens need not be words: in Chinese they often are characters or words that no space separates. What must agree are
-    the mixed units of both, in order.
+
+def units_of(words: Iterable[str]) -> list[str]:
+    """The mixed units of a text, given its words."""
+    return [unit for word in words for unit in _units(word)]
+
+
+def tag_words(words: Sequence[str], runs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """The language tags of words, and of their mixed units.
 
     Args:
         words: of a normalised reference.
-        tokens: of the same text, normalised as it is; one without words may be empty, one with a hyphen may have two.
-        tags: one for each token.
+        runs: tags, each with a part of a word; together the parts are the words without spaces.
 
     Returns:
-        A tag for each word, `mul` where its parts have different ones; and a tag for each mixed unit. Both are None
-        where the tokens are not those of the reference.
+        A tag for each word and a tag for each mixed unit; `mul` where its characters have different ones.
+
+    Raises:
+        ValueError: the parts are not the words.
     """
-    units, unit_tags = [], []
-    for token, tag in zip(tokens, tags, strict=True):
-        own = mixed_units(token)
-        units += own
-        unit_tags += [tag] * len(own)
-    by_word = [mixed_units(word) for word in words]
-    if units != [unit for own in by_word for unit in own]:
-        return None, None
-    word_tags, done = [], 0
-    for own in by_word:
-        kinds = set(unit_tags[done : done + len(own)])
-        word_tags.append(kinds.pop() if len(kinds) == 1 else SEVERAL)
-        done += len(own)
-    return word_tags, unit_tags
+    tags, parts = [], []
+    for tag, part in runs:
+        tags += [tag] * len(part)
+        parts.append(part)
+    if "".join(parts) != "".join(words):
+        raise ValueError(f"tagged {' '.join(parts)!r} is not {' '.join(words)!r}")
+    return _tags_of(words, tags), _tags_of(units_of(words), tags)
+
+
+def _tags_of(tokens: Iterable[str], tags: Sequence[str]) -> list[str]:
+    """The tag of each token, given one for each of their characters."""
+    result, done = [], 0
+    for token in tokens:
+        own = set(tags[done : done + len(token)])
+        result.append(own.pop() if len(own) == 1 else SEVERAL)
+        done += len(token)
+    return result

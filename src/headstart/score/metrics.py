@@ -74,9 +74,18 @@ def _of_language(table: ScoreTable, tokenisation: str, language: str) -> EditCou
     return tokens.counts(tokens.of_languages([language]))
 
 
-def _points_of_interest(table: ScoreTable) -> EditCounts:
+def points_of_interest(table: ScoreTable, as_published: bool = False) -> EditCounts:
+    """Edits of the points of interest, and the insertions that belong to them (PIER; Ugan et al. 2025).
+
+    Args:
+        as_published: leave out utterances all of whose words are points of interest, as the authors' code does.
+    """
     tokens = table.tokens("mixed")
-    return tokens.counts(tokens.of_languages(table.points_of_interest))
+    chosen = tokens.of_languages(table.points_of_interest)
+    if as_published:
+        others = tokens.total(~chosen)
+        chosen &= others[tokens.utterance] > 0
+    return tokens.counts(chosen)
 
 
 def _near_switches(table: ScoreTable, distance: int) -> EditCounts:
@@ -106,7 +115,7 @@ _GREEDY = (
     Metric("cer", "CER", "character error rate", "characters", partial(_all, tokenisation="char"), align=align_chars),
     Metric("mer", "MER", "mixed error rate", "words and characters", partial(_all, tokenisation="mixed"), _has_mixed),
     Metric("wer_raw", "raw WER", "word error rate as transcribed", "raw words", partial(_all, tokenisation="raw")),
-    Metric("pier", "PIER", "point-of-interest error rate", "points of interest", _points_of_interest),
+    Metric("pier", "PIER", "point-of-interest error rate", "points of interest", points_of_interest),
     Metric(
         "switch_word",
         "switch-word error rate",

@@ -23,11 +23,8 @@ from typing import Any
 import pyarrow as pa
 
 from headstart.score.alignment import align, align_chars
-from headstart.score.languages import tag_words
+from headstart.score.languages import tag_words, units_of
 from headstart.score.score_table import DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
-from headstart.study.text import Text
-from headstart.text.mixed import mixed_units
-from headstart.text.normalisation import normalise
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
@@ -79,7 +76,7 @@ def score_columns(
 def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, str]:
     words, heard = reference.split(), hypothesis.split()
     alignments = {"word": align(words, heard), "char": align_chars(reference, hypothesis)}
-    units, heard_units = mixed_units(reference), mixed_units(hypothesis)
+    units, heard_units = units_of(words), units_of(heard)
     if (units, heard_units) != (words, heard):
         alignments["mixed"] = align(units, heard_units)
     if text is not None:
@@ -87,29 +84,20 @@ def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, 
     return alignments
 
 
-def language_columns(
-    reference: str, tokens: Sequence[str] | None, languages: Sequence[str] | None, text: Text, language: str
-) -> dict[str, Any]:
-    """What a score file says of the languages of a normalised reference, from the tags of the corpus's tokens.
-
-    Each token is normalised by itself: one of punctuation has no words, one with a hyphen may have two, which both have
-    its tag.
+def language_columns(reference: str, runs: Sequence[tuple[str, str]] | None) -> dict[str, Any]:
+    """What a score file says of the languages of a normalised reference.
 
     Args:
-        language: the utterance's, by which its transcript was normalised.
+        runs: the corpus's tags with the parts of words that have them, as `normalised_runs` returns them.
 
     Returns:
-        `word_languages`, `mixed_languages` and `language_source`; all None where the corpus has no tags, or where its
-        tokens are not those of the transcript.
+        `word_languages`, `mixed_languages` and `language_source`; all None where the words are not tagged.
     """
-    words = units = None
-    if tokens and languages:
-        normalised = [normalise(token, text, language) for token in tokens]
-        words, units = tag_words(reference.split(), normalised, languages)
-    if units is not None and mixed_units(reference) == reference.split():
-        units = None
+    words, tags, unit_tags = reference.split(), None, None
+    if runs is not None:
+        tags, unit_tags = tag_words(words, runs)
     return {
-        "word_languages": words,
-        "mixed_languages": units,
-        "language_source": None if words is None else CORPUS,
+        "word_languages": tags,
+        "mixed_languages": None if units_of(words) == words else unit_tags,
+        "language_source": None if tags is None else CORPUS,
     }

@@ -193,10 +193,15 @@ class ScoreTable:
         return [word if unit is None else unit for unit, word in zip(units, words, strict=True)]
 
     @cached_property
-    def languages(self) -> list[str]:
-        """The languages of the reference words from the most frequent one on, without neutral tags."""
+    def all_languages(self) -> list[str]:
+        """The tags of the reference words from the most frequent one on, neutral ones among them."""
         tags = Counter(chain.from_iterable(row for row in self.tags("mixed") if row))
-        return sorted((tag for tag in tags if tag not in self.neutral), key=lambda tag: (-tags[tag], tag))
+        return sorted(tags, key=lambda tag: (-tags[tag], tag))
+
+    @property
+    def languages(self) -> list[str]:
+        """The same without neutral tags."""
+        return [tag for tag in self.all_languages if tag not in self.neutral]
 
     @property
     def points_of_interest(self) -> frozenset[str]:

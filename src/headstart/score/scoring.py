@@ -18,7 +18,7 @@ from headstart.score.metrics import counts_by_metric
 from headstart.score.score_file import language_columns, score_columns, score_schema
 from headstart.score.score_table import ScoreTable
 from headstart.score.transcription import transcribe
-from headstart.text.normalisation import normalise, references
+from headstart.text.normalisation import normalise_hypothesis, normalised_runs, references
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
+        "normalisation": job.normalisation,
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
@@ -58,9 +59,10 @@ def score_run(job: ScoreJob) -> None:
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
-        hypothesis = normalise(transcript, job.text, facts["language"])
-        tags = language_columns(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
-        rows.append({**facts, **tags, **score_columns(reference, hypothesis, text=facts["text"])})
+        hypothesis = normalise_hypothesis(transcript)
+        runs = normalised_runs(facts["text"], job.text, facts["language"], facts["tokens"], facts["token_languages"])
+        columns = score_columns(reference, hypothesis, text=facts["text"])
+        rows.append({**facts, **language_columns(reference, runs), **columns})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ValidationError
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*$"
 BUDGET_PATTERN = r"^[0-9]+(\.[0-9]+)?(s|min|h)$"
 KEEP_PATTERN = r"^[^|<>]*$"  # the excluded characters occur in the vocabulary's special tokens
+LANGUAGE_PATTERN = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$"
 HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 PATTERNS = {
     NAME_PATTERN: "letters, digits, _, + and -, a letter or digit first",
     BUDGET_PATTERN: "a number and a unit, such as 90s, 10min or 1h",
+    LANGUAGE_PATTERN: "a BCP 47 tag such as tr or de-AT",
     HUB_PATTERN: "the name of a model on a hub, such as facebook/wav2vec2-base (a folder is named by `path`)",
     KEEP_PATTERN: "characters other than |, < and >, which mark word boundaries and special tokens",
 }
@@ -61,7 +63,9 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> tuple[list[
         keys, _ = _locate(model, location[:-2])
         if not isinstance(value, str):  # YAML does not read 1, 1.5, no and 2020-01-01 as text
             return keys, f"the key {value!r} is not text; write it in quotes: '{value}'"
-        return keys, f"{value!r} is no valid name, which is {PATTERNS[NAME_PATTERN]}"
+        pattern = problem.get("ctx", {}).get("pattern", NAME_PATTERN)
+        kind = "language" if pattern == LANGUAGE_PATTERN else "name"
+        return keys, f"{value!r} is no valid {kind}, which is {PATTERNS[pattern]}"
     if kind == "string_pattern_mismatch":
         return keys, f"should be {PATTERNS[problem['ctx']['pattern']]} (got {got})"
     if kind == "string_type" and isinstance(value, bool):

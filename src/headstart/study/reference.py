@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, NAME_PATTERN, PATTERNS
+from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, LANGUAGE_PATTERN, NAME_PATTERN, PATTERNS
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
 
@@ -55,7 +55,8 @@ of `pretrain` under its `settings`, as `more` does above.
 **Problems.** An unknown key is an error that names the nearest valid one. The problems of a file are listed
 together, each with its key in dots: `starts.more.from` is the key `from` of the start `more`.
 
-In the tables, a key without a default is required, and *NAME* stands for a name of yours.
+In the tables, a key without a default is required, *NAME* stands for a name of yours, and *LANGUAGE* for a BCP 47
+tag such as `tr` or `de-AT`.
 """
 
 EXAMPLE = """\
@@ -96,6 +97,7 @@ SECTIONS = [
     ("`contrasts`, each", "Contrast"),
     ("`claims`, each", "Claim"),
     ("`text`", "Text"),
+    ("`text.languages.LANGUAGE`", "LanguageText"),
     ("`model`", "Model"),
     ("`pretrain`", "Pretrain"),
     ("`pretrain.data2vec`", "Data2vec"),
@@ -192,7 +194,8 @@ def _type(field: dict[str, Any]) -> str:
         return f"list, each: {_type(field['items'])}"
     if kind == "object":
         values = next(iter(field.get("patternProperties", {}).values()), field.get("additionalProperties"))
-        key = "*NAME*" if "patternProperties" in field else "text"
+        names = {NAME_PATTERN: "*NAME*", LANGUAGE_PATTERN: "*LANGUAGE*"}
+        key = names[next(iter(field["patternProperties"]))] if "patternProperties" in field else "text"
         return f"{key}: {_type(values)}" if isinstance(values, dict) else "keys and values"
     words = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -3,40 +3,252 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import regex
 
 from headstart.features.clips import Clips
 from headstart.study.text import Text
+from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
+from headstart.text.findings import Findings
 
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
-ZERO_WIDTH_SPACE = "\u200b"  # a word boundary in Thai, Khmer and the like
+NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
+NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
+DOTLESS = ("tr", "tur", "az", "aze", "crh", "gag", "kk", "kaz", "tt", "tat")  # languages whose capital of ı is I
+
+# Invisible characters inside words: joiners, soft hyphens, byte order marks. The zero width space is not one of them:
+# it is a word boundary in Thai, Khmer and the like.
+_INVISIBLE = regex.compile(r"[\p{Cf}--\u200B]", flags=regex.V1)
+_SPELT = r"\p{L}\p{M}\p{N}"
+_HAS_LETTERS = regex.compile(rf"[{_SPELT}]")
+_MARK = regex.compile(rf"[^{_SPELT}\s]")
+_BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundaries of UAX #29
+# A non-speech tag stands by itself in brackets. Round brackets hold ordinary words too: only a single word is a tag.
+_TAG = regex.compile(
+    rf"(?<![{_SPELT}])(?:\[[^\[\]]{{1,40}}\]|<[^<>]{{1,40}}>|\{{[^{{}}]{{1,40}}\}}|\([^()\s]{{1,40}}\))(?![{_SPELT}])"
+)
 
 
-def normalise(text: str, settings: Text, language: str = "und") -> str:
+class _Profile(NamedTuple):
+    """The settings of one language, prepared."""
+
+    keep: frozenset[str]
+    lowercase: bool
+    dotless: bool
+    drops_tags: bool
+    replace: Callable[[str], str] | None
+
+
+_Piece = tuple[str | None, str]  # the corpus's tag of some tokens, None without tags, and their text
+
+
+def normalise(
+    text: str,
+    settings: Text,
+    language: str = "und",
+    tokens: Sequence[str] | None = None,
+    token_languages: Sequence[str] | None = None,
+    findings: Findings | None = None,
+) -> str:
     """Normalise a transcript: Unicode NFC, lower case, no punctuation or symbols, single spaces between words.
 
-    Lower-casing follows `language` (Turkish and Azerbaijani have two letters i). Combining marks (Unicode category M)
-    are kept: they are vowels in many scripts, and dropping them would make error rates look better than they are.
-    Characters that look like an apostrophe become `'` before `settings.keep` applies.
+    - Combining marks (Unicode category M) are kept: they are vowels in many scripts, and dropping them would make error
+      rates look better than they are.
+    - Every spelling of the apostrophe becomes `'`, and single quotation marks go (`fold_apostrophes`).
+    - A mark that is not in `settings.keep` is dropped. It leaves a space, unless it stands inside a word by the default
+      word boundaries of UAX #29: `e-mail` becomes two words, `col·legi` stays one.
+    - Each stretch of tagged tokens is normalised by the settings and the casing of its own language (Turkish has two
+      letters i). Tags that name no language, and tokens that are not those of the text, are of the utterance's.
+
+    Args:
+        language: BCP 47 tag of the utterance.
+        tokens: the corpus's tokens of the text, with one tag each in `token_languages`; None where it has no tags.
+        findings: counts what is met.
     """
-    # Invisible characters inside words (joiners, soft hyphens, byte order marks) are removed before NFC, because they
-    # could keep neighbouring characters from being composed.
-    text = "".join(c for c in text if c == ZERO_WIDTH_SPACE or unicodedata.category(c) != "Cf")
-    text = unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u02bc", "'")
-    if settings.lowercase:
-        if language.lower().replace("_", "-").split("-")[0] in ("tr", "az"):
-            text = text.replace("I", "ı").replace("İ", "i")
-        # Lower-casing may decompose a character (İ -> i + combining dot), so NFC is applied again.
-        text = unicodedata.normalize("NFC", text.lower())
-    kept = (c if c in settings.keep or unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    words = "".join(kept).split()
-    # Drop words without a letter, mark or number, such as a lone apostrophe that `keep` allows.
-    return " ".join(word for word in words if any(unicodedata.category(c)[0] in "LMN" for c in word))
+    return " ".join(word for word, _ in _words(text, settings, language, tokens, token_languages, findings))
 
 
-def references(clips: Clips, settings: Text) -> Iterator[str]:
+def normalise_hypothesis(text: str) -> str:
+    """Normalise what a model wrote in the characters of normalised transcripts.
+
+    A hypothesis has no tags, and the model writes in normalised spelling: what depends on the language (case,
+    replacements, punctuation) is settled. What is left are the rules for whole words: NFC, single spaces, no word
+    without a letter. A normalised transcript stays as it is.
+    """
+    return " ".join(word for word, _ in _joined(text, []))
+
+
+def normalised_runs(
+    text: str,
+    settings: Text,
+    language: str,
+    tokens: Sequence[str] | None,
+    token_languages: Sequence[str] | None,
+) -> list[tuple[str, str]] | None:
+    """The words of the normalised transcript with the corpus's tags, in order: (tag, word).
+
+    A word that is written of tokens with different tags, such as `我想去shopping`, comes in one part for each.
+    Together, the parts are the normalised transcript without its spaces.
+
+    Returns:
+        None where the corpus has no tags, or where its tokens are not those of the transcript.
+    """
+    if not tokens or not token_languages:
+        return None
+    words = _words(text, settings, language, tokens, token_languages, None)
+    parts = [part for _, parts in words for part in parts]
+    agree = "".join(part for _, part in parts) == "".join(word for word, _ in words)
+    return None if not agree or any(tag is None for tag, _ in parts) else parts
+
+
+def references(clips: Clips, settings: Text, findings: Findings | None = None) -> Iterator[str]:
     """Normalised transcripts of all clips, "" for an utterance without one."""
-    return (normalise(written or "", settings, language) for written, language in clips.rows("text", "language"))
+    rows = clips.rows("text", "language", "tokens", "token_languages")
+    return (normalise(text or "", settings, *row, findings=findings) for text, *row in rows)
+
+
+def tagged_runs(
+    text: str, language: str, tokens: Sequence[str] | None, tags: Sequence[str] | None
+) -> list[tuple[str | None, str, str]]:
+    """Split a text into stretches of tokens with the same tag: (tag, language, text), which together are the text.
+
+    What stands between two tokens belongs to the first. Without tags, or where the tokens are not those of the text one
+    after the other, the text is one stretch in the language of the utterance, and its tag is None.
+    """
+    whole = [(None, language, text)]
+    if not tokens or not tags:
+        return whole
+    starts, end = [], 0
+    for token in tokens:
+        start = text.find(token, end)
+        if start < 0 or _HAS_LETTERS.search(text, end, start):
+            return whole
+        starts.append(start)
+        end = start + len(token)
+    if _HAS_LETTERS.search(text, end):
+        return whole
+    runs, starts[0] = [], 0
+    for tag, group in groupby(range(len(tags)), key=tags.__getitem__):
+        places = list(group)
+        run = text[starts[places[0]] : [*starts, len(text)][places[-1] + 1]]
+        runs.append((tag, _token_language(tag, language), run))
+    return runs
+
+
+def _token_language(tag: str, language: str) -> str:
+    """The language that a tag of a token names; that of the utterance where it names none."""
+    base = tag.lower().replace("_", "-").split("-")[0]
+    return language if base in NO_LANGUAGE or not (2 <= len(base) <= 3 and base.isalpha()) else tag
+
+
+def _words(
+    text: str,
+    settings: Text,
+    language: str,
+    tokens: Sequence[str] | None,
+    tags: Sequence[str] | None,
+    findings: Findings | None,
+) -> list[tuple[str, list[_Piece]]]:
+    """The words of a normalised transcript, each with its pieces (see `_joined`)."""
+    text = _composed(text)
+    if tokens and tags:
+        tokens = [_composed(token) for token in tokens]
+    folded, start, pieces, kept = fold_apostrophes(text), 0, [], []
+    for tag, own, run in tagged_runs(text, language, tokens, tags):
+        profile = _profile(settings, own)
+        piece = _without_tags(folded[start : start + len(run)], profile, findings)
+        pieces.append((tag, _cased(piece, profile)))
+        kept.append(profile.keep)
+        start += len(run)
+    whole = "".join(piece for _, piece in pieces)
+    if _MARK.search(whole):
+        pieces = list(_without_marks(whole, pieces, kept, findings))
+        whole = "".join(piece for _, piece in pieces)
+    return _joined(whole, pieces)
+
+
+def _without_marks(
+    whole: str, pieces: list[_Piece], kept: list[frozenset[str]], findings: Findings | None
+) -> Iterator[_Piece]:
+    """The pieces of a text with spaces, or inside words nothing, for the marks that are not kept there."""
+    boundaries = {match.start() for match in _BOUNDARY.finditer(whole)}
+    start = 0
+    for (tag, piece), keep in zip(pieces, kept, strict=True):
+        characters = list(piece)
+        for match in _MARK.finditer(piece):
+            place = start + match.start()
+            if match[0] not in keep:
+                inside = place not in boundaries and place + 1 not in boundaries
+                characters[match.start()] = "" if inside else " "
+                if findings is not None:
+                    findings.note(whole, place, inside)
+        start += len(piece)
+        yield tag, "".join(characters)
+
+
+def _composed(text: str) -> str:
+    """NFC without invisible characters, which could keep their neighbours from being composed."""
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
+def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
+    """The words of a text, less those without a letter, mark or number, such as a lone apostrophe.
+
+    Args:
+        pieces: the text in pieces, each with a tag.
+
+    Returns:
+        Each word, with its own pieces.
+    """
+    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in regex.finditer(r"\S+", text))
+    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
+    if len(pieces) < 2:
+        return [(word, [(tag, word) for tag, _ in pieces]) for _, word in words]
+    owners = [place for place, (_, piece) in enumerate(pieces) for _ in piece]
+    found = []
+    for (start, end), word in words:
+        if owners[start] == owners[end - 1]:
+            found.append((word, [(pieces[owners[start]][0], word)]))
+            continue
+        parts = groupby(range(start, end), key=owners.__getitem__)
+        parts = [(pieces[owner][0], "".join(text[place] for place in places)) for owner, places in parts]
+        found.append((word, [(tag, unicodedata.normalize("NFC", part)) for tag, part in parts]))
+    return found
+
+
+def _profile(settings: Text, language: str) -> _Profile:
+    if language not in settings.profiles:
+        own = settings.of(language)
+        table = {apostrophes_folded(unicodedata.normalize("NFC", key)): value for key, value in own.map.items()}
+        longest_first = regex.compile("|".join(map(regex.escape, sorted(table, key=len, reverse=True))))
+        settings.profiles[language] = _Profile(
+            keep=frozenset(apostrophes_folded(own.keep)),
+            lowercase=own.lowercase,
+            dotless=language.lower().replace("_", "-").split("-")[0] in DOTLESS,
+            drops_tags=own.tags == "drop",
+            replace=(lambda text: longest_first.sub(lambda match: table[match[0]], text)) if table else None,
+        )
+    return settings.profiles[language]
+
+
+def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> str:
+    """The text with the profile's replacements made, and without non-speech tags where the profile drops them."""
+    if profile.replace:
+        text = profile.replace(text)
+    if findings is not None:
+        findings.tags.update(match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+    return _TAG.sub(" ", text) if profile.drops_tags else text
+
+
+def _cased(text: str, profile: _Profile) -> str:
+    if profile.lowercase:
+        if profile.dotless:
+            text = text.replace("I", "ı").replace("İ", "i")
+        text = text.lower()  # may decompose a character (İ -> i + combining dot)
+    return unicodedata.normalize("NFC", text)
 
 
 def build_vocabulary(texts: Iterable[str]) -> dict[str, int]:

@@ -16,15 +16,22 @@ from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows
 from headstart.study.semisup import Semisup
 from headstart.study.text import Text
-from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY, build_vocabulary, normalise, references
+from headstart.text.normalisation import (
+    BLANK,
+    NO_LANGUAGE,
+    NO_SPEECH,
+    UNKNOWN,
+    WORD_BOUNDARY,
+    build_vocabulary,
+    normalise,
+    references,
+)
 
 log = logging.getLogger(__name__)
 
 WORD_BEGINNING = "▁"  # the first character of a subword that begins a word, as in SentencePiece
 LONG_PHONE = 4  # characters; a larger mean length suggests that the units are words and not phones
 _STRESS = str.maketrans("", "", "ˈˌ")
-_NO_LANGUAGE = ("und", "mul", "mis")  # undetermined, multiple, uncoded: pronounced in the utterance's language
-_NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 
 
 class UnitInventory:
@@ -161,7 +168,10 @@ def _runs(text: str, language: str, tokens: list[str], tags: list[str]) -> Itera
     if not (text and tags):
         yield language, text
         return
-    own = [language if tag in _NO_LANGUAGE else tag for tag in tags]
-    spoken = [(tag, token) for tag, token in zip(own, tokens, strict=True) if tag != _NO_SPEECH]
+    spoken = [
+        (language if tag in NO_LANGUAGE else tag, token)
+        for tag, token in zip(tags, tokens, strict=True)
+        if tag != NO_SPEECH
+    ]
     for tag, run in groupby(spoken, key=lambda pair: pair[0]):
         yield tag, " ".join(token for _, token in run)

@@ -13,7 +13,7 @@ from headstart.encoder.checkpoint_files import checkpoint_content, file_hash, ow
 from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
 
-DECIDING = ("stage", "version", "settings", "ssl", "text", "model", "parent_content", "seed")
+DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
 DECIDING_DATA = ("content", "units_content")  # under `data`
 
 
@@ -28,6 +28,7 @@ def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         **{key: section.model_dump(mode="json") if section else None for key, section in sections.items()},
+        **({"normalisation": job.normalisation} if hasattr(job, "normalisation") else {}),
         # The parent's own recipe, with its ancestors' in it; or the path of a checkpoint from outside Headstart.
         "parent": (own_recipe(job.parent) or job.parent) if job.parent else None,
         "parent_content": checkpoint_content(job.parent) if job.parent else None,

@@ -11,8 +11,8 @@ VERSIONS = {
     "subsets": 1,
     "pretrain": 4,
     "semisup": 2,
-    "finetune": 3,
+    "finetune": 4,
     "score": 3,
     "analyse": 1,
-    "report": 8,
+    "report": 9,
 }

@@ -10,7 +10,7 @@ rule synthesise_corpus:
         corpus=any_of(WORKFLOW.synthetic()),
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=60,
     params:
         settings=synthesis_settings,

@@ -11,7 +11,7 @@ rule extract_features:
         "benchmarks/extract_features/{corpus}/{split}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=240,
     params:
         settings=features_settings,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from headstart.encoder.checkpoints import save_encoder
 from headstart.encoder.front_end import frame_counts, prepared_audio
 from headstart.encoder.model import new_config
-from headstart.objectives.best_rq import nearest_codes, stacked_log_mel
+from headstart.objectives.best_rq import mel_filters, nearest_codes, stacked_log_mel
 from headstart.pretrain import make_objective, ssl_network
 from headstart.study.pretrain import Pretrain
 from headstart.training import loop as training
@@ -28,12 +28,16 @@ def objective_of(tiny_model, clips, codebooks: int = 1, entries: int = 16, **set
     return make_objective(ssl_network(None, tiny_model, options, clips, 7), clips, options, True, seed=3)
 
 
-def plain_log_mel(samples: np.ndarray, frames: int) -> np.ndarray:
-    """Normalised log-mel features of the default front-end's frames: 880 samples every 320, windows by hand."""
+def plain_mel_filters() -> np.ndarray:
+    """80 triangles between 20 Hz and 8 kHz, evenly spaced on the mel scale, at the bins of 512 points: (80, 257)."""
     edges = 700 * (np.exp(np.linspace(*(1127 * np.log(1 + hz / 700) for hz in (20, 8000)), 82) / 1127) - 1)
     bins = np.linspace(0, 8000, 257)
-    bands = np.stack([np.interp(bins, edges[m : m + 3], [0, 1, 0]) for m in range(80)])
-    rows = []
+    return np.stack([np.interp(bins, edges[m : m + 3], [0, 1, 0]) for m in range(80)])
+
+
+def plain_log_mel(samples: np.ndarray, frames: int) -> np.ndarray:
+    """Normalised log-mel features of the default front-end's frames: 880 samples every 320, windows by hand."""
+    bands, rows = plain_mel_filters(), []
     for t in range(frames):
         middle = 320 * t + 440
         row = []
@@ -56,6 +60,10 @@ def plain_codes(features: np.ndarray, projection: np.ndarray, codebook: np.ndarr
         distances = [np.linalg.norm(projected - entry / np.linalg.norm(entry)) for entry in codebook]
         codes.append(int(np.argmin(distances)))
     return codes
+
+
+def test_mel_filters_are_triangles_on_the_mel_scale():
+    np.testing.assert_allclose(mel_filters().T, plain_mel_filters(), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("codebooks", [1, 3])

@@ -1,6 +1,8 @@
 """The feature stage: audio is decoded once, exactly, and every clip is kept in order or rejected with a reason."""
 
 import gc
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -8,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from scipy.signal import resample_poly
+from scipy.signal import firwin, resample_poly
 
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.features import clips as features
 from headstart.features import extraction
-from headstart.features.audio import load_audio, measure
+from headstart.features.audio import SampleError, load_audio, measure
 from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips
 from headstart.features.extraction import extract_features
+from headstart.features.resampling import resample
 
 
 def sine(hz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
@@ -36,6 +39,72 @@ def test_stereo_at_another_rate_becomes_16_khz_mono(tmp_path):
     expected = resample_poly((left + right) / 2, 2, 1) * 32767
     inner = slice(400, -400)  # the two filters differ at the ends
     assert np.abs(decoded[inner] - expected[inner]).max() < 0.005 * 32767
+
+
+def amplitude(samples: np.ndarray, hz: float, rate: int) -> tuple[float, float]:
+    """Of the sine at `hz` that fits best, without both ends, and of all the rest: RMS times the square root of two."""
+    inner = slice(rate // 10, -rate // 10)
+    phase = 2 * np.pi * hz * np.arange(len(samples))[inner] / rate
+    waves = np.stack([np.sin(phase), np.cos(phase)], axis=1)
+    weights, *_ = np.linalg.lstsq(waves, samples[inner], rcond=None)
+    rest = samples[inner] - waves @ weights
+    return float(np.hypot(*weights)), float(np.sqrt(2 * np.mean(rest**2)))
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 32_000, 44_100, 48_000])
+def test_resampling_keeps_speech_and_adds_nothing_of_what_16_khz_cannot_hold(rate):
+    for hz in (50, 1000, 3000, 7000, 7200):
+        if hz < 0.45 * rate:
+            kept, rest = amplitude(resample(sine(hz, 1.0, rate).astype(np.float32), rate, 16_000), hz, 16_000)
+            assert kept == pytest.approx(0.5, rel=0.001)
+            assert rest < 0.5e-4  # -80 dB
+    for hz in (8300, 9000, 12_000, 15_900, 20_000):
+        if hz < rate / 2:
+            folded = resample(sine(hz, 1.0, rate).astype(np.float32), rate, 16_000)
+            assert np.abs(folded[1600:-1600]).max() < 0.5e-4
+
+
+@pytest.mark.parametrize("rate, up, down", [(8000, 2, 1), (22_050, 320, 441), (44_100, 160, 441), (48_000, 1, 3)])
+def test_resampled_audio_is_that_of_a_long_filter_of_scipy(rate, up, down):
+    rng = np.random.default_rng(0)
+    band = firwin(801, min(6500, 0.4 * rate), fs=rate)  # noise without what lies where the two filters fall off
+    noise = np.convolve(rng.standard_normal(rate + 1), band, "same")
+    most = max(up, down)
+    steep = firwin(2 * 200 * most + 1, 0.96 / most, window=("kaiser", 12.0))
+    expected = resample_poly(noise, up, down, window=steep)
+    ours = resample(noise.astype(np.float32), rate, 16_000)
+    assert ours.dtype == np.float32 and len(ours) == len(expected) == -(-(rate + 1) * up // down)
+    inner = slice(1600, -1600)
+    assert np.abs(ours[inner] - expected[inner]).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_a_rate_of_no_standard_needs_no_long_filter(tmp_path):
+    # 11,127 and 16,000 have no common divisor: an exact filter for each output sample would take a gigabyte.
+    tracemalloc.start()
+    soundfile.write(tmp_path / "a.wav", sine(1000, 5.0, 11_127), 11_127)
+    decoded = load_audio(str(tmp_path / "a.wav")) / 32767
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert len(decoded) == 5 * 16_000
+    kept, rest = amplitude(decoded, 1000, 16_000)  # and the pitch is right: after 5 s both sines are in step
+    assert kept == pytest.approx(0.5, rel=0.001) and rest < 0.005
+
+
+@pytest.mark.parametrize("rate", [1, 40_000_000])
+def test_a_damaged_sampling_rate_rejects_the_clip(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", sine(300, 0.5, 16_000), rate)
+    with pytest.raises(SampleError, match=f"^sampling rate of {rate} Hz in the header"):
+        load_audio(str(tmp_path / "a.wav"))
+
+
+def test_clips_at_16_khz_are_decoded_without_importing_torch(tmp_path, write_manifest):
+    manifest = write_manifest(tmp_path, [sine(300, 0.5, 16_000)])
+    outputs = [str(tmp_path / name) for name in ("out.arrow", "out.parquet", "out.rejects.parquet")]
+    program = (
+        "import sys; from headstart.features.extraction import extract_features\n"
+        "extract_features(*sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, manifest, *outputs], check=True)
 
 
 def test_samples_at_16_khz_stay_as_they_are_and_a_part_can_be_cut_out(tmp_path):

@@ -657,3 +657,22 @@ def test_a_browser_draws_every_chart_without_a_word_of_complaint(tiny, tmp_path)
     drawings = sum(tag == "svg" and "marks" in attributes.get("class", "") for tag, attributes in shown)
     assert drawings == sum("data-chart" in attributes for _, attributes in shown) - folded
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+def test_what_is_wrong_with_the_training_of_runs_is_said(tmp_path):
+    study = study_of()
+    fabricate(tmp_path, study)
+    for seed in (2, 3):
+        path = run_folder(tmp_path, "tiny", ("scratch", "swahili", "10min", seed)) / "recipe.json"
+        finding = {"key": "blank", "sentence": f"Nearly all frames <of seed {seed}> are blank: raise finetune.updates."}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnosis": [finding]}), encoding="utf-8")
+    summary, text = written(study, tmp_path)
+    runs = {(run["start"], run["seed"]): run["diagnosis"] for run in summary["runs"]}
+    assert [finding["key"] for finding in runs["scratch", 2]] == ["blank"] and runs["xlsr", 2] == []
+    assert "Runs that did not learn as they should" in text
+    (item,) = re.findall(r'<ul id="diagnosis">(.*?)</ul>', text, re.DOTALL)
+    assert item.count("<li>") == 1 and "swahili, 10min, seeds 2, 3: Nearly all frames &lt;of seed 2&gt;" in item
+
+
+def test_runs_that_learn_have_no_list_of_what_is_wrong(tiny):
+    assert "Runs that did not learn" not in tiny[-1]

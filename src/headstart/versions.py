@@ -6,13 +6,13 @@ numbers are here and not in the stages' modules, so that planning the workflow d
 
 VERSIONS = {
     "normalisation": 2,  # of transcripts: not a stage, but a part of the jobs of those that normalise text
-    "synthesis": 1,
+    "synthesis": 2,
     "corpora": 3,
-    "features": 3,
+    "features": 4,
     "subsets": 1,
-    "pretrain": 3,
+    "pretrain": 4,
     "semisup": 2,
-    "finetune": 3,
+    "finetune": 4,
     "score": 4,
     "analyse": 1,
     "report": 9,

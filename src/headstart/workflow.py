@@ -315,13 +315,12 @@ class Workflow:
             "scores": [self.score_job(*run).output for run in self.study.runs()],
             "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
             "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
-            "recipes": [f"{folder}/recipe.json" for folder in starts],
+            "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }
 
     def report_input(self) -> Files:
         """The files that the report is made from."""
         files = self.summary_input()
-        runs = [f"{self.results}/runs/{s}/{t}/{b}/seed{n}/recipe.json" for s, t, b, n in self.study.runs()]
         outside = [start.path for start in self.study.starts.values() if isinstance(start, HubStart)]
         parents = [recipe for folder in outside if (recipe := Path(folder) / "recipe.json").is_file()]
         splits = self.splits()
@@ -329,7 +328,7 @@ class Workflow:
             "summary": f"{self.results}/summary.json",
             "scores": files["scores"],
             "curves": files["curves"],
-            "recipes": [*files["recipes"], *runs, *map(str, parents)],
+            "recipes": [*files["recipes"], *map(str, parents)],
             "manifests": [self.split(corpus, split).features for corpus, split in splits],
             "rejects": [
                 f"data/{stage}/{corpus}/{split}.rejects.parquet"

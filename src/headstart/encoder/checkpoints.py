@@ -12,12 +12,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
-from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
+from headstart.encoder.front_end import MEL_CHANNELS, MEL_STACK, takes_log_mel
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
@@ -250,9 +256,9 @@ def save_encoder(network: Any, weights: dict[str, torch.Tensor], folder: Path) -
 
 
 def feature_extractor(config: Any) -> Any:
-    """transformers' feature extractor that prepares audio as `prepared_audio` (encoder/front_end.py) does."""
+    """transformers' feature extractor that prepares audio as encoder/front_end.py does."""
     if takes_log_mel(config):
-        return log_mel_extractor()
+        return SeamlessM4TFeatureExtractor(sampling_rate=SAMPLE_RATE, stride=MEL_STACK)
     return Wav2Vec2FeatureExtractor(
         feature_size=1,
         sampling_rate=SAMPLE_RATE,

@@ -9,19 +9,18 @@ Shape suffixes: B utterances, S samples, T frames, R frames of all utterances, C
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import SeamlessM4TFeatureExtractor
+from torchaudio.compliance.kaldi import fbank
 
 from headstart.encoder.convolutions import convolution
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 
 FRAMES_QUANTUM = 32  # batches are padded to a multiple of this: fewer distinct shapes are faster
-MEL_WINDOW, MEL_HOP = 400, 160  # samples, fixed in transformers' extractor
+MEL_WINDOW, MEL_HOP = 400, 160  # samples, as in transformers' and Kaldi's log-mel features
 MEL_STACK = 2  # mel frames that are stacked into a frame of the encoder
 MEL_CHANNELS = 80 * MEL_STACK
 
@@ -29,12 +28,6 @@ MEL_CHANNELS = 80 * MEL_STACK
 def takes_log_mel(config: Any) -> bool:
     """Whether the encoder takes log-mel features instead of having a convolutional front-end."""
     return config.model_type == "wav2vec2-bert"
-
-
-@cache
-def log_mel_extractor() -> SeamlessM4TFeatureExtractor:
-    """transformers' extractor of log-mel features, normalised over each clip, for wav2vec2-bert."""
-    return SeamlessM4TFeatureExtractor(sampling_rate=SAMPLE_RATE, stride=MEL_STACK)
 
 
 # ------------------------------------------------------------------------------------------- frame arithmetic
@@ -142,17 +135,21 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
 
 
 def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """transformers' log-mel features, each clip normalised alone, in float32: (B, T, C).
+    """Log-mel features as transformers' `SeamlessM4TFeatureExtractor` makes them, in float32: (B, T, C).
 
-    Padding is zero. A last frame that is half padding is zero too, by which `encode` recognises it.
+    These are Kaldi's of samples between -32768 and 32767, and each mel band of a clip is scaled to zero mean and unit
+    variance. Padding is zero. A last frame that is half padding is zero too, by which `encode` recognises it.
     """
     size = int(frame_counts(config, torch.tensor(audio_BS.shape[1])))
     features_BTC = torch.zeros(len(audio_BS), size, MEL_CHANNELS)
     frames = frame_counts(config, samples).tolist()
     for row, clip, length, count in zip(features_BTC, audio_BS.float().cpu(), samples.tolist(), frames, strict=True):
         if count:
-            made = log_mel_extractor()(clip[:length].numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-            row[:count] = made["input_features"][0] * made["attention_mask"][0, :, None]
+            scaled = clip[None, :length] * 2**15
+            bands = fbank(scaled, num_mel_bins=MEL_CHANNELS // MEL_STACK, sample_frequency=SAMPLE_RATE)
+            bands = (bands - bands.mean(0)) / torch.sqrt(bands.var(0) + 1e-7)
+            whole = len(bands) // MEL_STACK
+            row[:whole] = bands[: whole * MEL_STACK].view(whole, MEL_CHANNELS)
     return features_BTC
 
 

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
+
+from headstart.features.resampling import resample
 
 SAMPLE_RATE = 16_000
+RATES = (1000, 1_000_000)  # Hz; a header with another sampling rate is damaged
 SILENCE_DBFS = -65.0  # above the level of 16-bit dither and idle converters, well below the faintest usable speech
 MAX_PEAK = 100.0  # times full scale, which is 40 dB above it; no recording has a higher peak
 
 
 class SampleError(ValueError):
-    """Decoded samples that cannot be a recording: not finite, not between -1 and 1, or all equal."""
+    """A clip that cannot be a recording, because its samples or its sampling rate are impossible."""
 
 
 def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -26,10 +28,13 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
 
     Raises:
         soundfile.LibsndfileError: the file is missing or cannot be decoded.
-        SampleError: samples are not finite or far beyond full scale, or there is no sound beside a constant offset.
+        SampleError: samples are not finite or far beyond full scale, there is no sound beside a constant offset, or the
+            sampling rate is none of `RATES`.
     """
     with soundfile.SoundFile(path) as file:
         rate, subtype = file.samplerate, file.subtype
+        if not RATES[0] <= rate <= RATES[1]:
+            raise SampleError(f"sampling rate of {rate} Hz in the header, which is damaged; write the file anew")
         if offset_s:
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
@@ -38,7 +43,7 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     _check_offset(samples)  # before resampling, which adds flanks to a constant clip
     if rate != SAMPLE_RATE:
-        samples = soxr.resample(samples, rate, SAMPLE_RATE)
+        samples = resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
     return np.rint(samples, out=samples).astype(np.int16)

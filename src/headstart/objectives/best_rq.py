@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers.audio_utils import mel_filter_bank
+from torchaudio.functional import melscale_fbanks
 
 from headstart.encoder.front_end import MEL_HOP, MEL_WINDOW, frame_counts, frame_stride, length_mask, samples_for
 from headstart.encoder.model import encode
@@ -59,8 +59,7 @@ def stacked(config: Any) -> int:
 @cache
 def mel_filters() -> torch.Tensor:
     """Matrix from the power spectrum of a 25 ms window to mel bands: (MEL_FFT / 2 + 1, M)."""
-    bands = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="kaldi")
-    return torch.from_numpy(bands).float()
+    return melscale_fbanks(MEL_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, MEL_BANDS, SAMPLE_RATE, mel_scale="htk")
 
 
 def stacked_log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:

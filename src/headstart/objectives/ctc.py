@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,13 @@ from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
 from headstart.score.metrics import CURVE_METRICS, METRICS
-from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
+from headstart.score.transcription import batches_by_length, best_paths, clip_features
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
-from headstart.text.normalisation import BLANK, normalise_hypothesis, references
+from headstart.text.normalisation import BLANK, decode, normalise_hypothesis, references
 from headstart.text.normalisation import encode as encode_text
 from headstart.training.batching import Batch, endless_batches
+from headstart.training.diagnosis import Finding, Transcripts, boundaries, diagnose
 from headstart.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -114,6 +116,13 @@ class CtcObjective(Objective):
         self.train, self.dev = train, dev
         self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
         self.dev_references = list(references(dev, text))
+        unseen = Counter(c for reference in self.dev_references for c in reference if c != " " and c not in vocabulary)
+        self.transcripts = Transcripts(
+            "".join(character for character, _ in unseen.most_common()),
+            unseen.total() / sum(len(reference) - reference.count(" ") for reference in self.dev_references),
+            boundaries(reference.as_py() for reference in self.references),
+            boundaries(self.dev_references),
+        )
         self.stride = frame_stride(network.config)
         self.features: dict[tuple[int, int], torch.Tensor] = {}
         width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
@@ -195,15 +204,33 @@ class CtcObjective(Objective):
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
-        """Error rates of greedy transcripts of the dev split, by the metrics of learning curves."""
-        hypotheses = [""] * len(self.dev)
+        """Error rates of greedy transcripts of the dev split, by the metrics of learning curves, and for the diagnosis:
+
+        `dev_blank`, the share of frames whose best label is the blank; `dev_length`, characters in hypotheses for each
+        one in references, spaces left out; `dev_boundaries`, spaces for each other character of hypotheses, which is
+        missing where there is no character.
+        """
+        hypotheses, blanks, total = [""] * len(self.dev), 0, 0
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
             features_BTC, frames = self._features(self.dev, batch, size)
-            texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
-            for i, text in zip(batch, texts, strict=True):
-                hypotheses[i] = normalise_hypothesis(text)
-        return {f"dev_{name}": METRICS[name].rate(self.dev_references, hypotheses) for name in CURVE_METRICS}
+            paths = best_paths(self.network, features_BTC, frames, self.vocabulary)
+            blanks += sum(path.count(self.vocabulary[BLANK]) for path in paths)
+            total += sum(map(len, paths))
+            for i, path in zip(batch, paths, strict=True):
+                hypotheses[i] = normalise_hypothesis(decode(path, self.vocabulary))
+        written, expected = (
+            sum(len(text) - text.count(" ") for text in texts) for texts in (hypotheses, self.dev_references)
+        )
+        return {
+            **{f"dev_{name}": METRICS[name].rate(self.dev_references, hypotheses) for name in CURVE_METRICS},
+            "dev_blank": blanks / total,
+            "dev_length": written / expected,
+            **({"dev_boundaries": boundaries(hypotheses)} if written else {}),
+        }
+
+    def diagnosis(self, curve: list[dict[str, float]]) -> list[Finding]:
+        return diagnose(curve, self.settings, self.transcripts)
 
     def utterance_ids(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from headstart.training.batching import Batch
+from headstart.training.diagnosis import Finding
 from headstart.training.optimiser import MasterWeights
 from headstart.training.ranks import Ranks
 
@@ -80,6 +81,10 @@ class Objective:
     def collapse_advice(self, curve: list[dict[str, float]]) -> str | None:
         """Advice for the user if the learning curve shows a collapse, which then ends the training; otherwise None."""
         return None
+
+    def diagnosis(self, curve: list[dict[str, float]]) -> list[Finding]:
+        """What is wrong with the training so far and does not end it; called for every row of the learning curve."""
+        return []
 
     # The hooks below are for state beyond the network's weights, such as a teacher network.
 

@@ -96,6 +96,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "overall": overall(study, summary),
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": tables.rate_rows(study, summary),
+        "diagnosis_rows": tables.diagnosis_rows(study, summary),
         "contrast_rows": tables.contrast_rows(summary),
         "average_rows": tables.average_rows(summary),
         "claims": tables.claim_rows(study, summary),

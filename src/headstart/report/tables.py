@@ -42,6 +42,21 @@ def rate_rows(study: Study, summary: Row) -> list[Row]:
     return rows
 
 
+def diagnosis_rows(study: Study, summary: Row) -> list[Row]:
+    """What is wrong with the training of runs: a row for each target, budget, start and kind of finding.
+
+    The sentence is that of the first seed of `seeds`, all of which have a finding of this kind.
+    """
+    rows: dict[tuple, Row] = {}
+    for run in sorted(summary["runs"], key=lambda r: group_order(study, r)):
+        for finding in run["diagnosis"]:
+            cell = {key: run[key] for key in ("target", "budget", "start")}
+            first = {**cell, "seeds": [], "sentence": finding["sentence"]}
+            row = rows.setdefault((*cell.values(), finding["key"]), first)
+            row["seeds"].append(run["seed"])
+    return list(rows.values())
+
+
 def group_order(study: Study, row: Row) -> tuple[int, int]:
     return list(study.targets).index(row["target"]), study.budgets.index(row["budget"])
 

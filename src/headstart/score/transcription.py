@@ -55,8 +55,16 @@ def transcribe_features(
     network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
 ) -> list[str]:
     """Greedy transcripts from front-end features: the best label of each valid frame, repeats and blanks removed."""
+    return [decode(path, vocabulary) for path in best_paths(network, features_BTC, frames, vocabulary)]
+
+
+@torch.no_grad()
+def best_paths(
+    network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
+) -> list[list[int]]:
+    """The best label of each valid frame, as an index of the vocabulary, from front-end features."""
     context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
     # A label that no training transcript has (bos, padding of the output layer) is never the answer.
     logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
     best_BT = logits_BTV.argmax(-1).cpu()
-    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
+    return [path[:count].tolist() for path, count in zip(best_BT, frames.tolist(), strict=True)]

@@ -37,11 +37,12 @@ from headstart.training.curve import read_curve
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """All numbers of the report, as a pure function of `study` and of the files in `<results>/<study>`.
 
-    The files are score files, learning curves, recipes of starts and, when the study sets `analyse`, similarities.
+    The files are score files, learning curves, recipes and, when the study sets `analyse`, similarities.
     Keys of the result: `study`, `metric`, `confidence`, `smallest_effect`, and lists of rows:
 
     - `claims`: the study's claims with their verdicts (see `claim_rows`).
-    - `runs`: error rates of each run; `cells`: the geometric mean over seeds, with intervals.
+    - `runs`: error rates of each run, and what is wrong with its training, if anything (`diagnosis`, rows of `key` and
+      `sentence`, see training/diagnosis.py); `cells`: the geometric mean over seeds, with intervals.
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, also as a
       fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets; `best`: the
       start with the lowest error rate on each target and budget.
@@ -83,7 +84,12 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "smallest_effect": study.report.smallest_effect,
         "claims": claim_rows(study, comparable, stages),
         "runs": _in_study_order(
-            study, [row for group in groups for row in run_rows(study, scores[group], times[group], *group)]
+            study,
+            [
+                row | {"diagnosis": _diagnosis(study, results, row)}
+                for group in groups
+                for row in run_rows(study, scores[group], times[group], *group)
+            ],
         ),
         "cells": cell_rows(study, designs),
         "contrasts": contrast_rows(study, designs),
@@ -169,6 +175,12 @@ def _stages(study: Study, results: Path) -> list[Row]:
             | {"share_of_pretraining": seconds / before if seconds and before else None, "pseudo_used": used}
         )
     return rows
+
+
+def _diagnosis(study: Study, results: Path, run: Row) -> list[Row]:
+    """The findings in the recipe of a run."""
+    path = run_folder(results, study.study, (run["start"], run["target"], run["budget"], run["seed"])) / "recipe.json"
+    return (read_json(path) if path.is_file() else {}).get("diagnosis", [])
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from headstart.training import finished
 from headstart.training.batching import Batch
 from headstart.training.cpu import keep_freed_memory, quicken
 from headstart.training.curve import write_curve
+from headstart.training.diagnosis import Finding
 from headstart.training.machine import choose_precision, describe_machine
 from headstart.training.optimiser import MasterWeights, learning_rate
 from headstart.training.progress import Meter
@@ -111,6 +112,7 @@ def train(
     started = saved = time.monotonic()
     save_after = min(FIRST_SAVE_MINUTES, settings.save_minutes)  # early at first: a time limit may be unknown
     evaluating = 0.0
+    warned = _warn(stage, first, objective.diagnosis(progress["curve"]), set()) if ranks.first else set()
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
         weights.freeze(trainable)
@@ -183,6 +185,8 @@ def train(
             progress["sums"] = {}
             if advice := objective.collapse_advice(progress["curve"]):
                 raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
+            if ranks.first:
+                warned = _warn(stage, update, objective.diagnosis(progress["curve"]), set() if last else warned)
         if ranks.first:
             meter.show(last)
         if not last and ranks.first and (stop or (now - saved) / 60 > save_after):
@@ -221,6 +225,14 @@ def _over_ranks(
     *sums, stopping = ranks.sum_in_place(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
     sums, present = sums[: len(names)], sums[len(names) :]
     return {name: value for name, value, count in zip(names, sums, present, strict=True) if count}, bool(stopping)
+
+
+def _warn(stage: str, update: int, findings: list[Finding], warned: set[str]) -> set[str]:
+    """Log the findings whose keys are not in `warned`; returns these keys and theirs."""
+    for finding in findings:
+        if finding.key not in warned:
+            log.warning("%s, update %d: %s", stage, update, finding.sentence)
+    return warned | {finding.key for finding in findings}
 
 
 def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:
@@ -266,6 +278,7 @@ def run(
     facts = {
         "parameters": sum(p.numel() for p in objective.network.parameters()),
         "skipped_batches": result.skipped,
+        "diagnosis": [asdict(finding) for finding in objective.diagnosis(result.curve)],
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
         "machine": result.machine,
         "wall_s": round(result.seconds, 1),

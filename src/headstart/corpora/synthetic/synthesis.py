@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
 from headstart.errors import HeadstartError
+from headstart.features.resampling import resample
 from headstart.logs import Progress
 
 log = logging.getLogger(__name__)
@@ -297,7 +297,7 @@ def speak(
             joined = np.concatenate([joined[:-fade], overlap, samples[fade:]])
         else:
             joined = np.concatenate([joined, samples])
-    return soxr.resample(joined, espeak.NATIVE_RATE, sample_rate).astype(np.float32)
+    return resample(joined, espeak.NATIVE_RATE, sample_rate)
 
 
 def trim_silence(samples: np.ndarray, sample_rate: int, threshold_db: float = -45.0) -> np.ndarray:

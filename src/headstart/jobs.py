@@ -13,6 +13,7 @@ from pydantic import Field
 
 from headstart.score.metrics import METRICS
 from headstart.study.analyse import Analyse
+from headstart.study.decoding import LanguageModel, Search
 from headstart.study.fields import Settings
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
@@ -108,15 +109,43 @@ class FinetuneJob(TrainingJob, stage="finetune"):
     text: Text
 
 
+class LanguageModelJob(Job, stage="decode"):
+    """Training of the language model of one target.
+
+    `train` and `dev` are feature manifests, `files` text files in `language`. `output` is the ARPA file and `recipe`
+    says what it was made from.
+    """
+
+    train: str
+    dev: str
+    files: list[str]
+    language: str
+    text: Text
+    settings: LanguageModel
+    output: str
+    recipe: str
+
+
+class LanguageModelFiles(Settings):
+    """The two files that a `LanguageModelJob` writes."""
+
+    arpa: str
+    recipe: str
+
+
 class ScoreJob(Job, stage="score"):
     """Scoring of one run on a test split.
 
     `run` is the run's model folder. `metrics` names all metrics of the registry, so that jobs run again when a metric
-    is added: the score file has columns for each.
+    is added: the score file has columns for each. `language_model` is None for greedy decoding only; otherwise the
+    weights of the language model are tuned on `dev`.
     """
 
     run: str
     test: SplitFiles
+    dev: SplitFiles | None = None
+    language_model: LanguageModelFiles | None = None
+    search: Search = Search()
     text: Text
     metrics: list[str] = Field(default_factory=lambda: list(METRICS))
     output: str

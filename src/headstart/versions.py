@@ -12,7 +12,8 @@ VERSIONS = {
     "pretrain": 3,
     "semisup": 2,
     "finetune": 3,
-    "score": 3,
+    "decode": 1,
+    "score": 4,
     "analyse": 1,
     "report": 8,
 }

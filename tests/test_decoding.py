@@ -53,6 +53,23 @@ def logits(rng: np.random.Generator, frames: int, peak: float = 2.0) -> np.ndarr
     return log_probabilities(peak * rng.standard_normal((frames, len(VOCABULARY))), VOCABULARY)
 
 
+def noisy(rng: np.random.Generator, boundary_after: bool) -> np.ndarray:
+    """What a network gives that is often in doubt about the characters of some sentences, between silences.
+
+    Some networks put a word boundary after the last word.
+    """
+    text = "|".join("|".join(rng.choice(SENTENCES, 3)).split())
+    frames = 1.2 * rng.standard_normal((3 * len(text) + 8, len(VOCABULARY)))
+    frames[:, VOCABULARY["|"]] -= 12.0
+    frames[:, VOCABULARY["<pad>"]] += 3.0
+    for i, character in enumerate(text):
+        frames[3 * i + 4, VOCABULARY["<pad>"]] -= 5.0
+        frames[3 * i + 4, VOCABULARY[character]] += 18.0 if character == "|" else 1.0
+    if boundary_after:
+        frames[-3:, VOCABULARY["|"]] += 16.0
+    return log_probabilities(frames, VOCABULARY)
+
+
 def spelt(path: tuple[int, ...]) -> str:
     text = "".join(LABELS[label] for label in collapse(path, 0))
     return " ".join(text.replace("|", " ").split())
@@ -96,14 +113,15 @@ def test_probabilities_are_those_of_kenlm(model):
     path, characters = model
     lm = Arpa(path)
     fusion = Fusion(lm, characters, Weights(1.0, 0.0))
-    engine = NativeEngine(LABELS, fusion, path, 100)
+    spelling = ["", *("▁" + label if characters else label.replace("|", " ") for label in LABELS[1:])]
+    decoder = native().build_ctcdecoder(spelling, path, unigrams=sorted(lm.vocabulary), alpha=1.0, beta=0.0)
     for text in [*SENTENCES, "a bab b", "aab"]:
         labels = [LABELS.index(c) for c in text.replace(" ", "|")]
         frames = np.full((2 * len(labels), len(LABELS)), -40.0, np.float32)
         frames[np.arange(0, len(frames), 2), labels] = frames[1::2, 0] = 0.0
-        raw = engine._decoder.decode_beams(frames)
-        assert "".join(raw[0][0].split()).replace("|", "") == text.replace(" ", "")
-        assert raw[0][4] - raw[0][3] == pytest.approx(fusion.score(text), abs=1e-4)
+        spelt, _, _, acoustic, whole = decoder.decode_beams(frames)[0]
+        assert "".join(spelt.split()).replace("|", "") == text.replace(" ", "")
+        assert whole - acoustic == pytest.approx(fusion.score(text), abs=1e-4)
 
 
 def test_a_model_without_unk_or_a_file_that_is_cut_short_is_refused(tmp_path):
@@ -133,9 +151,7 @@ def test_our_engine_finds_every_text_with_its_score_over_all_label_paths(model, 
         wanted = enumerated(log_probs, fusion)
         found = engine.decode(log_probs)
         assert {one.text for one in found} == set(wanted)
-        assert [one.score for one in found] == sorted(wanted.values(), reverse=True) == pytest.approx(
-            [wanted[one.text] for one in found], abs=1e-4
-        ) or [one.score for one in found] == pytest.approx([wanted[one.text] for one in found], abs=1e-4)
+        assert [one.score for one in found] == pytest.approx([wanted[one.text] for one in found], abs=1e-4)
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 
 
@@ -158,11 +174,14 @@ def test_both_engines_agree_without_pruning(model, weights):
 @pytest.mark.parametrize("weights", [Weights(0.3, 0.5), Weights(1.0, 1.0)])
 def test_both_engines_find_the_same_best_text_with_pruning(model, weights):
     fusion = Fusion(Arpa(model[0]), model[1], weights)
-    ours, native_engine = PythonEngine(LABELS, fusion, 32), NativeEngine(LABELS, fusion, model[0], 32)
+    ours, native_engine = PythonEngine(LABELS, fusion, 64), NativeEngine(LABELS, fusion, model[0], 64)
+    greedy = 0
     for seed in range(40):
-        log_probs = logits(np.random.default_rng(seed), 40, peak=3.0)
+        log_probs = noisy(np.random.default_rng(seed), not model[1])
         mine, theirs = ours.decode(log_probs)[0], native_engine.decode(log_probs)[0]
         assert mine.text == theirs.text and mine.score == pytest.approx(theirs.score, abs=1e-2), seed
+        greedy += mine.text == spelt(tuple(log_probs.argmax(1)))
+    assert greedy < 30  # the language model mattered
 
 
 def test_a_language_model_chooses_between_texts_that_sound_alike(tmp_path):

@@ -10,6 +10,7 @@ that they find are scored by the same `Fusion`, so that they agree:
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, UNKNOWN_OFFSET, Fusion, Hypothesis
+from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, LEAST_PROBABILITY, UNKNOWN_OFFSET, Fusion, Hypothesis
 from headstart.decode.prefix_search import PythonEngine, log_add
 from headstart.text.normalisation import WORD_BOUNDARY
 
 log = logging.getLogger(__name__)
 
 BEGINNING = "▁"  # ctc_beam_decoder takes a label with it for the beginning of a word
-NOT_NATIVE = {"_", BEGINNING, "⁇"}  # labels that ctc_beam_decoder takes for a blank, a boundary or an unknown character
+LAST = "\ue000"  # a character of private use, which NativeEngine appends to every text
+# Labels that ctc_beam_decoder takes for a blank, the beginning of a word and an unknown character; and LAST.
+NOT_NATIVE = {"_", BEGINNING, "⁇", LAST}
 
 
 class Engine(Protocol):
@@ -71,6 +74,11 @@ def native() -> Any | None:
 class NativeEngine:
     """Beam search by `ctc_beam_decoder`.
 
+    Two of its habits are got round. It scores a word boundary at the end as an unknown word; every text is therefore
+    made to end with a word `LAST`, which is removed again. And it has word models only; characters are given to it as
+    words of one letter. It then counts two word boundaries with a blank between them as two tokens while it searches,
+    so that a character model finds a little less with it than with `PythonEngine`.
+
     Args:
         labels, fusion, arpa, beam: see `beam_search`.
         least_label, least_beam: see `headstart.decode.fusion`.
@@ -87,9 +95,14 @@ class NativeEngine:
     ):
         self.fusion = fusion
         self._options = {"beam_width": beam, "beam_prune_logp": least_beam, "token_min_logp": least_label}
-        spelt = [BEGINNING + label for label in labels[1:]] if fusion.characters else [*labels[1:]]
-        if not fusion.characters:
-            spelt[spelt.index(WORD_BOUNDARY)] = " "
+        if fusion.characters:
+            spelt, ending = [BEGINNING + label for label in (*labels[1:], LAST)], (LAST,)
+        else:
+            spelt = [" " if label == WORD_BOUNDARY else label for label in (*labels[1:], LAST)]
+            ending = WORD_BOUNDARY, LAST
+        # The frames that spell the last word; log-probabilities of the labels and of LAST, shape (1 or 2, labels + 1).
+        self._ending = np.full((len(ending), len(labels) + 1), math.log(LEAST_PROBABILITY), np.float32)
+        self._ending[range(len(ending)), [[*labels, LAST].index(label) for label in ending]] = 0.0
         with _quiet():
             self._decoder = native().build_ctcdecoder(
                 ["", *spelt],
@@ -102,13 +115,15 @@ class NativeEngine:
 
     def decode(self, log_probs_TV: np.ndarray) -> list[Hypothesis]:
         """See `Engine.decode`."""
+        without_last = np.pad(log_probs_TV, [(0, 0), (0, 1)], constant_values=math.log(LEAST_PROBABILITY))
+        frames = np.concatenate([without_last, self._ending])
         acoustic: dict[str, float] = {}
-        for text, _, _, score, _ in self._decoder.decode_beams(log_probs_TV, **self._options):
-            if self.fusion.characters:
-                text = "".join(text.split()).replace(WORD_BOUNDARY, " ")
-            text = " ".join(text.split())
+        for text, _, _, score, _ in self._decoder.decode_beams(frames, **self._options):
+            *words, last = text.split() or [""]
+            if last != LAST or LAST in "".join(words):
+                continue
+            text = " ".join("".join(words).replace(WORD_BOUNDARY, " ").split() if self.fusion.characters else words)
             acoustic[text] = score if text not in acoustic else log_add(acoustic[text], score)
-        # Its own scores are not used: it takes a word boundary at the end for the beginning of an unknown word.
         return self.fusion.ranked(acoustic or {"": float(log_probs_TV[:, 0].sum())})
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.decode.arpa import Arpa
-from headstart.text.normalisation import UNKNOWN, WORD_BOUNDARY
+from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
 UNKNOWN_OFFSET = -10.0  # log10, for a token that the language model does not know; multiplied by alpha
 UNKNOWN_PREFIX = -10.0  # natural log, as long as the unfinished word begins no known word
@@ -57,12 +57,26 @@ def search_labels(vocabulary: dict[str, int]) -> list[str]:
 def log_probabilities(logits_TV: np.ndarray, vocabulary: dict[str, int]) -> np.ndarray:
     """log-softmax over the labels of `search_labels`, shape (T, labels), float32.
 
-    The unknown character is left out: no text has it, and no training transcript has taught it to the network.
+    The unknown character is left out: no text has it, and no training transcript has taught it to the network. A word
+    boundary before the first and after the last frame in which a character may be spelt becomes a blank: it changes no
+    text, and a beam search need not treat texts with a boundary at either end differently.
+
+    Args:
+        logits_TV: outputs of the network for the labels of the vocabulary, any log-probabilities among them.
+        vocabulary: label -> column of the logits.
     """
-    columns = [vocabulary[label] for label in search_labels(vocabulary)]
-    x_TV = logits_TV[:, columns].astype(np.float64)
+    labels = search_labels(vocabulary)
+    x_TV = logits_TV[:, [vocabulary[label] for label in labels]].astype(np.float64)
     x_TV -= x_TV.max(1, keepdims=True, initial=-np.inf)
     x_TV -= np.log(np.exp(x_TV).sum(1, keepdims=True))
+    blank, boundary = labels.index(BLANK), labels.index(WORD_BOUNDARY)
+    characters = np.delete(x_TV, [blank, boundary], axis=1).max(1, initial=-np.inf)
+    spelt = np.flatnonzero((characters >= LEAST_LABEL) | (characters == x_TV.max(1, initial=-np.inf)))
+    outside = np.ones(len(x_TV), bool)
+    if len(spelt):
+        outside[spelt[0] : spelt[-1] + 1] = False
+    x_TV[outside, blank] = np.logaddexp(x_TV[outside, blank], x_TV[outside, boundary])
+    x_TV[outside, boundary] = -np.inf
     return np.clip(x_TV, math.log(LEAST_PROBABILITY), 0.0).astype(np.float32)
 
 

@@ -77,7 +77,7 @@ def log_probabilities(logits_TV: np.ndarray, vocabulary: dict[str, int]) -> np.n
         outside[spelt[0] : spelt[-1] + 1] = False
     x_TV[outside, blank] = np.logaddexp(x_TV[outside, blank], x_TV[outside, boundary])
     x_TV[outside, boundary] = -np.inf
-    return np.clip(x_TV, math.log(LEAST_PROBABILITY), 0.0).astype(np.float32)
+    return np.ascontiguousarray(np.clip(x_TV, math.log(LEAST_PROBABILITY), 0.0), np.float32)
 
 
 class Fusion:
@@ -86,25 +86,31 @@ class Fusion:
     Args:
         model: the language model.
         characters: whether its tokens are characters.
-        sentences: log10 P_lm of texts, shared by all weights so that each text is looked up once.
+        weights: of the language model.
     """
 
-    def __init__(self, model: Arpa, characters: bool, weights: Weights, sentences: dict[str, float] | None = None):
+    def __init__(self, model: Arpa, characters: bool, weights: Weights):
         self.model, self.characters, self.weights = model, characters, weights
-        self._sentences = {} if sentences is None else sentences
 
     def token(self, log10: float, token: str) -> float:
         """What a token adds to the score, given log10 of its probability."""
         unknown = UNKNOWN_OFFSET if token not in self.model.vocabulary else 0.0
         return self.weights.alpha * TO_NATURAL * (log10 + unknown) + self.weights.beta
 
+    def weighted(self, weights: Weights) -> Fusion:
+        """The same language model with other weights."""
+        return Fusion(self.model, self.characters, weights)
+
+    def sentence(self, text: str) -> float:
+        """log10 of the probability of a text, with the additional cost of its unknown tokens."""
+        own = tokens(text, self.characters)
+        unknown = sum(token not in self.model.vocabulary for token in own)
+        return self.model.sentence(own) + UNKNOWN_OFFSET * unknown
+
     def score(self, text: str) -> float:
         """What the language model adds to the score of a text."""
-        own = tokens(text, self.characters)
-        if text not in self._sentences:
-            unknown = sum(token not in self.model.vocabulary for token in own)
-            self._sentences[text] = self.model.sentence(own) + UNKNOWN_OFFSET * unknown
-        return self.weights.alpha * TO_NATURAL * self._sentences[text] + self.weights.beta * len(own)
+        bonus = self.weights.beta * len(tokens(text, self.characters))
+        return self.weights.alpha * TO_NATURAL * self.sentence(text) + bonus
 
     def ranked(self, acoustic: dict[str, float]) -> list[Hypothesis]:
         """Texts by their whole score, the best first, from the network's score of each."""

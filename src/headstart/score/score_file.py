@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from headstart.decode.decoder import COLUMNS
 from headstart.score.alignment import count_edits
 from headstart.score.metrics import METRICS, Metric
 from headstart.study.text import Text
@@ -36,6 +37,7 @@ def score_schema() -> pa.Schema:
             pa.field("word_languages", pa.list_(pa.string())),
             pa.field("reference", pa.string(), nullable=False),
             pa.field("hypothesis", pa.string(), nullable=False),
+            *COLUMNS,
             *(field for metric in METRICS.values() for field in _metric_fields(metric)),
         ]
     )

@@ -19,13 +19,14 @@ def jobs_of(workflow: Workflow) -> list:
     run = workflow.study.runs()[0]
     starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
     analyses = [workflow.analyse_job(start, *run[1:3]) for start in ("mono", "best-rq")]
-    return [*starts, workflow.finetune_job(*run), workflow.score_job(*run), *analyses]
+    runs = [workflow.finetune_job(*run), workflow.language_model_job(run[1]), workflow.score_job(*run)]
+    return [*starts, *runs, *analyses]
 
 
 def test_every_job_comes_back_from_json_as_it_was(workflow):
     """Snakemake stores the plain form, a queue of jobs carries it, and `job.json` keeps it to be run by hand."""
     jobs = jobs_of(workflow)
-    assert {job.stage for job in jobs} == {*TRAINING, "score", "analyse"}
+    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse"}
     for job in jobs:
         assert type(job)(**json.loads(json.dumps(job.plain()))) == job
 

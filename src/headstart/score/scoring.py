@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from headstart.corpora.manifests import write_table
+from headstart.decode.decoder import Decoder
+from headstart.decode.language_model import file_hash
 from headstart.encoder.checkpoint_files import checkpoint_content
 from headstart.encoder.checkpoints import finetuned_model
+from headstart.encoder.front_end import frame_stride
 from headstart.errors import DataError
+from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
 from headstart.score.metrics import counts_by_metric
 from headstart.score.score_file import language_columns, score_columns, score_schema
 from headstart.score.score_table import ScoreTable
-from headstart.score.transcription import transcribe
+from headstart.score.transcription import emissions, greedy
 from headstart.text.normalisation import normalise_hypothesis, normalised_runs, references
 
 log = logging.getLogger(__name__)
@@ -26,15 +30,40 @@ log = logging.getLogger(__name__)
 def score_recipe(job: ScoreJob) -> dict[str, Any]:
     """What the scores of a run follow from."""
     clips = Clips.open(job.test.features, job.test.audio)
+    with_language_model = {}
+    if job.language_model:
+        with_language_model = {
+            "search": job.search.model_dump(mode="json"),
+            "language_model": file_hash(job.language_model.arpa),
+            "dev": dev_clips(job).content,
+        }
     return {
         "stage": job.stage,
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
         "normalisation": job.normalisation,
+        **with_language_model,
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
     }
+
+
+def dev_clips(job: ScoreJob) -> Clips:
+    """The dev utterances on which the weights of the language model are tuned."""
+    return Clips.open(job.dev.features, job.dev.audio).first(job.search.tuning_minutes)
+
+
+def run_decoder(job: ScoreJob, network: Any, vocabulary: dict[str, int]) -> Decoder:
+    """The decoder of a run; with a language model, its weights are tuned on dev."""
+    frame_s = frame_stride(network.config) / SAMPLE_RATE
+    decoder = Decoder(vocabulary, frame_s, lambda text, _: normalise_hypothesis(text))
+    if job.language_model:
+        dev = dev_clips(job)
+        texts = list(zip(references(dev, job.text), dev.column("language"), strict=True))
+        spoken = ((logits_TV, *texts[index]) for index, logits_TV in emissions(network, dev, vocabulary))
+        decoder.use_language_model(job.language_model, job.search, spoken)
+    return decoder
 
 
 def score_run(job: ScoreJob) -> None:
@@ -54,16 +83,19 @@ def score_run(job: ScoreJob) -> None:
     clips = clips.take(scored)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
-    rows = []
+    decoder = run_decoder(job, network, vocabulary)
+    rows: list[dict[str, Any]] = [{} for _ in range(len(clips))]
     keys = ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages")
-    transcripts = transcribe(network, clips, vocabulary)
-    for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
+    known = list(zip(clips.rows(*keys), references(clips, job.text), strict=True))
+    for index, logits_TV in emissions(network, clips, vocabulary):
+        values, reference = known[index]
         facts = dict(zip(keys, values, strict=True))
-        hypothesis = normalise_hypothesis(transcript)
+        hypothesis = normalise_hypothesis(greedy(logits_TV, vocabulary))
+        decoded = decoder.columns(logits_TV, hypothesis, reference, facts["language"])
         runs = normalised_runs(facts["text"], job.text, facts["language"], facts["tokens"], facts["token_languages"])
-        columns = score_columns(reference, hypothesis, text=facts["text"])
-        rows.append({**facts, **language_columns(reference, runs), **columns})
-    write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
+        aligned = score_columns(reference, hypothesis, decoded["hypothesis_lm"], facts["text"])
+        rows[index] = {**facts, **decoded, **language_columns(reference, runs), **aligned}
+    write_table(job.output, rows, score_schema(), recipe=score_recipe(job), tuning=decoder.facts())
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {
         name: dict(zip(counts._fields, (int(kind.sum()) for kind in counts), strict=True))

@@ -23,7 +23,8 @@ from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import read_json, write_json
 from headstart.jobs import LanguageModelJob, ScoreJob
-from headstart.score.metrics import METRICS
+from headstart.score.alignment import align_words as align_texts
+from headstart.score.alignment import count_edits
 from headstart.score.score_file import score_schema
 from headstart.score.scoring import score_recipe, score_run
 from headstart.study.text import Text
@@ -338,7 +339,7 @@ def test_tuned_weights_make_no_more_errors_in_a_search_than_any_others_tried(mod
     def errors(weights: Weights) -> int:
         search = engine(fusion.weighted(weights))
         pairs = zip(log_probs, spoken, strict=True)
-        return sum(int(METRICS["wer"].count(text, search.decode(one)[0].text).errors) for one, text in pairs)
+        return sum(int(count_edits(align_texts(text, search.decode(one)[0].text)).errors) for one, text in pairs)
 
     tuning = tune(engine, fusion, log_probs, [(text, "en") for text in spoken], keep)
     assert abs(errors(tuning.weights) - tuning.errors) <= 1  # lists of several searches, against one search

@@ -18,6 +18,7 @@ from headstart.score.metrics import METRICS
 from headstart.score.score_file import score_columns, score_schema, word_languages
 from headstart.score.transcription import transcribe
 from headstart.text.normalisation import normalise_hypothesis, references
+from headstart.text.summary import log_summary
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def score_run(job: ScoreJob) -> None:
     if not scored:
         raise DataError(f"{job.test.features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
+    log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
     rows = []

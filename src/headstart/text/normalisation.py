@@ -157,7 +157,12 @@ def _words(
     if tokens and tags:
         tokens = [_composed(token) for token in tokens]
     folded, start, pieces, kept = fold_apostrophes(text), 0, [], []
-    for tag, own, run in tagged_runs(text, language, tokens, tags):
+    if findings is not None and folded != text:
+        findings.dropped.update(mark for mark, new in zip(text, folded, strict=True) if new != mark and new == " ")
+    runs = tagged_runs(text, language, tokens, tags)
+    if findings is not None and tags and runs[0][0] is None:
+        findings.mismatched += 1
+    for tag, own, run in runs:
         profile = _profile(settings, own)
         piece = _without_tags(folded[start : start + len(run)], profile, findings)
         pieces.append((tag, _cased(piece, profile)))
@@ -239,7 +244,8 @@ def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> st
     if profile.replace:
         text = profile.replace(text)
     if findings is not None:
-        findings.tags.update(match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        found = (match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        (findings.tags_dropped if profile.drops_tags else findings.tags).update(found)
     return _TAG.sub(" ", text) if profile.drops_tags else text
 
 

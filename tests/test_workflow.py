@@ -213,7 +213,7 @@ def test_a_job_opens_nothing_but_what_its_rule_declares(kind, finished, tmp_path
         summary, report = read_json(inputs["summary"]), Path(flow.results) / "report.html"
         recipe = files_recipe(settings, inputs)
         texts = describe_texts(inputs["manifests"], study.text)
-        write_report(study, summary, Path("results"), describe(inputs["manifests"]), report, recipe, texts)
+        write_report(study, summary, Path("results"), describe(inputs["manifests"]), report, recipe, texts, [])
         outputs.append(str(report))
     for path in outputs:
         assert Path(path).read_bytes() == (finished / path).read_bytes(), path

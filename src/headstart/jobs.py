@@ -120,11 +120,13 @@ class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
     `run` is the run's model folder. `metrics` names all metrics of the registry, so that jobs run again when a metric
-    is added: the score file has columns for each.
+    is added: the score file has columns for each. `languages` names, for code-switched speech without language tags,
+    its languages and a manifest with transcripts in each (see `headstart.text.token_languages`).
     """
 
     run: str
     test: SplitFiles
+    languages: dict[str, str | None] = {}
     metrics: list[str] = Field(default_factory=lambda: list(METRICS))
     output: str
 

@@ -6,7 +6,9 @@ from headstart.logs import log_to
 from headstart.report.page import write_report
 from headstart.study.reading import parse_study
 from headstart.text.summary import describe_texts
+from headstart.text.token_languages import describe_languages
 from headstart.training.recipes import files_recipe
+from headstart.workflow import Workflow
 
 log_to(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
@@ -19,4 +21,5 @@ write_report(
     Path(snakemake.output.report),
     files_recipe(settings, dict(files.items())),
     describe_texts(files.manifests, study.text),
+    describe_languages(*Workflow(study).inferred_languages(), study.text),
 )

@@ -6,8 +6,9 @@ of `reference` and `hypothesis` as they stand in the row, or their characters wi
 corpus, of which normalisation may drop some and split others.
 
 Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there, and
-`word_languages` has the tag of each word of `reference`. So errors of one language, or at switch points, can be counted
-from the table alone.
+`word_languages` has the tag of each word of `reference`, and `language_source` says where it is from: `corpus`, or
+`script` or `words` where it was inferred (`headstart.text.token_languages`). So errors of one language, or at switch
+points, can be counted from the table alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from headstart.score.metrics import METRICS, Metric
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise
 
+CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
+
 
 def score_schema() -> pa.Schema:
     """The columns of a score file; those of tokens are null where the corpus has no tags."""
@@ -34,6 +37,7 @@ def score_schema() -> pa.Schema:
             pa.field("tokens", pa.list_(pa.string())),
             pa.field("token_languages", pa.list_(pa.string())),
             pa.field("word_languages", pa.list_(pa.string())),
+            pa.field("language_source", pa.string()),
             pa.field("reference", pa.string(), nullable=False),
             pa.field("hypothesis", pa.string(), nullable=False),
             *(field for metric in METRICS.values() for field in _metric_fields(metric)),

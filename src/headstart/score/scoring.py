@@ -15,10 +15,11 @@ from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
 from headstart.score.metrics import METRICS
-from headstart.score.score_file import score_columns, score_schema, word_languages
+from headstart.score.score_file import CORPUS, score_columns, score_schema, word_languages
 from headstart.score.transcription import transcribe
-from headstart.text.normalisation import normalise_hypothesis, references
+from headstart.text.normalisation import TRANSCRIPT, normalise_hypothesis, references
 from headstart.text.summary import log_summary
+from headstart.text.token_languages import ScriptLanguages, WordLanguages, measured, monolingual, tagger
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
+        "languages": {tag: fingerprint_rows(texts) for tag, texts in monolingual(job.languages, job.text).items()},
     }
 
 
@@ -56,6 +58,7 @@ def score_run(job: ScoreJob) -> None:
     log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
+    words = _tagger(job, clips)
     rows = []
     keys = ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages")
     transcripts = transcribe(network, clips, vocabulary)
@@ -63,8 +66,23 @@ def score_run(job: ScoreJob) -> None:
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise_hypothesis(transcript)
         tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
-        rows.append({**facts, "word_languages": tags, **score_columns(reference, hypothesis)})
+        source = CORPUS if tags is not None else None
+        if tags is None and words is not None:
+            tags, source = words.tag(reference.split()), words.source
+        languages = {"word_languages": tags, "language_source": source}
+        rows.append({**facts, **languages, **score_columns(reference, hypothesis)})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
     counts = [column for metric in METRICS.values() for column in metric.columns]
     totals = {column: sum(row[column] for row in rows) for column in counts}
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))
+
+
+def _tagger(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
+    """What tags the words of references without tags; None where the study names no languages."""
+    if not job.languages:
+        return None
+    texts = monolingual(job.languages, job.text)
+    made = tagger(texts)
+    share, where = measured(made, texts, clips.rows(*TRANSCRIPT), job.text)
+    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", made.source, share, where)
+    return made

@@ -14,6 +14,7 @@ from headstart.study.text import Text
 from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
 from headstart.text.findings import Findings
 
+TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
@@ -106,8 +107,7 @@ def normalised_runs(
 
 def references(clips: Clips, settings: Text, findings: Findings | None = None) -> Iterator[str]:
     """Normalised transcripts of all clips, "" for an utterance without one."""
-    rows = clips.rows("text", "language", "tokens", "token_languages")
-    return (normalise(text or "", settings, *row, findings=findings) for text, *row in rows)
+    return (normalise(text or "", settings, *facts, findings=findings) for text, *facts in clips.rows(*TRANSCRIPT))
 
 
 def tagged_runs(

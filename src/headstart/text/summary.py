@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.corpora.manifests import opened
+from headstart.corpora.manifests import read_columns
 from headstart.features.clips import Clips
 from headstart.study.text import Text
 from headstart.text.findings import Findings
-from headstart.text.normalisation import normalise
+from headstart.text.normalisation import TRANSCRIPT, normalise
 
 log = logging.getLogger(__name__)
 
 RARE = 5  # a character of the training transcripts that occurs less often is hardly learnt
-COLUMNS = ["text", "language", "tokens", "token_languages"]
 SHOWN = 12  # entries of a list in a log line
 
 
@@ -37,7 +36,7 @@ class TextSummary:
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[Any]], settings: Text) -> TextSummary:
-        """Summarise transcripts, from rows of `COLUMNS`; those without a text are passed over."""
+        """Summarise transcripts, from rows of `TRANSCRIPT`; those without a text are passed over."""
         summary = cls()
         for text, language, tokens, tags in rows:
             if text:
@@ -59,7 +58,7 @@ def log_summary(name: str, clips: Clips, settings: Text, training: bool = False)
         name: of the clips, such as `training`.
         training: whether the vocabulary is made from them, so that rare characters matter.
     """
-    summary = TextSummary.of(clips.rows(*COLUMNS), settings)
+    summary = TextSummary.of(clips.rows(*TRANSCRIPT), settings)
     found = summary.findings
     if found.dropped:
         log.info("%s transcripts: dropped %s", name, listed(found.dropped))
@@ -111,11 +110,10 @@ def describe_texts(manifests: Sequence[str], settings: Text) -> list[dict[str, A
     """
     rows = []
     for path in map(Path, manifests):
-        with opened(path) as file:
-            table = file.read(COLUMNS)
+        table = read_columns(path, None, list(TRANSCRIPT))
         if table["text"].null_count == len(table):
             continue
-        summary = TextSummary.of(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True), settings)
+        summary = TextSummary.of(zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True), settings)
         found = summary.findings
         rows.append(
             {

@@ -88,7 +88,7 @@ def test_marks_inside_words_leave_no_space(text, language, expected):
 
 
 def test_words_are_those_of_unicode():
-    """The lines of Unicode's WordBreakTest.txt about marks in words: ÷ is a boundary, × none."""
+    """Rules WB5 to WB13 of UAX #29 in the notation of its WordBreakTest.txt: ÷ is a boundary, × none."""
     lines = """
         ÷ a × : × a ÷     ÷ a ÷ : ÷ : ÷ a ÷     ÷ a × ' × a ÷     ÷ a ÷ , ÷ a ÷     ÷ 1 × , × 1 ÷     ÷ 1 × . × 1 ÷
         ÷ 1 ÷ : ÷ 1 ÷     ÷ a × _ × 1 ÷     ÷ a × . × a ÷     ÷ a ÷ . ÷ . ÷ a ÷     ÷ 1 ÷ . ÷ a ÷     ÷ א × " × א ÷

@@ -26,6 +26,7 @@ _INVISIBLE = regex.compile(r"[\p{Cf}--\u200B]", flags=regex.V1)
 _SPELT = r"\p{L}\p{M}\p{N}"
 _HAS_LETTERS = regex.compile(rf"[{_SPELT}]")
 _MARK = regex.compile(rf"[^{_SPELT}\s]")
+_WORD = regex.compile(r"\S+")
 _BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundaries of UAX #29
 # A non-speech tag stands by itself in brackets. Round brackets hold ordinary words too: only a single word is a tag.
 _TAG = regex.compile(
@@ -179,14 +180,16 @@ def _without_marks(
     whole: str, pieces: list[_Piece], kept: list[frozenset[str]], findings: Findings | None
 ) -> Iterator[_Piece]:
     """The pieces of a text with spaces, or inside words nothing, for the marks that are not kept there."""
-    boundaries = {match.start() for match in _BOUNDARY.finditer(whole)}
-    start = 0
+    start, boundaries = 0, None
     for (tag, piece), keep in zip(pieces, kept, strict=True):
         characters = list(piece)
         for match in _MARK.finditer(piece):
             place = start + match.start()
             if match[0] not in keep:
-                inside = place not in boundaries and place + 1 not in boundaries
+                inside = bool(whole[max(0, place - 1) : place].strip() and whole[place + 1 : place + 2].strip())
+                if inside:  # perhaps; boundaries are looked for where they matter
+                    boundaries = boundaries or {found.start() for found in _BOUNDARY.finditer(whole)}
+                    inside = not boundaries & {place, place + 1}
                 characters[match.start()] = "" if inside else " "
                 if findings is not None:
                     findings.note(whole, place, inside)
@@ -208,10 +211,11 @@ def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
     Returns:
         Each word, with its own pieces.
     """
-    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in regex.finditer(r"\S+", text))
-    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     if len(pieces) < 2:
-        return [(word, [(tag, word) for tag, _ in pieces]) for _, word in words]
+        words = filter(_HAS_LETTERS.search, unicodedata.normalize("NFC", text).split())
+        return [(word, [(tag, word) for tag, _ in pieces]) for word in words]
+    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in _WORD.finditer(text))
+    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     owners = [place for place, (_, piece) in enumerate(pieces) for _ in piece]
     found = []
     for (start, end), word in words:

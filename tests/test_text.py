@@ -31,6 +31,8 @@ DEFAULT = Text()
         ("हिन्दी में, बोलिए।", "हिन्दी में बोलिए"),  # vowel signs, virama and anusvara are combining marks
         ("น้ำ ที่นี่ ๓", "น้ำ ที่นี่ ๓"),
         ("வணக்கம், உலகம்!", "வணக்கம் உலகம்"),
+        ("മലയാളം, അവന്\u200d വന്നു!", "മലയാളം അവൻ വന്നു"),  # the joiner makes the letter ൻ
+        ("Ọ̀rọ̀ Yorùbá; ẹ ǹlẹ́.", "ọ̀rọ̀ yorùbá ẹ ǹlẹ́"),
         ("Ari, ari — ¿kikinkuna?", "ari ari kikinkuna"),
         ("Ñukawan PURIKRINCHIK…", "ñukawan purikrinchik"),
         ("In 2023: 50 % more", "in 2023 50 more"),

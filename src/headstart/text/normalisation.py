@@ -28,7 +28,7 @@ _HAS_LETTERS = regex.compile(rf"[{_SPELT}]")
 _MARK = regex.compile(rf"[^{_SPELT}\s]")
 # Malayalam letters that older texts write with a joiner, which is more than a joint here (Unicode Standard, 12.9).
 _CHILLUS = dict(zip(("ണ്", "ന്", "ര്", "ല്", "ള്", "ക്"), "ൺൻർൽൾൿ", strict=True))
-_OLD_CHILLU = regex.compile(f"({'|'.join(_CHILLUS)})\u200D")
+_OLD_CHILLU = regex.compile(f"({'|'.join(_CHILLUS)})\u200d")
 _WORD = regex.compile(r"\S+")
 _BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundaries of UAX #29
 # A non-speech tag stands by itself in brackets. Round brackets hold ordinary words too: only a single word is a tag.

@@ -15,12 +15,14 @@ def _units(word: str) -> tuple[str, ...]:
     return tuple(mixed_units(word))
 
 
-def units_of(words: Iterable[str]) -> list[str]:
+def units_of(words: Sequence[str]) -> list[str]:
     """The mixed units of a text, given its words."""
+    if "".join(words).isascii():  # which is quick to see
+        return list(words)
     return [unit for word in words for unit in _units(word)]
 
 
-def tag_words(words: Sequence[str], runs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def tag_words(words: Sequence[str], runs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """The language tags of words, and of their mixed units.
 
     Args:
@@ -33,13 +35,13 @@ def tag_words(words: Sequence[str], runs: Iterable[tuple[str, str]]) -> tuple[li
     Raises:
         ValueError: the parts are not the words.
     """
-    tags, parts = [], []
-    for tag, part in runs:
-        tags += [tag] * len(part)
-        parts.append(part)
+    tags, parts = [tag for tag, _ in runs], [part for _, part in runs]
     if "".join(parts) != "".join(words):
         raise ValueError(f"tagged {' '.join(parts)!r} is not {' '.join(words)!r}")
-    return _tags_of(words, tags), _tags_of(units_of(words), tags)
+    of_characters = [tag for tag, part in runs for _ in part]
+    word_tags = tags if parts == list(words) else _tags_of(words, of_characters)
+    units = units_of(words)
+    return word_tags, word_tags if units == list(words) else _tags_of(units, of_characters)
 
 
 def _tags_of(tokens: Iterable[str], tags: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from headstart.score.alignment import align, align_chars
 from headstart.score.languages import tag_words, units_of
-from headstart.score.score_table import DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
+from headstart.score.score_table import ALIGNMENT_COLUMNS, DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
@@ -65,11 +65,12 @@ def score_columns(
         hypothesis_lm: of the decoding with a language model, if there was one.
         text: the reference as transcribed, if it is known.
     """
-    columns: dict[str, Any] = {"text": text, "reference": reference}
+    columns: dict[str, Any] = {"text": text, "reference": reference, **dict.fromkeys(ALIGNMENT_COLUMNS)}
     for decoding, heard in (("", hypothesis), (LM, hypothesis_lm)):
         columns[f"hypothesis{suffix(decoding)}"] = heard
-        own = {} if heard is None else _alignments(reference, heard, text)
-        columns |= {alignment_column(name, decoding): own.get(name) for name in TOKENISATIONS}
+        if heard is not None:
+            for name, alignment in _alignments(reference, heard, text).items():
+                columns[alignment_column(name, decoding)] = alignment
     return columns
 
 

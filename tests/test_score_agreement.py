@@ -270,6 +270,7 @@ def test_tags_that_do_not_fit_the_words_are_named():
     with pytest.raises(ValueError, match="row 1 has 1 language tags for 2 reference tokens"):
         counts_by_metric(ScoreTable({name: [value] for name, value in row.items()}))
     assert tag_words(["a我", "b"], [("en", "a"), ("zh", "我"), ("en", "b")]) == (["mul", "en"], ["en", "zh", "en"])
+    assert tag_words(["a!"], [("en", "a"), ("zxx", "!")]) == (["en"], ["en"])
 
 
 # ---------------------------------------------------------------------------------------------- indices

@@ -17,14 +17,22 @@ are counted from the table alone (`headstart.score.score_table`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from headstart.score.alignment import align, align_chars
 from headstart.score.languages import tag_words, units_of
-from headstart.score.score_table import ALIGNMENT_COLUMNS, DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
+from headstart.score.score_table import (
+    ALIGNMENT_COLUMNS,
+    DECODINGS,
+    LM,
+    NEUTRAL,
+    TOKENISATIONS,
+    alignment_column,
+    suffix,
+)
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
@@ -85,18 +93,21 @@ def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, 
     return alignments
 
 
-def language_columns(reference: str, runs: Sequence[tuple[str, str]] | None) -> dict[str, Any]:
+def language_columns(
+    reference: str, runs: Sequence[tuple[str, str]] | None, neutral: Collection[str] = NEUTRAL
+) -> dict[str, Any]:
     """What a score file says of the languages of a normalised reference.
 
     Args:
         runs: the corpus's tags with the parts of words that have them, as `normalised_runs` returns them.
+        neutral: tags of no language.
 
     Returns:
         `word_languages`, `mixed_languages` and `language_source`; all None where the words are not tagged.
     """
     words, tags, unit_tags = reference.split(), None, None
     if runs is not None:
-        tags, unit_tags = tag_words(words, runs)
+        tags, unit_tags = tag_words(words, runs, neutral)
     return {
         "word_languages": tags,
         "mixed_languages": None if units_of(words) == words else unit_tags,

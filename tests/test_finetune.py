@@ -32,6 +32,7 @@ from headstart.pretrain import pretrain_start
 from headstart.score.alignment import EditCounts
 from headstart.score.metrics import METRICS
 from headstart.score.score_file import score_schema
+from headstart.score.score_table import ScoreTable
 from headstart.score.scoring import score_run
 from headstart.score.transcription import transcribe
 from headstart.study.finetune import Finetune
@@ -258,14 +259,15 @@ def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitt
     score(overfitted[0], english["test"], tmp_path / "scores.parquet")
     rows = read_table(tmp_path / "scores.parquet", score_schema())
     facts = read_table(english["test"]["features"], FEATURES)
-    for key in ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages"):
+    for key in ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages"):
         assert [row[key] for row in rows] == [row[key] for row in facts]
     assert all(row["word_languages"] == ["en"] * len(row["reference"].split()) for row in rows)
     references = [normalise(row["text"], Text(), row["language"]) for row in facts]
     hypotheses = [row["hypothesis"] for row in rows]
     assert [row["reference"] for row in rows] == references and any(hypotheses)
     for name, rate in (("wer", jiwer.wer), ("cer", jiwer.cer)):
-        counts = EditCounts(*(sum(row[column] for row in rows) for column in METRICS[name].columns))
+        table = ScoreTable({column: [row[column] for row in rows] for column in rows[0]})
+        counts = EditCounts(*(int(kind.sum()) for kind in METRICS[name].counts(table)))
         assert counts.errors / counts.reference == pytest.approx(rate(references, hypotheses))
         assert min(counts.hits, counts.substitutions, counts.deletions) > 0 or name == "wer"
 

@@ -1,6 +1,5 @@
 """Metrics and score files: from two texts to counts, and from a new metric to the report."""
 
-import csv
 from collections import Counter
 from dataclasses import astuple
 from itertools import groupby, pairwise
@@ -13,15 +12,15 @@ from test_report import Page, fabricate, read, study_of, write_table, written
 
 from headstart.corpora import manifests
 from headstart.errors import HeadstartError
-from headstart.jobs import ScoreJob
 from headstart.report.sentences import change, points, rate, span
-from headstart.score.alignment import steps
+from headstart.score.alignment import EditCounts, steps
 from headstart.score.metrics import METRICS, Metric
-from headstart.score.score_file import score_columns, score_schema, word_languages
+from headstart.score.score_file import language_columns, score_columns, score_schema
+from headstart.score.score_table import ScoreTable
 from headstart.study.text import Text
-from headstart.summarise.summary import nested_metrics, write_summary
+from headstart.summarise.summary import nested_metrics
 from headstart.summarise.tables import read_counts, score_path
-from headstart.text.normalisation import normalise
+from headstart.text.normalisation import normalise, normalised_runs
 
 
 def random_texts(count: int) -> list[tuple[str, str]]:
@@ -34,11 +33,22 @@ def random_texts(count: int) -> list[tuple[str, str]]:
     ]
 
 
+def table_of(*rows: dict) -> ScoreTable:
+    return ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def totals(name: str, *rows: dict) -> tuple[int, ...]:
+    """Hits, substitutions, deletions and insertions by a metric over all rows."""
+    return tuple(int(kind.sum()) for kind in METRICS[name].counts(table_of(*rows)))
+
+
 def test_counts_tell_the_kinds_of_errors_apart():
-    assert METRICS["wer"].count("the old boat sank", "the cold boat sank now") == (3, 1, 0, 1)
-    assert METRICS["cer"].count("the old boat sank", "the cold boat sank now") == (17, 0, 0, 5)  # "c", and " now"
-    assert METRICS["wer"].count("old boat", "") == (0, 0, 2, 0)
-    assert METRICS["cer"].count("old boat", "") == (0, 0, 8, 0)
+    wrong = score_columns("the old boat sank", "the cold boat sank now")
+    assert totals("wer", wrong) == (3, 1, 0, 1)
+    assert totals("cer", wrong) == (17, 0, 0, 5)  # "c", and " now"
+    empty = score_columns("old boat", "")
+    assert totals("wer", empty) == (0, 0, 2, 0)
+    assert totals("cer", empty) == (0, 0, 8, 0)
 
 
 def chunks(alignment: str) -> list[tuple[str, int, int, int, int]]:
@@ -55,14 +65,13 @@ def chunks(alignment: str) -> list[tuple[str, int, int, int, int]]:
 
 @pytest.mark.parametrize(("unit", "process"), [("word", jiwer.process_words), ("char", jiwer.process_characters)])
 def test_a_score_file_holds_jiwers_alignment_from_which_its_counts_follow(unit, process):
-    kinds = {"hits": "H", "substitutions": "S", "deletions": "D", "insertions": "I"}
     seen = set()
     for reference, hypothesis in random_texts(200):
         row, peer = score_columns(reference, hypothesis), process(reference, hypothesis)
         alignment = row[f"{unit}_alignment"]
         assert chunks(alignment) == [astuple(chunk) for chunk in peer.alignments[0]]
-        for kind, letter in kinds.items():
-            assert row[f"{unit}_{kind}"] == alignment.count(letter) == getattr(peer, kind)
+        counts = totals({"word": "wer", "char": "cer"}[unit], row)
+        assert counts == tuple(getattr(peer, kind) for kind in EditCounts._fields)
         seen |= set(alignment)
     assert seen == set("HSDI")
 
@@ -82,10 +91,10 @@ def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(t
     tokens = ["Ella", "said", "well-known", "cosas", "!"]
     tags = ["es", "en", "en", "es", "punct"]
     reference = normalise(" ".join(tokens), text, "es")
-    languages = word_languages(reference, tokens, tags, text, "es")
-    assert languages == ["es", "en", "en", "en", "es"]
+    languages = language_columns(reference, normalised_runs(" ".join(tokens), text, "es", tokens, tags))
+    assert languages["word_languages"] == ["es", "en", "en", "en", "es"]
     facts = {"utterance_id": "u", "language": "es", "duration_s": 1.0, "tokens": tokens, "token_languages": tags}
-    row = {**facts, "word_languages": languages, **score_columns(reference, "ella sad well casas ya")}
+    row = {**facts, **languages, **score_columns(reference, "ella sad well casas ya")}
     manifests.write_table(tmp_path / "scores.parquet", [row], score_schema())
 
     (row,) = manifests.read_table(tmp_path / "scores.parquet", score_schema())
@@ -97,12 +106,26 @@ def test_errors_of_each_language_and_at_switch_points_follow_from_a_score_file(t
     assert [step.edit for step in words if step.reference in switches] == ["S", "S"]
 
 
+def tags_of(text: str, tokens: list[str] | None, tags: list[str] | None) -> dict:
+    reference = normalise(text, Text(), "en", tokens, tags)
+    return language_columns(reference, normalised_runs(text, Text(), "en", tokens, tags))
+
+
 def test_words_have_no_languages_where_tags_are_missing_or_do_not_fit():
-    text = Text()
-    assert word_languages("a b", None, None, text, "en") is None
-    assert word_languages("a b", ["a", "b"], None, text, "en") is None
-    assert word_languages("ab", ["a", "b"], ["en", "es"], text, "en") is None
-    assert word_languages("ışık", ["IŞIK"], ["tr"], text, "tr") == ["tr"]
+    nothing = dict.fromkeys(("word_languages", "mixed_languages", "language_source"))
+    assert tags_of("a b", None, None) == nothing
+    assert tags_of("a b", ["a", "b"], None) == nothing
+    assert tags_of("a b", ["a", "c"], ["en", "es"]) == nothing
+    assert tags_of("IŞIK light", ["IŞIK", "light"], ["tr", "en"])["word_languages"] == ["tr", "en"]
+    with pytest.raises(ValueError, match="tagged 'a' is not 'a b'"):
+        language_columns("a b", [("en", "a")])
+
+
+def test_characters_without_spaces_have_languages_of_their_own():
+    row = tags_of("我想去shopping, 好吗?", ["我想", "去", "shopping", ",", "好吗"], ["zh", "zh", "en", "zxx", "zh"])
+    assert row["word_languages"] == ["mul", "zh"]
+    assert row["mixed_languages"] == ["zh", "zh", "zh", "en", "zh", "zh"]
+    assert tags_of("go shopping", ["go", "shopping"], ["en", "en"])["mixed_languages"] is None
 
 
 @pytest.mark.parametrize(("name", "peer"), [("wer", jiwer.wer), ("cer", jiwer.cer)])
@@ -112,28 +135,20 @@ def test_rates_over_several_utterances_are_exactly_those_of_jiwer(name, peer):
     assert METRICS[name].rate(references, hypotheses) == peer(references, hypotheses)
 
 
-def sentence_error(reference: str, hypothesis: str) -> str:
-    return "H" if reference == hypothesis else "S"
+def sentence_errors(table: ScoreTable) -> EditCounts:
+    wrong = (METRICS["wer"].counts(table).errors > 0).astype(int)
+    return EditCounts(1 - wrong, wrong, 0 * wrong, 0 * wrong)
 
 
 def test_a_new_metric_needs_nothing_but_its_entry_in_the_registry(tmp_path, monkeypatch):
     """From the score file to the page: no other module names metrics."""
-    monkeypatch.setitem(METRICS, "ser", Metric("ser", "sentence error rate", "sentence", "sentences", sentence_error))
-    assert "sentence_substitutions" in score_schema().names
-    split = {"features": "test.parquet", "audio": "test.arrow"}
-    job = ScoreJob.of(run="run", test=split, text=Text(), output="scores.parquet")
-    assert job.plain()["metrics"] == ["wer", "cer", "ser"]  # which makes the workflow score every run again
+    metric = Metric("ser", "SER", "sentence error rate", "sentences", sentence_errors)
+    monkeypatch.setitem(METRICS, "ser", metric)
     study = study_of()
     fabricate(tmp_path, study)
-    for run in study.runs():  # as they were before there was such a metric
-        path = score_path(tmp_path, study.study, run)
-        write_table(path, [{k: v for k, v in row.items() if not k.startswith("sentence_")} for row in read(path)])
-    with pytest.raises(HeadstartError, match="no column 'sentence_hits'; delete the file and run again"):
-        read_counts(path)
     wrong = []
     for run in study.runs():
         path = score_path(tmp_path, study.study, run)
-        write_table(path, [{**row, **score_columns(row["reference"], row["hypothesis"])} for row in read(path)])
         if run[0] == "xlsr":
             wrong.append(np.mean([row["reference"] != row["hypothesis"] for row in read(path)]))
 
@@ -158,10 +173,12 @@ def test_a_new_metric_needs_nothing_but_its_entry_in_the_registry(tmp_path, monk
     assert "reference words (WER), characters (CER) or sentences (SER)" in text
     assert f"; SER: {shown_rate(summary)}" in text
 
-    # Runs that were trained before there was such a metric have no curve of it.
-    with (write_summary(study, tmp_path).with_name("curves.csv")).open() as file:
-        rows = list(csv.DictReader(file))
-    assert rows and all(row["dev_ser"] == "" and float(row["dev_cer"]) for row in rows)
+
+def test_a_score_file_of_an_earlier_version_is_named(tmp_path):
+    row = {"utterance_id": "u", **score_columns("a b", "a")}
+    write_table(tmp_path / "scores.parquet", [{name: row[name] for name in row if not name.startswith("raw")}])
+    with pytest.raises(HeadstartError, match="no column 'raw_alignment'; delete the file and run again"):
+        read_counts(tmp_path / "scores.parquet")
 
 
 def shown_rate(summary: dict) -> str:

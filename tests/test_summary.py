@@ -13,6 +13,7 @@ from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import write_table
 from headstart.errors import HeadstartError
 from headstart.files import write_json
+from headstart.score.score_table import ALIGNMENT_COLUMNS
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
 from headstart.summarise.summary import summarise, write_summary
@@ -32,6 +33,11 @@ def study_of(**changes) -> Study:
     return Study.model_validate({**data, **changes})
 
 
+def alignment(wrong: int, of: int) -> str:
+    """So many errors in so many tokens; more errors than tokens are insertions."""
+    return "H" * (of - wrong) + "S" * min(wrong, of) + "I" * (wrong - of)
+
+
 def write_scores(results: Path, study: Study, run, errors, words, ids=None, reverse=False) -> Path:
     """Scores in which each word has five characters, and a wrong word has one wrong character."""
     rows = []
@@ -41,9 +47,8 @@ def write_scores(results: Path, study: Study, run, errors, words, ids=None, reve
             "reference": "habari " * of,
             "hypothesis": "habati",
         }
-        for unit, size in (("word", of), ("char", 5 * of)):
-            row |= {f"{unit}_hits": size - wrong, f"{unit}_substitutions": wrong}
-            row |= {f"{unit}_deletions": 0, f"{unit}_insertions": 0}
+        row |= dict.fromkeys(ALIGNMENT_COLUMNS)
+        row |= {f"{unit}_alignment": alignment(wrong, size) for unit, size in (("word", of), ("char", 5 * of))}
         rows.append(row)
     path = score_path(results, study.study, run)
     path.parent.mkdir(parents=True, exist_ok=True)

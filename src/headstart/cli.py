@@ -70,6 +70,44 @@ def _parser() -> argparse.ArgumentParser:
     docs.add_argument("--check", action="store_true", help="write nothing; exit status 1 when they are out of date")
     docs.set_defaults(run=_docs)
 
+    score = commands.add_parser(
+        "score",
+        help="score the transcripts of any system against references",
+        description="Compare the transcripts of any system with references: word, character and mixed error rates, and "
+        "where references have language tags, rates by language, at points of interest and at switches of language. "
+        "Files are TSV with the columns id and text (and in REF, if you have them, tokens, token_languages and "
+        "speaker), Kaldi text, CTM or parquet. docs/scoring.md says what is counted.",
+    )
+    score.add_argument("reference", type=Path, metavar="REF")
+    score.add_argument("hypothesis", type=Path, metavar="HYP")
+    score.add_argument("--json", action="store_true", help="print one JSON object, with rates as fractions")
+    score.add_argument(
+        "--poi",
+        action="append",
+        metavar="LANG",
+        help="tag of the points of interest, for PIER; may be given again (default: every language but the most "
+        "frequent one)",
+    )
+    score.add_argument(
+        "--neutral",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="tag of no language, such as UNIV, besides zxx, und, mul and mis; may be given again",
+    )
+    score.add_argument(
+        "--text",
+        metavar="LANG",
+        help="normalise both sides as text of this language, such as sw (default: nothing is normalised)",
+    )
+    score.add_argument(
+        "--missing",
+        choices=("error", "empty"),
+        default="error",
+        help="what an utterance without a hypothesis is (default: %(default)s)",
+    )
+    score.set_defaults(run=_score)
+
     export = commands.add_parser(
         "export",
         help="copy a start in half precision, small enough to share",
@@ -161,6 +199,29 @@ def _docs(options: argparse.Namespace) -> int:
     for path in stale:
         print(f"{path} is out of date: run `make docs`", file=sys.stderr)
     return 1 if stale else 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    import json
+
+    from headstart.errors import HeadstartError
+    from headstart.score.evaluation import counts_of_lists, evaluation, list_table, paired
+
+    try:
+        pairs = paired(options.reference, options.hypothesis, options.missing == "empty")
+        table = list_table(pairs, options.text, options.neutral, options.poi)
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
+    counts = counts_of_lists(table)
+    result = evaluation(table, counts)
+    if options.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        from headstart.listing import listing  # imports scipy, which takes a second
+
+        print(listing(table, counts, result))
+    return 0
 
 
 def _export(options: argparse.Namespace) -> int:

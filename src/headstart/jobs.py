@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from headstart.score.metrics import METRICS
 from headstart.study.analyse import Analyse
 from headstart.study.fields import Settings
 from headstart.study.finetune import Finetune
@@ -119,15 +118,13 @@ class FinetuneJob(TrainingJob, Normalisation, stage="finetune"):
 class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
-    `run` is the run's model folder. `metrics` names all metrics of the registry, so that jobs run again when a metric
-    is added: the score file has columns for each. `languages` names, for code-switched speech without language tags,
-    its languages and a manifest with transcripts in each (see `headstart.text.token_languages`).
+    `run` is the run's model folder. `languages` names, for code-switched speech without language tags, its languages
+    and a manifest with transcripts in each (see `headstart.text.token_languages`).
     """
 
     run: str
     test: SplitFiles
     languages: dict[str, str | None] = {}
-    metrics: list[str] = Field(default_factory=lambda: list(METRICS))
     output: str
 
 

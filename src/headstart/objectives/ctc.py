@@ -27,7 +27,7 @@ from headstart.encoder.model import encode, span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.score.transcription import batches_by_length, clip_features, transcribe_features
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
@@ -195,7 +195,7 @@ class CtcObjective(Objective):
         return ctc_loss(logits_BTV, frames, labels, self.vocabulary[BLANK], shared.labels), {}
 
     def evaluate(self) -> dict[str, float]:
-        """Error rates of greedy transcripts of the dev split, by every metric of the registry."""
+        """Error rates of greedy transcripts of the dev split, by the metrics of learning curves."""
         hypotheses = [""] * len(self.dev)
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
@@ -203,7 +203,7 @@ class CtcObjective(Objective):
             texts = transcribe_features(self.network, features_BTC, frames, self.vocabulary)
             for i, text in zip(batch, texts, strict=True):
                 hypotheses[i] = normalise_hypothesis(text)
-        return {f"dev_{name}": metric.rate(self.dev_references, hypotheses) for name, metric in METRICS.items()}
+        return {f"dev_{name}": METRICS[name].rate(self.dev_references, hypotheses) for name in CURVE_METRICS}
 
     def utterance_ids(self, batch: Batch) -> list[str]:
         return self.train.take(batch.clips).column("utterance_id")

@@ -16,7 +16,7 @@ import altair as alt
 import numpy as np
 
 from headstart.report.sentences import count, decimal, decimals, points, rate, select, span, verdict
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
 
@@ -365,7 +365,7 @@ class Gallery:
 
     def curves(self, runs: list[Row], metric: str) -> list[Row]:
         """Learning curves: one panel per target and budget."""
-        limit = points_each(POINTS_OF_RUNS, (1 + len(METRICS)) * len(runs))  # with one share for the means
+        limit = points_each(POINTS_OF_RUNS, (1 + len(CURVE_METRICS)) * len(runs))  # with one share for the means
         panels = []
         for target in self.study.targets:
             for budget in self.study.budgets:

@@ -87,13 +87,14 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
     )
     trained = pretraining + refining
     gallery = Gallery(study, summary)
+    metrics = tables.shown_metrics(study, summary)
     return {
         "study": study,
         "summary": summary,
         "version": headstart.__version__,
         "styles": gallery.styles,
-        "metrics": {study.report.metric: METRICS[study.report.metric], **METRICS},  # the study's own comes first
-        "registered": list(METRICS.values()),
+        "metrics": metrics,
+        "registered": sorted(metrics.values(), key=lambda metric: list(METRICS).index(metric.name)),
         "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
         "utterance_page": utterance_page,
@@ -113,9 +114,9 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "convergence": sorted(summary["convergence"], key=lambda row: tables.group_order(study, row)),
         "speed_rows": tables.speed_rows(summary),
         "level_name": level_name,
-        "rates": {metric: gallery.rates(metric) for metric in METRICS},
-        "differences": {metric: gallery.differences(metric) for metric in METRICS},
-        "curves": {metric: gallery.curves(runs, metric) for metric in METRICS},
+        "rates": {metric: gallery.rates(metric) for metric in metrics},
+        "differences": {metric: gallery.differences(metric) for metric in metrics},
+        "curves": {metric: gallery.curves(runs, metric) for metric in metrics},
         "pretraining": gallery.pretraining(pretraining),
         "representation": gallery.representation(),
         "gap_rows": tables.gap_rows(study, summary),

@@ -144,7 +144,7 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
     metric = summary["metric"]
     others = (
         f"{o.label}: {rate(cell[o.name])} {span(cell[f'{o.name}_low'], cell[f'{o.name}_high'])}"
-        for o in _others(metric)
+        for o in _others(metric, cell)
     )
     return {
         **group,
@@ -160,9 +160,9 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
     }
 
 
-def _others(metric: str) -> list[Metric]:
-    """All metrics except the study's own."""
-    return [other for name, other in METRICS.items() if name != metric]
+def _others(metric: str, row: Row) -> list[Metric]:
+    """The metrics that a row has, except the study's own."""
+    return [other for name, other in METRICS.items() if name != metric and name in row]
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
@@ -180,7 +180,7 @@ def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list
         f"({points(row['difference'])} points), with a {percent(summary['confidence'])} interval from "
         f"{change(row['relative_low'])} to {change(row['relative_high'])}: {_sure(row)}."
     )
-    for other in _others(metric.name):
+    for other in _others(metric.name, contrasts):
         row = contrasts[other.name]
         ends = changes(row["relative_low"], row["relative_high"])
         sentence += f" {other.label}: {change(row['relative'])} {ends}, {verdict(row)}."

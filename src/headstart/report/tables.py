@@ -15,11 +15,17 @@ from headstart.report.sentences import (
     select,
     span,
 )
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import METRICS, Metric
 from headstart.study.study import Study
 
 Row = dict[str, Any]
 STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # kind of start -> name of its stage
+
+
+def shown_metrics(study: Study, summary: Row) -> dict[str, Metric]:
+    """The metrics that apply to all targets, the study's own first."""
+    everywhere = {name: metric for name, metric in METRICS.items() if all(name in cell for cell in summary["cells"])}
+    return {study.report.metric: METRICS[study.report.metric], **everywhere}
 
 
 def rate_rows(study: Study, summary: Row) -> list[Row]:
@@ -28,7 +34,7 @@ def rate_rows(study: Study, summary: Row) -> list[Row]:
     for cell in sorted(summary["cells"], key=lambda r: group_order(study, r)):
         peers = select(summary["cells"], target=cell["target"], budget=cell["budget"])
         row = {key: cell[key] for key in ("start", "target", "budget")}
-        for metric in METRICS:
+        for metric in shown_metrics(study, summary):
             row[metric] = rate(cell[metric])
             row[f"{metric}_span"] = span(cell[f"{metric}_low"], cell[f"{metric}_high"])
             row[f"{metric}_lowest"] = len(peers) > 1 and cell[metric] == min(peer[metric] for peer in peers)

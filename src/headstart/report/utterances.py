@@ -12,7 +12,6 @@ from headstart.corpora.manifests import read_columns
 from headstart.files import written_whole
 from headstart.report.sentences import rate
 from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, steps
-from headstart.score.metrics import METRICS
 from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
 from headstart.summarise.tables import read_counts, score_path
@@ -57,7 +56,7 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
 
 
 def _scored(row: Row) -> Row:
-    words = marked_words(row["reference"], row["hypothesis"], row[METRICS["wer"].alignment])
+    words = marked_words(row["reference"], row["hypothesis"], row["word_alignment"])
     errors = sum(word["kind"] != "hit" for word in words)
     return {"words": words, "errors": errors, "empty": not row["hypothesis"].strip()}
 

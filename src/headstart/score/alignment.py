@@ -2,19 +2,21 @@
 
 The letters are `H` (hit), `S` (substitution), `D` (deletion) and `I` (insertion), in the order of the reference. A hit
 and a substitution take one token of each side, a deletion one of the reference and an insertion one of the hypothesis,
-so that the letters say which tokens stand side by side; `steps` spells that out. Alignments are jiwer's, which is
-imported only where something is aligned: what reads alignments does without it.
+so that the letters say which tokens stand side by side; `steps` spells that out. Alignments are those of rapidfuzz,
+which jiwer uses as well, so that counts and alignments are jiwer's. It is imported only where something is aligned:
+what reads alignments does without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 HIT, SUBSTITUTION, DELETION, INSERTION = "HSDI"
-LETTERS = {"equal": HIT, "substitute": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}  # by jiwer's names
+LETTERS = {"replace": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}  # by rapidfuzz's names
 
 
 class EditCounts(NamedTuple):
@@ -44,18 +46,28 @@ class Step(NamedTuple):
     hypothesis: int | None
 
 
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> str:
+    """Alignment of two lists of tokens, or of the characters of two strings, with the fewest errors."""
+    from rapidfuzz.distance import Levenshtein
+
+    if not isinstance(reference, str):  # tokens become characters, which are compared faster
+        characters = {token: chr(i) for i, token in enumerate(dict.fromkeys(chain(reference, hypothesis)))}
+        reference, hypothesis = ("".join(map(characters.__getitem__, side)) for side in (reference, hypothesis))
+    letters, done = [], 0
+    for kind, at, _ in Levenshtein.editops(reference, hypothesis).as_list():
+        letters.append(HIT * (at - done) + LETTERS[kind])
+        done = at + (kind != "insert")
+    return "".join(letters) + HIT * (len(reference) - done)
+
+
 def align_words(reference: str, hypothesis: str) -> str:
-    """Alignment of the words of two normalised texts, which are what spaces separate."""
-    import jiwer
-
-    return _letters(jiwer.process_words(reference, hypothesis).alignments[0])
+    """Alignment of the words of two texts, which are what spaces separate."""
+    return align(reference.split(), hypothesis.split())
 
 
-def align_characters(reference: str, hypothesis: str) -> str:
-    """Alignment of the characters of two normalised texts, spaces included."""
-    import jiwer
-
-    return _letters(jiwer.process_characters(reference, hypothesis).alignments[0])
+def align_chars(reference: str, hypothesis: str) -> str:
+    """Alignment of the characters of two texts, single spaces between words included."""
+    return align(" ".join(reference.split()), " ".join(hypothesis.split()))
 
 
 def count_edits(alignment: str) -> EditCounts:
@@ -71,11 +83,3 @@ def steps(alignment: str) -> Iterator[Step]:
         yield Step(edit, reference if takes_reference else None, hypothesis if takes_hypothesis else None)
         reference += takes_reference
         hypothesis += takes_hypothesis
-
-
-def _letters(chunks: list[Any]) -> str:
-    """The letters of jiwer's chunks, each of which is a stretch of equal edits."""
-    return "".join(
-        LETTERS[chunk.type] * (chunk.ref_end_idx - chunk.ref_start_idx or chunk.hyp_end_idx - chunk.hyp_start_idx)
-        for chunk in chunks
-    )

@@ -1,86 +1,120 @@
 """The score file of a run: a table with one row for each test utterance, from which all rates are computed.
 
-A row has the normalised `reference` and `hypothesis`, and for each metric the alignment of the two and its counts.
-An alignment is one letter for each edit; `headstart.score.alignment` says how to read it. Its indices count the words
-of `reference` and `hypothesis` as they stand in the row, or their characters with spaces, and not the tokens of the
-corpus, of which normalisation may drop some and split others.
+A row has the normalised `reference`, the `hypothesis`, `text` as it was transcribed, and alignments. `hypothesis_lm` is
+what the decoding with a language model makes of the same utterance, null where there was none; columns that end in
+`_lm` are about it. An alignment is one letter for each edit, see `headstart.score.alignment`. Its tokens are
 
-Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there, and
-`word_languages` has the tag of each word of `reference`, and `language_source` says where it is from: `corpus`, or
-`script` or `words` where it was inferred (`headstart.text.token_languages`). So errors of one language, or at switch
-points, can be counted from the table alone.
+- `word_alignment`: the words of `reference` and of the hypothesis;
+- `char_alignment`: their characters, with spaces;
+- `mixed_alignment`: their mixed units (`headstart.text.mixed`), null where these are the words;
+- `raw_alignment`: the words of `text`, not normalised, and of the hypothesis; null where `text` is.
+
+Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there,
+`word_languages` has the tag of each word of `reference`, `mixed_languages` that of each of its mixed units (null where
+these are the words), and `language_source` says where the tags are from: `corpus`, or `script` or `words` where they
+were inferred (`headstart.text.token_languages`). Errors of one language, or at switch points, are counted from the
+table alone (`headstart.score.score_table`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from headstart.score.alignment import count_edits
-from headstart.score.metrics import METRICS, Metric
-from headstart.study.text import Text
-from headstart.text.normalisation import normalise
+from headstart.score.alignment import align, align_chars
+from headstart.score.languages import tag_words, units_of
+from headstart.score.score_table import (
+    ALIGNMENT_COLUMNS,
+    DECODINGS,
+    LM,
+    NEUTRAL,
+    TOKENISATIONS,
+    alignment_column,
+    suffix,
+)
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
 
 def score_schema() -> pa.Schema:
     """The columns of a score file; those of tokens are null where the corpus has no tags."""
+    required = {"word", "char"}
     return pa.schema(
         [
             pa.field("utterance_id", pa.string(), nullable=False),
             pa.field("speaker", pa.string()),
             pa.field("language", pa.string(), nullable=False),
             pa.field("duration_s", pa.float64(), nullable=False),
+            pa.field("text", pa.string()),
             pa.field("tokens", pa.list_(pa.string())),
             pa.field("token_languages", pa.list_(pa.string())),
             pa.field("word_languages", pa.list_(pa.string())),
+            pa.field("mixed_languages", pa.list_(pa.string())),
             pa.field("language_source", pa.string()),
             pa.field("reference", pa.string(), nullable=False),
             pa.field("hypothesis", pa.string(), nullable=False),
-            *(field for metric in METRICS.values() for field in _metric_fields(metric)),
+            pa.field("hypothesis_lm", pa.string()),
+            *(
+                pa.field(alignment_column(name, decoding), pa.string(), nullable=bool(decoding) or name not in required)
+                for decoding in DECODINGS
+                for name in TOKENISATIONS
+            ),
         ]
     )
 
 
-def _metric_fields(metric: Metric) -> list[pa.Field]:
-    counts = (pa.field(column, pa.int64(), nullable=False) for column in metric.columns)
-    return [pa.field(metric.alignment, pa.string(), nullable=False), *counts]
+def score_columns(
+    reference: str, hypothesis: str, hypothesis_lm: str | None = None, text: str | None = None
+) -> dict[str, Any]:
+    """What a score file says of a normalised reference and its hypotheses: all of them, and their alignments.
 
-
-def score_columns(reference: str, hypothesis: str) -> dict[str, Any]:
-    """What a score file says of a normalised reference and hypothesis: both, their alignments and the counts of these.
-
-    Nothing is aligned a second time: counts follow from the alignment that is stored.
+    Args:
+        hypothesis_lm: of the decoding with a language model, if there was one.
+        text: the reference as transcribed, if it is known.
     """
-    columns: dict[str, Any] = {"reference": reference, "hypothesis": hypothesis}
-    for metric in METRICS.values():
-        columns[metric.alignment] = metric.align(reference, hypothesis)
-        columns |= zip(metric.columns, count_edits(columns[metric.alignment]), strict=True)
+    columns: dict[str, Any] = {"text": text, "reference": reference, **dict.fromkeys(ALIGNMENT_COLUMNS)}
+    for decoding, heard in (("", hypothesis), (LM, hypothesis_lm)):
+        columns[f"hypothesis{suffix(decoding)}"] = heard
+        if heard is not None:
+            for name, alignment in _alignments(reference, heard, text).items():
+                columns[alignment_column(name, decoding)] = alignment
     return columns
 
 
-def word_languages(
-    reference: str, tokens: Sequence[str] | None, languages: Sequence[str] | None, text: Text, language: str
-) -> list[str] | None:
-    """The language of each word of a normalised reference, from the tags of the corpus's tokens.
+def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, str]:
+    words, heard = reference.split(), hypothesis.split()
+    alignments = {"word": align(words, heard), "char": align_chars(reference, hypothesis)}
+    units, heard_units = units_of(words), units_of(heard)
+    if (units, heard_units) != (words, heard):
+        alignments["mixed"] = align(units, heard_units)
+    if text is not None:
+        alignments["raw"] = align(text.split(), heard)
+    return alignments
 
-    Each token is normalised by itself: one of punctuation has no words, one with a hyphen may have two, which both have
-    its tag.
+
+def language_columns(
+    reference: str,
+    runs: Sequence[tuple[str, str]] | None,
+    neutral: Collection[str] = NEUTRAL,
+    source: str = CORPUS,
+) -> dict[str, Any]:
+    """What a score file says of the languages of a normalised reference.
 
     Args:
-        language: the utterance's, by which a token is normalised whose tag names no language.
+        runs: the corpus's tags with the parts of words that have them, as `normalised_runs` returns them.
+        neutral: tags of no language.
+        source: where the tags are from.
 
     Returns:
-        One tag a word; None where the corpus has no tags, or where its tokens are not the words of the transcript.
+        `word_languages`, `mixed_languages` and `language_source`; all None where the words are not tagged.
     """
-    if not tokens or not languages:
-        return None
-    words, tags = [], []
-    for token, tag in zip(tokens, languages, strict=True):
-        own = normalise(token, text, language, [token], [tag]).split()
-        words += own
-        tags += [tag] * len(own)
-    return tags if words == reference.split() else None
+    words, tags, unit_tags = reference.split(), None, None
+    if runs is not None:
+        tags, unit_tags = tag_words(words, runs, neutral)
+    return {
+        "word_languages": tags,
+        "mixed_languages": None if units_of(words) == words else unit_tags,
+        "language_source": None if tags is None else source,
+    }

@@ -14,10 +14,12 @@ from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
-from headstart.score.metrics import METRICS
-from headstart.score.score_file import CORPUS, score_columns, score_schema, word_languages
+from headstart.score.metrics import counts_by_metric
+from headstart.score.score_file import CORPUS, language_columns, score_columns, score_schema
+from headstart.score.score_table import ScoreTable
 from headstart.score.transcription import transcribe
-from headstart.text.normalisation import TRANSCRIPT, normalise_hypothesis, references
+from headstart.text.mixed import mixed_units
+from headstart.text.normalisation import TRANSCRIPT, normalise_hypothesis, normalised_runs, references
 from headstart.text.summary import log_summary
 from headstart.text.token_languages import ScriptLanguages, WordLanguages, measured, monolingual, tagger
 
@@ -32,7 +34,6 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "version": job.version,
         "text": job.text.model_dump(mode="json"),
         "normalisation": job.normalisation,
-        "metrics": job.metrics,
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
@@ -58,31 +59,35 @@ def score_run(job: ScoreJob) -> None:
     log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
-    words = _tagger(job, clips)
+    inferred = _inferred_languages(job, clips)
     rows = []
-    keys = ("utterance_id", "speaker", "language", "duration_s", "tokens", "token_languages")
+    keys = ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages")
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise_hypothesis(transcript)
-        tags = word_languages(reference, facts["tokens"], facts["token_languages"], job.text, facts["language"])
-        source = CORPUS if tags is not None else None
-        if tags is None and words is not None:
-            tags, source = words.tag(reference.split()), words.source
-        languages = {"word_languages": tags, "language_source": source}
-        rows.append({**facts, **languages, **score_columns(reference, hypothesis)})
+        runs = normalised_runs(facts["text"], job.text, facts["language"], facts["tokens"], facts["token_languages"])
+        source = CORPUS
+        if runs is None and inferred is not None:
+            units = mixed_units(reference)
+            runs, source = list(zip(inferred.tag(units), units, strict=True)), inferred.source
+        columns = score_columns(reference, hypothesis, text=facts["text"])
+        rows.append({**facts, **language_columns(reference, runs, source=source), **columns})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
-    counts = [column for metric in METRICS.values() for column in metric.columns]
-    totals = {column: sum(row[column] for row in rows) for column in counts}
+    table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
+    totals = {
+        name: dict(zip(counts._fields, (int(kind.sum()) for kind in counts), strict=True))
+        for name, counts in counts_by_metric(table).items()
+    }
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))
 
 
-def _tagger(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
+def _inferred_languages(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
     """What tags the words of references without tags; None where the study names no languages."""
     if not job.languages:
         return None
     texts = monolingual(job.languages, job.text)
-    made = tagger(texts)
-    share, where = measured(made, texts, clips.rows(*TRANSCRIPT), job.text)
-    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", made.source, share, where)
-    return made
+    inferred = tagger(texts)
+    share, where = measured(inferred, texts, clips.rows(*TRANSCRIPT), job.text)
+    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", inferred.source, share, where)
+    return inferred

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS
 from headstart.study.fields import Count, Settings
 
 
@@ -19,7 +19,7 @@ class Report(Settings):
         description="Smallest relative change of an error rate that matters to you (0.03 is 3 %). Two starts are "
         "called equal if the change between them is surely smaller.",
     )
-    metric: Literal[*METRICS] = Field(
+    metric: Literal[*CURVE_METRICS] = Field(
         "cer",
         description="Error rate by which starts are judged: on test in the answer, on dev for convergence. "
         "The others are shown beside it.",

@@ -136,7 +136,8 @@ def _obstacle(study: Study, claim: Claim, targets: list[str], design: Design | N
     if len(study.seeds) < 2:
         return "the study has one seed, which says nothing of how much runs vary"
     if design is None:
-        return "the study has no learning curves" if claim.metric == "updates" else "the study does not set `analyse`"
+        missing = {"updates": "the study has no learning curves", "gap": "the study does not set `analyse`"}
+        return missing.get(claim.metric, f"{claim.metric} does not apply to any target of the study")
     return None
 
 

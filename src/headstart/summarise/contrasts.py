@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import metric_named
 from headstart.study.study import Study
 from headstart.summarise.design import Cell, Design
 from headstart.summarise.estimates import Estimate, holm
@@ -35,12 +35,17 @@ def scores_of(study: Study, results: Path, target: str, budget: str) -> Scores:
             counts = read_counts(path)
             first_path, first = first_path or path, first or counts
             check_same_utterances(first.utterance_ids, counts.utterance_ids, str(first_path), str(path))
-            for name, metric in METRICS.items():
+            if only := sorted(first.reference.keys() ^ counts.reference.keys()):
+                raise ValueError(
+                    f"{first_path} and {path} do not have the same metrics, such as {only[0]}; score both again with "
+                    "the same text settings and decoding"
+                )
+            for name in counts.reference:
                 other = np.flatnonzero(first.reference[name] != counts.reference[name])
                 if other.size:
                     names = ", ".join(counts.utterance_ids[i] for i in other[:5])
                     raise ValueError(
-                        f"{first_path} and {path} count different reference {metric.units} in "
+                        f"{first_path} and {path} count different reference {metric_named(name).units} in "
                         f"{other.size} utterance(s): {names}; score both again with the same text settings"
                     )
             scores[start].append(counts)
@@ -55,7 +60,7 @@ def run_rows(study: Study, scores: Scores, reached: dict, target: str, budget: s
             "target": target,
             "budget": budget,
             "seed": seed,
-            **{metric: error_rate(counts.errors[metric], counts.reference[metric]) for metric in METRICS},
+            **{name: error_rate(counts.errors[name], counts.reference[name]) for name in counts.errors},
             "updates_to_reference": reached[start][seed]["updates"] if seed in reached[start] else None,
         }
         for start in study.starts
@@ -64,13 +69,15 @@ def run_rows(study: Study, scores: Scores, reached: dict, target: str, budget: s
 
 
 def designs_of(study: Study, scores: dict[tuple[str, str], Scores]) -> dict[str, Design]:
-    """The design of all runs by each metric. `scores` are by target and budget."""
+    """The design of all runs by each metric, with the targets to which it applies. `scores` are by target, budget."""
     designs = {}
-    for metric in METRICS:
+    names = dict.fromkeys(name for by_start in scores.values() for name in by_start[study.baseline][0].errors)
+    for metric in names:
         cells = {}
         for (target, budget), by_start in scores.items():
             first = by_start[study.baseline][0]
-            error_rate(first.errors[metric], first.reference[metric])  # a rate needs reference tokens
+            if metric not in first.errors:
+                continue
             cells[target, budget] = Cell.of_counts(
                 study.targets[target].corpus,
                 list(study.starts),
@@ -82,14 +89,22 @@ def designs_of(study: Study, scores: dict[tuple[str, str], Scores]) -> dict[str,
     return designs
 
 
+def applying(designs: dict[str, Design], target: str, budget: str) -> list[tuple[str, Design]]:
+    """The metrics that apply to a target, with their designs."""
+    return [(metric, design) for metric, design in designs.items() if (target, budget) in design.cells]
+
+
 def cell_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
-    """The error rates of each start, target and budget: the geometric mean over seeds, with its interval."""
+    """The error rates of each start, target and budget: the geometric mean over seeds, with its interval.
+
+    A metric that does not apply to the target has no keys.
+    """
     rows = []
     for start in study.starts:
         for target in study.targets:
             for budget in study.budgets:
                 row = {"start": start, "target": target, "budget": budget}
-                for metric, design in designs.items():
+                for metric, design in applying(designs, target, budget):
                     level = design.level(target, budget, start)
                     low, high = np.exp(level.interval(study.report.confidence)).tolist()
                     row |= {metric: float(np.exp(level.value)), f"{metric}_low": low, f"{metric}_high": high}
@@ -106,7 +121,7 @@ def contrast_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
     rows, estimates = [], []
     for target in study.targets:
         for budget in study.budgets:
-            for metric, design in designs.items():
+            for metric, design in applying(designs, target, budget):
                 for treatment, baseline in study.comparisons():
                     group = {"treatment": treatment, "baseline": baseline, "target": target, "budget": budget}
                     estimate, difference = paired_difference(design, **group, confidence=study.report.confidence)
@@ -116,13 +131,19 @@ def contrast_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
 
 
 def average_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
-    """The mean relative change over all targets, for each budget and comparison; no rows with a single target."""
+    """The mean relative change over all targets to which a metric applies, for each budget and comparison.
+
+    There are no rows for a metric of a single target.
+    """
     rows, estimates = [], []
-    for budget in study.budgets if len(study.targets) > 1 else []:
+    for budget in study.budgets:
         for treatment, baseline in study.comparisons():
             for metric, design in designs.items():
-                share = 1 / len(study.targets)
-                weights = {(target, budget): {treatment: share, baseline: -share} for target in study.targets}
+                targets = [target for target in study.targets if (target, budget) in design.cells]
+                if len(targets) < 2:
+                    continue
+                share = 1 / len(targets)
+                weights = {(target, budget): {treatment: share, baseline: -share} for target in targets}
                 estimates.append(design.difference(weights))
                 rows.append(
                     {"treatment": treatment, "baseline": baseline, "budget": budget, "metric": metric}
@@ -140,7 +161,7 @@ def best_rows(study: Study, designs: dict[str, Design]) -> list[Row]:
     rows = []
     for target in study.targets:
         for budget in study.budgets:
-            for metric, design in designs.items():
+            for metric, design in applying(designs, target, budget):
                 best = min(study.starts, key=lambda start: design.mean(target, budget, start))  # noqa: B023
                 pairs = list(combinations(study.starts, 2))
                 estimates = [design.difference({(target, budget): {one: 1.0, other: -1.0}}) for one, other in pairs]

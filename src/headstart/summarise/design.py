@@ -200,6 +200,30 @@ class Design:
         return np.array([weights.get(start, 0.0) for start in self.cells[key].starts])
 
 
+def rate_interval(errors: Array, reference: Array, blocks: Array, confidence: float) -> tuple[float, float] | None:
+    """Interval of the error rate of one system on one list, from how much the speakers or utterances of it vary.
+
+    It is the closed form of `Design.level` for a single run.
+
+    Args:
+        errors: of each utterance `[N]`.
+        reference: tokens of each utterance `[N]`.
+        blocks: number of each utterance's speaker `[N]`, or of the utterance.
+
+    Returns:
+        Both ends; None where nothing is known of how much speakers vary: with fewer than two who have tokens, or where
+        all have the same rate.
+    """
+    if len(np.unique(blocks[reference > 0])) < 2:
+        return None
+    cell = Cell.of_counts("", ["system"], np.asarray(errors)[None, None], reference, blocks)
+    level = Design({("", ""): cell}).level("", "", "system")
+    if level.exact:
+        return None
+    low, high = np.exp(level.interval(confidence)).tolist()
+    return low, high
+
+
 def speaker_variance(influence: Array) -> tuple[float, float]:
     """Variance, over test speakers, of a sum of log rates that is averaged over seeds.
 

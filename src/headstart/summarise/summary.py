@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.files import read_json, write_json, written_whole
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS
 from headstart.study.study import Study
 from headstart.summarise.claims import claim_rows
 from headstart.summarise.contrasts import (
@@ -121,7 +121,8 @@ def nested_metrics(summary: dict[str, Any]) -> Row:
     """Error rates, updates to the reference level and representation gap: start -> target -> budget -> metric."""
     nested: Row = {}
     for cell, row in zip(summary["cells"], summary["convergence"], strict=True):
-        values = {metric: cell[metric] for metric in METRICS} | {"updates_to_reference": row["updates"]}
+        values = {name.removesuffix("_low"): cell[name.removesuffix("_low")] for name in cell if name.endswith("_low")}
+        values |= {"updates_to_reference": row["updates"]}
         nested.setdefault(cell["start"], {}).setdefault(cell["target"], {})[cell["budget"]] = values
     for row in summary["representation_gap"]:
         nested[row["start"]][row["target"]][row["budget"]]["representation_gap"] = row["gap"]
@@ -130,7 +131,7 @@ def nested_metrics(summary: dict[str, Any]) -> Row:
 
 def _write_curves(study: Study, results: Path, path: Path) -> None:
     """Write the dev error rates of every run as CSV, one row per evaluation; a metric that a curve lacks is empty."""
-    columns = [f"dev_{metric}" for metric in METRICS]
+    columns = [f"dev_{metric}" for metric in CURVE_METRICS]
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["start", "target", "budget", "seed", "step", *columns])

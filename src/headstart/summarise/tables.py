@@ -11,15 +11,15 @@ import numpy as np
 
 from headstart.corpora.manifests import read_columns
 from headstart.errors import HeadstartError
-from headstart.score.alignment import EditCounts
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import counts_by_metric
+from headstart.score.score_table import ALIGNMENT_COLUMNS, LANGUAGE_COLUMNS, ScoreTable
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric.
+    """Error counts of one run, in the order of utterance ids: arrays `[utterances]` for each metric that applies to it.
 
     `speakers` has a speaker for each utterance, or is None where the corpus does not know them all.
     """
@@ -41,14 +41,13 @@ def read_counts(path: Path) -> Counts:
     """Read the counts of a score file.
 
     Raises:
-        HeadstartError: the file does not exist, or lacks the counts of a metric.
+        HeadstartError: the file does not exist, or lacks the alignments of a metric.
         ValueError: it has no utterances, or contains one of them twice.
     """
     if not path.is_file():
         raise HeadstartError(f"{path}: no score file; run the scoring of this run first")
-    names = [column for metric in METRICS.values() for column in metric.columns]
-    table = read_columns(path, None, ["utterance_id", "speaker", *names])
-    if missing := [name for name in names if name not in table.column_names]:
+    table = read_columns(path, None, ["utterance_id", "speaker", *ALIGNMENT_COLUMNS, *LANGUAGE_COLUMNS])
+    if missing := [name for name in ALIGNMENT_COLUMNS if name not in table.column_names]:
         raise HeadstartError(
             f"{path}: no column {missing[0]!r}; delete the file and run again, which scores the run anew"
         )
@@ -59,12 +58,14 @@ def read_counts(path: Path) -> Counts:
     if len(set(ids)) < len(ids):
         repeated = sorted({a for a, b in zip(ids, ids[1:], strict=False) if a == b})
         raise ValueError(f"{path}: scored more than once: {', '.join(repeated[:5])}")
-    errors, reference = {}, {}
-    for name, metric in METRICS.items():
-        counts = EditCounts(*(table[column].to_numpy() for column in metric.columns))
-        errors[name], reference[name] = counts.errors, counts.reference
+    counts = counts_by_metric(ScoreTable({name: table[name].to_pylist() for name in table.column_names}))
     speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [None]
-    return Counts(ids, errors, reference, None if None in speakers else speakers)
+    return Counts(
+        ids,
+        {name: own.errors for name, own in counts.items()},
+        {name: own.reference for name, own in counts.items()},
+        None if None in speakers else speakers,
+    )
 
 
 def score_path(results: Path, study: str, run: tuple[str, str, str, int]) -> Path:

@@ -118,11 +118,13 @@ class FinetuneJob(TrainingJob, Normalisation, stage="finetune"):
 class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
-    `run` is the run's model folder.
+    `run` is the run's model folder. `languages` names, for code-switched speech without language tags, its languages
+    and a manifest with transcripts in each (see `headstart.text.token_languages`).
     """
 
     run: str
     test: SplitFiles
+    languages: dict[str, str | None] = {}
     output: str
 
 

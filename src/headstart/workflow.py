@@ -118,6 +118,8 @@ class Workflow:
     def splits(self) -> list[tuple[str, str]]:
         """(corpus, split) of every split that the study uses."""
         used = {(target.corpus, split) for target in self.study.targets.values() for split in ("train", "dev", "test")}
+        for target in self.study.targets.values():
+            used |= {(corpus, "train") for corpus in target.languages.values() if corpus}
         for start in self.study.starts.values():
             used |= {(corpus, "train") for corpus in getattr(start, "corpora", {})}
             used |= {(corpus, "dev") for corpus in getattr(start, "labelled", {})}
@@ -261,6 +263,7 @@ class Workflow:
         return ScoreJob.of(
             run=f"{self.results}/runs/{run}",
             test=self.split(self.study.targets[target].corpus, "test"),
+            languages=self.taught_languages(target),
             text=self.study.text,
             output=f"{self.results}/scores/{run}.parquet",
         )
@@ -269,7 +272,22 @@ class Workflow:
         """The files that scoring a run opens."""
         job = self.score_job(start, target, budget, seed)
         names = (*CHECKPOINT, "vocab.json")
-        return {"model": [f"{job.run}/{name}" for name in names], **job.test.model_dump()}
+        return {
+            "model": [f"{job.run}/{name}" for name in names],
+            **job.test.model_dump(),
+            "languages": list(filter(None, job.languages.values())),
+        }
+
+    def inferred_languages(self) -> tuple[dict[str, dict[str, str | None]], dict[str, str]]:
+        """By target, the languages that `taught_languages` returns, and the manifest of the test split."""
+        targets = self.study.targets.items()
+        tests = {name: self.split(target.corpus, "test").features for name, target in targets}
+        return {name: self.taught_languages(name) for name, _ in targets}, tests
+
+    def taught_languages(self, target: str) -> dict[str, str | None]:
+        """The languages of a target whose tokens have no tags, each with the manifest that teaches its words."""
+        languages = self.study.targets[target].languages
+        return {tag: corpus and self.split(corpus, "train").features for tag, corpus in languages.items()}
 
     def analyse_job(self, start: str, target: str, budget: str) -> AnalyseJob:
         """The job that compares the representations of a start and of its fine-tuned runs with all seeds."""

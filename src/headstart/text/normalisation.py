@@ -14,6 +14,7 @@ from headstart.study.text import Text
 from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
 from headstart.text.findings import Findings
 
+TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
@@ -106,8 +107,7 @@ def normalised_runs(
 
 def references(clips: Clips, settings: Text, findings: Findings | None = None) -> Iterator[str]:
     """Normalised transcripts of all clips, "" for an utterance without one."""
-    rows = clips.rows("text", "language", "tokens", "token_languages")
-    return (normalise(text or "", settings, *row, findings=findings) for text, *row in rows)
+    return (normalise(text or "", settings, *facts, findings=findings) for text, *facts in clips.rows(*TRANSCRIPT))
 
 
 def tagged_runs(
@@ -157,7 +157,12 @@ def _words(
     if tokens and tags:
         tokens = [_composed(token) for token in tokens]
     folded, start, pieces, kept = fold_apostrophes(text), 0, [], []
-    for tag, own, run in tagged_runs(text, language, tokens, tags):
+    if findings is not None and folded != text:
+        findings.dropped.update(mark for mark, new in zip(text, folded, strict=True) if new != mark and new == " ")
+    runs = tagged_runs(text, language, tokens, tags)
+    if findings is not None and tags and runs[0][0] is None:
+        findings.mismatched += 1
+    for tag, own, run in runs:
         profile = _profile(settings, own)
         piece = _without_tags(folded[start : start + len(run)], profile, findings)
         pieces.append((tag, _cased(piece, profile)))
@@ -239,7 +244,8 @@ def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> st
     if profile.replace:
         text = profile.replace(text)
     if findings is not None:
-        findings.tags.update(match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        found = (match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        (findings.tags_dropped if profile.drops_tags else findings.tags).update(found)
     return _TAG.sub(" ", text) if profile.drops_tags else text
 
 

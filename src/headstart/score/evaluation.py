@@ -90,7 +90,7 @@ def list_table(
                 runs = normalised_runs(said.text, Text(), language, said.tokens, tags)
                 runs = [(tag.removeprefix(_UNKNOWN), part) for tag, part in runs or ()]
         try:
-            languages = language_columns(reference, runs, NEUTRAL | set(neutral))
+            languages = language_columns(reference, runs, neutral=NEUTRAL | set(neutral))
         except ValueError:
             raise HeadstartError(
                 f"{said.place}: the tokens are not the words of the text, in order; they are {said.tokens[:8]}, "

@@ -11,9 +11,9 @@ what the decoding with a language model makes of the same utterance, null where 
 
 Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there,
 `word_languages` has the tag of each word of `reference`, `mixed_languages` that of each of its mixed units (null where
-these are the words), and `language_source` says where the tags are from: `corpus`, or `script` or `words` where they
-were inferred (`headstart.text.token_languages`). Errors of one language, or at switch points, are counted from the
-table alone (`headstart.score.score_table`).
+these are the words), and `language_source` says where these are from: `corpus`, or `script` or `words` where they were
+inferred (`headstart.text.token_languages`). Errors of one language, or at switch points, are counted from the table
+alone (`headstart.score.score_table`).
 """
 
 from __future__ import annotations
@@ -97,15 +97,15 @@ def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, 
 def language_columns(
     reference: str,
     runs: Sequence[tuple[str, str]] | None,
-    neutral: Collection[str] = NEUTRAL,
     source: str = CORPUS,
+    neutral: Collection[str] = NEUTRAL,
 ) -> dict[str, Any]:
     """What a score file says of the languages of a normalised reference.
 
     Args:
-        runs: the corpus's tags with the parts of words that have them, as `normalised_runs` returns them.
+        runs: tags with the parts of words that have them, as `normalised_runs` returns them; None without tags.
+        source: where the tags are from, which becomes `language_source`.
         neutral: tags of no language.
-        source: where the tags are from.
 
     Returns:
         `word_languages`, `mixed_languages` and `language_source`; all None where the words are not tagged.

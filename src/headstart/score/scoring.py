@@ -14,11 +14,11 @@ from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
+from headstart.score.languages import units_of
 from headstart.score.metrics import counts_by_metric
 from headstart.score.score_file import CORPUS, language_columns, score_columns, score_schema
 from headstart.score.score_table import ScoreTable
 from headstart.score.transcription import transcribe
-from headstart.text.mixed import mixed_units
 from headstart.text.normalisation import TRANSCRIPT, normalise_hypothesis, normalised_runs, references
 from headstart.text.summary import log_summary
 from headstart.text.token_languages import ScriptLanguages, WordLanguages, measured, monolingual, tagger
@@ -59,20 +59,20 @@ def score_run(job: ScoreJob) -> None:
     log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
-    inferred = _inferred_languages(job, clips)
+    words = _tagger(job, clips)
     rows = []
-    keys = ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages")
+    keys = ("utterance_id", "speaker", "duration_s", *TRANSCRIPT)
     transcripts = transcribe(network, clips, vocabulary)
     for values, reference, transcript in zip(clips.rows(*keys), references(clips, job.text), transcripts, strict=True):
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise_hypothesis(transcript)
-        runs = normalised_runs(facts["text"], job.text, facts["language"], facts["tokens"], facts["token_languages"])
-        source = CORPUS
-        if runs is None and inferred is not None:
-            units = mixed_units(reference)
-            runs, source = list(zip(inferred.tag(units), units, strict=True)), inferred.source
-        columns = score_columns(reference, hypothesis, text=facts["text"])
-        rows.append({**facts, **language_columns(reference, runs, source=source), **columns})
+        text, *tagged = (facts[key] for key in TRANSCRIPT)
+        runs, source = normalised_runs(text, job.text, *tagged), CORPUS
+        if runs is None and words is not None:
+            units = units_of(reference.split())
+            runs, source = list(zip(words.tag(units), units, strict=True)), words.source
+        columns = score_columns(reference, hypothesis, text=text)
+        rows.append({**facts, **language_columns(reference, runs, source), **columns})
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job))
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {
@@ -82,12 +82,12 @@ def score_run(job: ScoreJob) -> None:
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))
 
 
-def _inferred_languages(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
+def _tagger(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
     """What tags the words of references without tags; None where the study names no languages."""
     if not job.languages:
         return None
     texts = monolingual(job.languages, job.text)
-    inferred = tagger(texts)
-    share, where = measured(inferred, texts, clips.rows(*TRANSCRIPT), job.text)
-    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", inferred.source, share, where)
-    return inferred
+    made = tagger(texts)
+    share, where = measured(made, texts, clips.rows(*TRANSCRIPT), job.text)
+    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", made.source, share, where)
+    return made

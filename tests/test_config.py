@@ -272,6 +272,27 @@ def test_budget_seconds(budget, seconds):
             {"corpora__real__columns": {"text": None}, "targets__spoken__corpus": "real"},
             "targets.spoken.corpus: corpus 'real' has no transcripts (its columns.text is null)",
         ),
+        # text and the languages of code-switched speech
+        (
+            {"text": {"languages": {"tr": {"keeep": "-"}}}},
+            "text.languages.tr.keeep: unknown key (nearest valid: 'keep')",
+        ),
+        (
+            {"text": {"languages": {"Türkçe": {}}}},
+            "text.languages: 'Türkçe' is no valid language, which is a BCP 47 tag such as tr or de-AT",
+        ),
+        ({"text": {"languages": {"tr": {"keep": "a|b"}}}}, "text.languages.tr.keep: should be characters other than |"),
+        ({"text": {"map": {" ": "x"}}}, "text.map: has an empty text to replace"),
+        ({"text": {"tags": "remove"}}, "text.tags: "),
+        (
+            {"targets__spoken__languages": {"en": "synthetic", "de": "rael"}},
+            "targets.spoken.languages.de: there is no corpus 'rael' (nearest valid: 'real')",
+        ),
+        (
+            {"targets__spoken__languages": {"en": "synthetic", "de": None}},
+            "targets.spoken.languages.de: en and de are both in Latin script, so words have to be known",
+        ),
+        ({"targets__spoken__languages": {"en": "synthetic"}}, "targets.spoken.languages: names one language"),
     ],
 )
 def test_a_problem_is_one_line_with_the_key(changes, message):

@@ -76,8 +76,8 @@ def finetune(folder: Path, english: dict, subset: str, start: str | None, settin
     return str(folder)
 
 
-def score(run: str, test: dict[str, str], output: Path) -> None:
-    score_run(ScoreJob.of(run=run, test=test, text=TEXT, output=str(output)))
+def score(run: str, test: dict[str, str], output: Path, **options) -> None:
+    score_run(ScoreJob.of(run=run, test=test, text=TEXT, output=str(output), **options))
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +232,27 @@ def test_the_transformers_pipeline_writes_what_we_write_and_it_has_learnt(overfi
     for index, text in enumerate(ours):
         array = clips.audio(index).astype("float32") / 32768
         assert recogniser({"raw": array, "sampling_rate": 16_000})["text"] == text
+
+
+def test_words_without_tags_get_inferred_languages_and_say_so(overfitted, english, tmp_path, caplog):
+    """Tags of the corpus come first. "the" is of the English text, "tha" of the other."""
+    rows = read_table(english["test"]["features"], FEATURES)
+    untagged = [{**row, "tokens": None, "token_languages": None} for row in rows]
+    test = {"features": str(tmp_path / "test.parquet"), "audio": english["test"]["audio"]}
+    write_table(test["features"], [rows[0], *untagged[1:]], FEATURES)
+    taught = {"en": english["train"]["features"], "xx": str(tmp_path / "other.parquet")}
+    other = [{**row, "text": "tha zuzu " * 20, "tokens": None, "token_languages": None} for row in rows]
+    write_table(taught["xx"], other, FEATURES)
+    with caplog.at_level(logging.INFO):
+        score(overfitted[0], test, tmp_path / "scores.parquet", languages=taught)
+    first, *others = read_table(tmp_path / "scores.parquet", score_schema())
+    assert (first["language_source"], set(first["word_languages"])) == ("corpus", {"en"})
+    assert {row["language_source"] for row in others} == {"words"}
+    assert {tag for row in others for tag in row["word_languages"]} == {"en"}
+    assert all(len(row["word_languages"]) == len(row["reference"].split()) for row in others)
+    assert any(
+        "inferred by words; accuracy 1.000, on the words that the corpus tags" in r.getMessage() for r in caplog.records
+    )
 
 
 def test_scores_are_counts_an_utterance_that_add_up_to_the_corpus_rates(overfitted, english, tmp_path):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from headstart.jobs import TRAINING, FinetuneJob
 from headstart.study.reading import load_study, parse_study
+from headstart.versions import VERSIONS
 from headstart.workflow import Workflow
 
 
@@ -74,6 +75,31 @@ def test_instances_may_go_on_from_what_is_trained_once_or_elsewhere(workflow):
         "outside/seed2": ("models/large", 2, f"{results}/outside/seed2"),
     }
     assert len({job.state for job in jobs.values()}) == len(jobs)
+
+
+def test_scoring_opens_the_transcripts_that_teach_the_languages_of_words(workflow):
+    study = workflow.study.model_dump(by_alias=True)
+    run = workflow.study.runs()[0]
+    assert workflow.score_job(*run).languages == {} and workflow.score_input(*run)["languages"] == []
+    target = study["targets"][run[1]]
+    for languages, taught in (
+        ({"en": "smoke_en", "es": "smoke_en-es"}, ["smoke_en", "smoke_en-es"]),
+        ({"el": None, "ru": None}, []),
+    ):
+        flow = Workflow(parse_study({**study, "targets": {run[1]: {**target, "languages": languages}}, "claims": []}))
+        files = [f"data/features/{corpus}/train.parquet" for corpus in taught]
+        assert flow.score_input(*run)["languages"] == files
+        assert [path for path in flow.score_job(*run).languages.values() if path] == files
+        assert set(files) <= set(flow.report_input()["manifests"])
+
+
+def test_the_version_of_normalisation_is_a_part_of_the_jobs_that_normalise(workflow, monkeypatch):
+    run = workflow.study.runs()[0]
+    makers = (workflow.finetune_job, workflow.score_job)
+    before = [make(*run).plain() for make in makers]
+    monkeypatch.setitem(VERSIONS, "normalisation", 99)
+    for old, make in zip(before, makers, strict=True):
+        assert make(*run).plain() == {**old, "normalisation": 99}
 
 
 def test_a_start_that_is_trained_once_has_the_jobs_that_it_had(workflow):

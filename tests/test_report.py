@@ -167,12 +167,28 @@ CORPORA = [
     },
 ]
 
+TEXTS = [
+    {
+        "corpus": "sw",
+        "split": "train",
+        "mismatched": 4,
+        "dropped": "- 2, , 1",
+        "joined": "",
+        "split_on": "- 2 (a-b)",
+    }
+    | {"tags": "[UNK] 3", "tags_dropped": "(uh) 1", "rare": "ñ 1"},
+]
+INFERRED = [
+    {"target": "mixed", "languages": ["qu", "es"], "source": "words", "accuracy": 0.97, "measured_on": "some words"},
+    {"target": "zh-en", "languages": ["zh", "en"], "source": "script", "accuracy": None, "measured_on": ""},
+]
+
 
 def written(study: Study, results: Path) -> tuple[dict, str]:
     """The summary of fabricated results, and the page."""
     summary = summarise(study, results)
     output = results / "report.html"
-    write_report(study, summary, results, CORPORA, output)
+    write_report(study, summary, results, CORPORA, output, texts=TEXTS, inferred=INFERRED)
     return summary, output.read_text(encoding="utf-8")
 
 
@@ -242,6 +258,10 @@ def test_the_numbers_of_the_page_are_those_of_the_summary(tiny):
         for pair, r in contrasts.items()
     }
     assert "recordings 1, sentences 7" in text
+    assert "- 2 (a-b)" in text and "spelt as words: [UNK] 3; dropped: (uh) 1" in text and "ñ 1" in text
+    assert "(qu or es) is inferred by lists of words. That is right for 97.0% of some words" in text
+    assert "(zh or en) is inferred by its script. Nothing here measures how often" in text
+    assert "the tagged tokens of 4 utterances are not those of the transcript" in text
     updates = {row[2]: row[4] for row in tables["convergence-table"][1:]}
     assert updates == {r["start"]: f"{r['updates']:,.1f}".removesuffix(".0") for r in summary["convergence"]}
     speeds = {(row[2], row[3]): row[4:] for row in tables["speed-table"][1:]}

@@ -17,6 +17,7 @@ from headstart.jobs import FinetuneJob
 from headstart.objectives.ctc import CtcObjective, usable
 from headstart.subsets import SUBSET
 from headstart.text.normalisation import build_vocabulary, references
+from headstart.text.summary import log_summary
 from headstart.training import finished
 from headstart.training import loop as training
 from headstart.training.recipes import recipe_of
@@ -51,6 +52,7 @@ def finetune_run(job: FinetuneJob) -> None:
     recipe = finetune_recipe(job, train, dev)
     if finished.reuse(job, recipe):
         return
+    log_summary("training", train, job.text, training=True)
     vocabulary = build_vocabulary(references(train, job.text))
     network = ctc_model(job.parent, job.model, vocabulary, job.settings.dropout)
     train, rejected = usable(train, references(train, job.text), network.config)

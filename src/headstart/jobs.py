@@ -143,7 +143,8 @@ class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
     `run` is the run's model folder. `language_model` is None for greedy decoding only; otherwise the weights of the
-    language model are tuned on `dev`.
+    language model are tuned on `dev`. `languages` names, for code-switched speech without language tags, its languages
+    and a manifest with transcripts in each (see `headstart.text.token_languages`).
     """
 
     run: str
@@ -151,6 +152,7 @@ class ScoreJob(Job, Normalisation, stage="score"):
     dev: SplitFiles | None = None
     language_model: LanguageModelFiles | None = None
     search: Search = Search()
+    languages: dict[str, str | None] = {}
     output: str
 
 

@@ -32,6 +32,7 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.semisup import Semisup
 from headstart.subsets import draw
 from headstart.text.normalisation import BLANK
+from headstart.text.summary import log_summary
 from headstart.text.units import UnitInventory
 from headstart.training import finished
 from headstart.training import loop as training
@@ -127,6 +128,7 @@ def refine_start(job: SemisupJob) -> None:
     recipe = semisup_recipe(job, sources, others, dev, inventory)
     if finished.reuse(job, recipe):
         return
+    log_summary("labelled", sources, job.text, training=True)
     torch.manual_seed(job.seed)
     network, own = encoder(job.parent, job.model, options, job.ssl, others or sources, job.seed)
     frozen = front_end_stays(network, job.parent, options.freeze_front_end)

@@ -132,6 +132,8 @@ class Workflow:
     def splits(self) -> list[tuple[str, str]]:
         """(corpus, split) of every split that the study uses."""
         used = {(target.corpus, split) for target in self.study.targets.values() for split in ("train", "dev", "test")}
+        for target in self.study.targets.values():
+            used |= {(corpus, "train") for corpus in target.languages.values() if corpus}
         for start in self.study.starts.values():
             used |= {(corpus, "train") for corpus in getattr(start, "corpora", {})}
             used |= {(corpus, "dev") for corpus in getattr(start, "labelled", {})}
@@ -306,6 +308,7 @@ class Workflow:
             dev=self.split(corpus, "dev") if language_model else None,
             language_model=language_model,
             search=Search(**self.study.decoding.model_dump(exclude={"language_model"})),
+            languages=self.taught_languages(target),
             text=self.study.text,
             output=f"{self.results}/scores/{run}.parquet",
         )
@@ -314,10 +317,25 @@ class Workflow:
         """The files that scoring a run opens."""
         job = self.score_job(start, target, budget, seed)
         names = (*CHECKPOINT, "vocab.json")
-        files = {"model": [f"{job.run}/{name}" for name in names], **job.test.model_dump()}
+        files = {
+            "model": [f"{job.run}/{name}" for name in names],
+            **job.test.model_dump(),
+            "languages": list(filter(None, job.languages.values())),
+        }
         if job.language_model:
             files |= {"dev": list(job.dev.model_dump().values()), **job.language_model.model_dump()}
         return files
+
+    def inferred_languages(self) -> tuple[dict[str, dict[str, str | None]], dict[str, str]]:
+        """By target, the languages that `taught_languages` returns, and the manifest of the test split."""
+        targets = self.study.targets.items()
+        tests = {name: self.split(target.corpus, "test").features for name, target in targets}
+        return {name: self.taught_languages(name) for name, _ in targets}, tests
+
+    def taught_languages(self, target: str) -> dict[str, str | None]:
+        """The languages of a target whose tokens have no tags, each with the manifest that teaches its words."""
+        languages = self.study.targets[target].languages
+        return {tag: corpus and self.split(corpus, "train").features for tag, corpus in languages.items()}
 
     def analyse_job(self, start: str, target: str, budget: str) -> AnalyseJob:
         """The job that compares the representations of a start and of its fine-tuned runs with all seeds."""

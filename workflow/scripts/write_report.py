@@ -5,15 +5,21 @@ from headstart.files import read_json
 from headstart.logs import log_to
 from headstart.report.page import write_report
 from headstart.study.reading import parse_study
+from headstart.text.summary import describe_texts
+from headstart.text.token_languages import describe_languages
 from headstart.training.recipes import files_recipe
+from headstart.workflow import Workflow
 
 log_to(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
+study = parse_study(settings["study"])
 write_report(
-    parse_study(settings["study"]),
+    study,
     read_json(files.summary),
     Path("results"),
     describe(files.manifests),
     Path(snakemake.output.report),
     files_recipe(settings, dict(files.items())),
+    describe_texts(files.manifests, study.text),
+    describe_languages(*Workflow(study).inferred_languages(), study.text),
 )

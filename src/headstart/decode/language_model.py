@@ -18,7 +18,7 @@ from headstart.decode.fusion import tokens
 from headstart.errors import DataError
 from headstart.files import fingerprint_rows, read_json, write_json, written_whole
 from headstart.jobs import LanguageModelJob
-from headstart.text.normalisation import normalise
+from headstart.text.normalisation import TRANSCRIPT, normalise
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ ORDERS = {"words": 3, "characters": 6}  # of a model whose order the study does 
 
 def transcripts(job: LanguageModelJob, features: str) -> Iterator[str]:
     """Normalised transcripts of a split, without empty ones."""
-    table = read_columns(features, FEATURES, ["text", "language", "tokens", "token_languages"])
+    table = read_columns(features, FEATURES, list(TRANSCRIPT))
     for text, *languages in zip(*(column.to_pylist() for column in table.columns), strict=True):
         if sentence := normalise(text or "", job.text, *languages):
             yield sentence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -32,17 +32,29 @@ from headstart.score.metrics import METRICS
 from headstart.study.starts import ScratchStart, Start
 from headstart.study.study import Study
 from headstart.summarise.tables import run_folder
+from headstart.text.summary import RARE
 from headstart.training.curve import read_curve
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
 Row = dict[str, Any]
 
 
-def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], output: Path, recipe: str = "") -> None:
+def write_report(
+    study: Study,
+    summary: Row,
+    results: Path,
+    corpora: list[Row],
+    output: Path,
+    recipe: str = "",
+    texts: Sequence[Row] = (),
+    inferred: Sequence[Row] = (),
+) -> None:
     """Write the page of a study to `output`, whole or not at all, and pages with its test utterances.
 
     `summary` is the result of `summary.summarise`, `results` the folder that contains `<study>/scores`, `<study>/runs`
     and `<study>/starts`, and `corpora` has one row per split: corpus, split, utterances, hours, speakers, rejected.
+    `texts` has one for each split with transcripts, from `describe_texts`, and `inferred` one for each target whose
+    words have no tags of their own, from `describe_languages`.
     Learning curves and recipes may be missing; what they would have shown is then left out or reported as missing.
     `recipe` is a hash of the page's inputs. After a clone, it tells whether the page is up to date.
     """
@@ -54,7 +66,7 @@ def write_report(study: Study, summary: Row, results: Path, corpora: list[Row], 
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
     write_utterances(study, Path(results), environment)
     page = environment.get_template("report.html.j2").render(
-        page_of(study, summary, Path(results), corpora), recipe=recipe
+        page_of(study, summary, Path(results), corpora), texts=texts, inferred=inferred, rare=RARE, recipe=recipe
     )
     with written_whole(output) as temporary:
         temporary.write_text(page, encoding="utf-8")

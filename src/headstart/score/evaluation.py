@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from headstart.score.files import Transcript, read_transcripts
 from headstart.score.metrics import METRICS, SWITCH_DISTANCES, counts_by_metric, metric_named, points_of_interest
 from headstart.score.score_file import language_columns, score_columns
 from headstart.score.score_table import NEUTRAL, ScoreTable
+from headstart.study.explain import LANGUAGE_PATTERN
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise, normalised_runs
 
@@ -66,8 +68,11 @@ def list_table(
         points: languages whose words are the points of interest; by default all but the matrix language.
 
     Raises:
-        HeadstartError: the tokens of an utterance are not its words, or no word has one of the tags of `points`.
+        HeadstartError: the tokens of an utterance are not its words, no word has one of the tags of `points`, or
+            `language` is no language tag.
     """
+    if language is not None and not re.fullmatch(LANGUAGE_PATTERN, language):
+        raise HeadstartError(f"--text {language!r}: not a language tag, which is like sw, es or zh-Hant (BCP 47)")
 
     rows = []
     for name, said, heard in pairs:
@@ -85,7 +90,7 @@ def list_table(
                 runs = normalised_runs(said.text, Text(), language, said.tokens, tags)
                 runs = [(tag.removeprefix(_UNKNOWN), part) for tag, part in runs or ()]
         try:
-            languages = language_columns(reference, runs)
+            languages = language_columns(reference, runs, neutral=NEUTRAL | set(neutral))
         except ValueError:
             raise HeadstartError(
                 f"{said.place}: the tokens are not the words of the text, in order; they are {said.tokens[:8]}, "

@@ -11,13 +11,14 @@ what the decoding with a language model makes of the same utterance, null where 
 
 Where the corpus tags its tokens with languages, `tokens` and `token_languages` repeat the tags as they are there,
 `word_languages` has the tag of each word of `reference`, `mixed_languages` that of each of its mixed units (null where
-these are the words), and `language_source` says where the tags are from. Errors of one language, or at switch points,
-are counted from the table alone (`headstart.score.score_table`).
+these are the words), and `language_source` says where these are from: `corpus`, or `script` or `words` where they were
+inferred (`headstart.text.token_languages`). Errors of one language, or at switch points, are counted from the table
+alone (`headstart.score.score_table`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,15 @@ import pyarrow as pa
 from headstart.decode.decoder import COLUMNS
 from headstart.score.alignment import align, align_chars
 from headstart.score.languages import tag_words, units_of
-from headstart.score.score_table import DECODINGS, LM, TOKENISATIONS, alignment_column, suffix
+from headstart.score.score_table import (
+    ALIGNMENT_COLUMNS,
+    DECODINGS,
+    LM,
+    NEUTRAL,
+    TOKENISATIONS,
+    alignment_column,
+    suffix,
+)
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
@@ -66,11 +75,12 @@ def score_columns(
         hypothesis_lm: of the decoding with a language model, if there was one.
         text: the reference as transcribed, if it is known.
     """
-    columns: dict[str, Any] = {"text": text, "reference": reference}
+    columns: dict[str, Any] = {"text": text, "reference": reference, **dict.fromkeys(ALIGNMENT_COLUMNS)}
     for decoding, heard in (("", hypothesis), (LM, hypothesis_lm)):
         columns[f"hypothesis{suffix(decoding)}"] = heard
-        own = {} if heard is None else _alignments(reference, heard, text)
-        columns |= {alignment_column(name, decoding): own.get(name) for name in TOKENISATIONS}
+        if heard is not None:
+            for name, alignment in _alignments(reference, heard, text).items():
+                columns[alignment_column(name, decoding)] = alignment
     return columns
 
 
@@ -85,20 +95,27 @@ def _alignments(reference: str, hypothesis: str, text: str | None) -> dict[str, 
     return alignments
 
 
-def language_columns(reference: str, runs: Sequence[tuple[str, str]] | None) -> dict[str, Any]:
+def language_columns(
+    reference: str,
+    runs: Sequence[tuple[str, str]] | None,
+    source: str = CORPUS,
+    neutral: Collection[str] = NEUTRAL,
+) -> dict[str, Any]:
     """What a score file says of the languages of a normalised reference.
 
     Args:
-        runs: the corpus's tags with the parts of words that have them, as `normalised_runs` returns them.
+        runs: tags with the parts of words that have them, as `normalised_runs` returns them; None without tags.
+        source: where the tags are from, which becomes `language_source`.
+        neutral: tags of no language.
 
     Returns:
         `word_languages`, `mixed_languages` and `language_source`; all None where the words are not tagged.
     """
     words, tags, unit_tags = reference.split(), None, None
     if runs is not None:
-        tags, unit_tags = tag_words(words, runs)
+        tags, unit_tags = tag_words(words, runs, neutral)
     return {
         "word_languages": tags,
         "mixed_languages": None if units_of(words) == words else unit_tags,
-        "language_source": None if tags is None else CORPUS,
+        "language_source": None if tags is None else source,
     }

@@ -214,7 +214,9 @@ class ScoreTable:
     def tokens(self, tokenisation: str) -> Tokens:
         """The reference tokens of all rows that have an alignment."""
         if tokenisation not in self._tokens:
-            self._tokens[tokenisation] = self._read(tokenisation)
+            stored = self.column(alignment_column(tokenisation, self.decoding))
+            words = tokenisation == "mixed" and all(row is None for row in stored)
+            self._tokens[tokenisation] = self.tokens("word") if words else self._read(tokenisation)
         return self._tokens[tokenisation]
 
     def _read(self, tokenisation: str) -> Tokens:

@@ -18,11 +18,14 @@ from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows, read_json
 from headstart.jobs import ScoreJob
+from headstart.score.languages import units_of
 from headstart.score.metrics import counts_by_metric
-from headstart.score.score_file import language_columns, score_columns, score_schema
+from headstart.score.score_file import CORPUS, language_columns, score_columns, score_schema
 from headstart.score.score_table import ScoreTable
 from headstart.score.transcription import emissions, greedy
-from headstart.text.normalisation import normalise_hypothesis, normalised_runs, references
+from headstart.text.normalisation import TRANSCRIPT, normalise_hypothesis, normalised_runs, references
+from headstart.text.summary import log_summary
+from headstart.text.token_languages import ScriptLanguages, WordLanguages, measured, monolingual, tagger
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
         "run": checkpoint_content(job.run),
         "content": clips.content,
         "tokens": fingerprint_rows(clips.rows("tokens", "token_languages")),
+        "languages": {tag: fingerprint_rows(texts) for tag, texts in monolingual(job.languages, job.text).items()},
     }
 
 
@@ -81,20 +85,25 @@ def score_run(job: ScoreJob) -> None:
     if not scored:
         raise DataError(f"{job.test.features}: no utterance can be scored, none has a reference after normalisation")
     clips = clips.take(scored)
+    log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
-    decoder = run_decoder(job, network, vocabulary)
+    decoder, words = run_decoder(job, network, vocabulary), _tagger(job, clips)
     rows: list[dict[str, Any]] = [{} for _ in range(len(clips))]
-    keys = ("utterance_id", "speaker", "language", "duration_s", "text", "tokens", "token_languages")
+    keys = ("utterance_id", "speaker", "duration_s", *TRANSCRIPT)
     known = list(zip(clips.rows(*keys), references(clips, job.text), strict=True))
     for index, logits_TV in emissions(network, clips, vocabulary):
         values, reference = known[index]
         facts = dict(zip(keys, values, strict=True))
         hypothesis = normalise_hypothesis(greedy(logits_TV, vocabulary))
         decoded = decoder.columns(logits_TV, hypothesis, reference, facts["language"])
-        runs = normalised_runs(facts["text"], job.text, facts["language"], facts["tokens"], facts["token_languages"])
-        aligned = score_columns(reference, hypothesis, decoded["hypothesis_lm"], facts["text"])
-        rows[index] = {**facts, **decoded, **language_columns(reference, runs), **aligned}
+        text, *tagged = (facts[key] for key in TRANSCRIPT)
+        runs, source = normalised_runs(text, job.text, *tagged), CORPUS
+        if runs is None and words is not None:
+            units = units_of(reference.split())
+            runs, source = list(zip(words.tag(units), units, strict=True)), words.source
+        aligned = score_columns(reference, hypothesis, decoded["hypothesis_lm"], text)
+        rows[index] = {**facts, **decoded, **language_columns(reference, runs, source), **aligned}
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job), tuning=decoder.facts())
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {
@@ -102,3 +111,14 @@ def score_run(job: ScoreJob) -> None:
         for name, counts in counts_by_metric(table).items()
     }
     log.info("%s: %d utterances, %s", job.run, len(rows), json.dumps(totals))
+
+
+def _tagger(job: ScoreJob, clips: Clips) -> ScriptLanguages | WordLanguages | None:
+    """What tags the words of references without tags; None where the study names no languages."""
+    if not job.languages:
+        return None
+    texts = monolingual(job.languages, job.text)
+    made = tagger(texts)
+    share, where = measured(made, texts, clips.rows(*TRANSCRIPT), job.text)
+    log.info("languages of words without tags are inferred by %s; accuracy %.3f, on %s", made.source, share, where)
+    return made

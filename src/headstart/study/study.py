@@ -19,7 +19,8 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.report import Report
 from headstart.study.semisup import Semisup
 from headstart.study.starts import ScratchStart, SemisupStart, SslStart, Start
-from headstart.study.text import Text
+from headstart.study.text import Language, Text
+from headstart.text.scripts import shared_script
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +38,12 @@ class Target(Settings):
     corpus: Name = Field(description="Corpus whose train, dev and test splits are used.")
     kind: TargetKind = Field(
         description="How the target relates to what the starts were trained on; shown in the report."
+    )
+    languages: dict[Language, Name | None] = Field(
+        {},
+        description="For code-switched speech whose tokens have no language tags: its languages, each with a corpus "
+        "whose training transcripts are in that language alone, or null where scripts tell the languages apart; "
+        "docs/text.md.",
     )
 
 
@@ -82,6 +89,7 @@ class Study(Settings):
             *self._cycles(),
             *self._impossible_hours(),
             *self._unlabelled_targets(),
+            *self._mingled_languages(),
             *self._start_settings(),
             *self._shared_parents(),
         ]
@@ -113,6 +121,9 @@ class Study(Settings):
             "budget": self.budgets,
         }
         references = [(f"targets.{name}.corpus", target.corpus, "corpus") for name, target in self.targets.items()]
+        for name, target in self.targets.items():
+            taught = target.languages.items()
+            references += [(f"targets.{name}.languages.{tag}", corpus, "corpus") for tag, corpus in taught if corpus]
         references.append(("baseline", self.baseline, "start"))
         for i, contrast in enumerate(self.contrasts):
             references.append((f"contrasts.{i}.treatment", contrast.treatment, "start"))
@@ -179,11 +190,29 @@ class Study(Settings):
         wanted = [(f"targets.{name}.corpus", target.corpus) for name, target in self.targets.items()]
         for name, start in self.starts.items():
             wanted += [(f"starts.{name}.labelled", corpus) for corpus in getattr(start, "labelled", {})]
+        for name, target in self.targets.items():
+            taught = target.languages.items()
+            wanted += [(f"targets.{name}.languages.{tag}", corpus) for tag, corpus in taught if corpus]
         return [
             f"{key}: corpus {name!r} has no transcripts (its columns.text is null)"
             for key, name in wanted
             if isinstance(corpus := self.corpora.get(name), FolderCorpus) and corpus.columns.text is None
         ]
+
+    def _mingled_languages(self) -> list[str]:
+        problems = []
+        for name, target in self.targets.items():
+            if len(target.languages) == 1:
+                problems.append(f"targets.{name}.languages: names one language; code-switched speech has two at least")
+            shared = shared_script(target.languages)
+            untaught = [language for language, corpus in target.languages.items() if corpus is None]
+            if shared and untaught:
+                one, other, script = shared
+                problems.append(
+                    f"targets.{name}.languages.{untaught[0]}: {one} and {other} are both in {script} script, so words "
+                    "have to be known to tell them apart; name a corpus with transcripts in that language alone"
+                )
+        return problems
 
     def _start_settings(self) -> list[str]:
         problems = []

@@ -18,7 +18,9 @@ class Findings:
         dropped: characters that are gone.
         joined: those of them inside a word that stayed one word, such as the mark of `col·legi`.
         split: those of them that split a word in two, such as the hyphen of `e-mail`.
-        tags: non-speech tags, whether they were dropped or the words in them kept.
+        tags: non-speech tags of which the words were kept.
+        tags_dropped: those that were dropped.
+        mismatched: utterances with language tags whose tokens are not those of the transcript.
         examples: for each character of `joined` and `split`, a place where it stood.
     """
 
@@ -26,6 +28,8 @@ class Findings:
     joined: Counter[str] = field(default_factory=Counter)
     split: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
+    tags_dropped: Counter[str] = field(default_factory=Counter)
+    mismatched: int = 0
     examples: dict[str, str] = field(default_factory=dict)
 
     def note(self, text: str, place: int, inside: bool) -> None:

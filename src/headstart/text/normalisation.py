@@ -14,6 +14,7 @@ from headstart.study.text import Text
 from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
 from headstart.text.findings import Findings
 
+TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
@@ -25,6 +26,10 @@ _INVISIBLE = regex.compile(r"[\p{Cf}--\u200B]", flags=regex.V1)
 _SPELT = r"\p{L}\p{M}\p{N}"
 _HAS_LETTERS = regex.compile(rf"[{_SPELT}]")
 _MARK = regex.compile(rf"[^{_SPELT}\s]")
+# Malayalam letters that older texts write with a joiner, which is more than a joint here (Unicode Standard, 12.9).
+_CHILLUS = dict(zip(("ണ്", "ന്", "ര്", "ല്", "ള്", "ക്"), "ൺൻർൽൾൿ", strict=True))
+_OLD_CHILLU = regex.compile(f"({'|'.join(_CHILLUS)})\u200d")
+_WORD = regex.compile(r"\S+")
 _BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundaries of UAX #29
 # A non-speech tag stands by itself in brackets. Round brackets hold ordinary words too: only a single word is a tag.
 _TAG = regex.compile(
@@ -106,8 +111,7 @@ def normalised_runs(
 
 def references(clips: Clips, settings: Text, findings: Findings | None = None) -> Iterator[str]:
     """Normalised transcripts of all clips, "" for an utterance without one."""
-    rows = clips.rows("text", "language", "tokens", "token_languages")
-    return (normalise(text or "", settings, *row, findings=findings) for text, *row in rows)
+    return (normalise(text or "", settings, *facts, findings=findings) for text, *facts in clips.rows(*TRANSCRIPT))
 
 
 def tagged_runs(
@@ -157,7 +161,12 @@ def _words(
     if tokens and tags:
         tokens = [_composed(token) for token in tokens]
     folded, start, pieces, kept = fold_apostrophes(text), 0, [], []
-    for tag, own, run in tagged_runs(text, language, tokens, tags):
+    if findings is not None and folded != text:
+        findings.dropped.update(mark for mark, new in zip(text, folded, strict=True) if new != mark and new == " ")
+    runs = tagged_runs(text, language, tokens, tags)
+    if findings is not None and tags and runs[0][0] is None:
+        findings.mismatched += 1
+    for tag, own, run in runs:
         profile = _profile(settings, own)
         piece = _without_tags(folded[start : start + len(run)], profile, findings)
         pieces.append((tag, _cased(piece, profile)))
@@ -174,14 +183,16 @@ def _without_marks(
     whole: str, pieces: list[_Piece], kept: list[frozenset[str]], findings: Findings | None
 ) -> Iterator[_Piece]:
     """The pieces of a text with spaces, or inside words nothing, for the marks that are not kept there."""
-    boundaries = {match.start() for match in _BOUNDARY.finditer(whole)}
-    start = 0
+    start, boundaries = 0, None
     for (tag, piece), keep in zip(pieces, kept, strict=True):
         characters = list(piece)
         for match in _MARK.finditer(piece):
             place = start + match.start()
             if match[0] not in keep:
-                inside = place not in boundaries and place + 1 not in boundaries
+                inside = bool(whole[max(0, place - 1) : place].strip() and whole[place + 1 : place + 2].strip())
+                if inside:  # perhaps; boundaries are looked for where they matter
+                    boundaries = boundaries or {found.start() for found in _BOUNDARY.finditer(whole)}
+                    inside = not boundaries & {place, place + 1}
                 characters[match.start()] = "" if inside else " "
                 if findings is not None:
                     findings.note(whole, place, inside)
@@ -191,6 +202,7 @@ def _without_marks(
 
 def _composed(text: str) -> str:
     """NFC without invisible characters, which could keep their neighbours from being composed."""
+    text = _OLD_CHILLU.sub(lambda match: _CHILLUS[match[1]], text)
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
@@ -203,10 +215,11 @@ def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
     Returns:
         Each word, with its own pieces.
     """
-    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in regex.finditer(r"\S+", text))
-    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     if len(pieces) < 2:
-        return [(word, [(tag, word) for tag, _ in pieces]) for _, word in words]
+        words = filter(_HAS_LETTERS.search, unicodedata.normalize("NFC", text).split())
+        return [(word, [(tag, word) for tag, _ in pieces]) for word in words]
+    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in _WORD.finditer(text))
+    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     owners = [place for place, (_, piece) in enumerate(pieces) for _ in piece]
     found = []
     for (start, end), word in words:
@@ -239,7 +252,8 @@ def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> st
     if profile.replace:
         text = profile.replace(text)
     if findings is not None:
-        findings.tags.update(match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        found = (match[0] for match in _TAG.finditer(text) if _HAS_LETTERS.search(match[0]))
+        (findings.tags_dropped if profile.drops_tags else findings.tags).update(found)
     return _TAG.sub(" ", text) if profile.drops_tags else text
 
 

@@ -1,0 +1,80 @@
+"""Languages of words without tags: by script, or by word lists."""
+
+import math
+
+import numpy as np
+import pytest
+
+from headstart.corpora.synthetic.grammar import load_grammar
+from headstart.errors import HeadstartError
+from headstart.text.mixed import mixed_units
+from headstart.text.scripts import scripts_of, shared_script
+from headstart.text.token_languages import (
+    WordLanguages,
+    accuracy,
+    held_out_accuracy,
+    tagger,
+)
+
+
+def sentences(grammar, count):
+    rng = np.random.default_rng(0)
+    return [load_grammar(grammar).sample(rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("languages", "text", "tags"),
+    [
+        (["en", "zh"], "我想去shopping 3 吗 ok", "zh zh zh en en zh en"),
+        (["hi", "en"], "7 मुझे movie देखनी है", "hi hi en hi hi"),
+        (["ja", "en"], "ラーメンがgood", "ja ja ja ja ja en"),
+        (["sr-Cyrl", "sr-Latn"], "добро good", "sr-Cyrl sr-Latn"),
+        (["ar", "fr"], "123 !", "ar ar"),
+    ],
+)
+def test_scripts_tell_languages_apart(languages, text, tags):
+    made = tagger({language: [] for language in languages})
+    assert made.source == "script" and made.tag(mixed_units(text)) == tags.split()
+    assert made.tag([]) == []
+
+
+def test_languages_share_a_script_or_not():
+    assert shared_script(["zh", "ja"]) == ("zh", "ja", "Han")
+    assert shared_script(["es", "qu", "ar"]) == ("es", "qu", "Latin")
+    assert shared_script(["el", "ru", "hi-Latn"]) is None
+    assert scripts_of("zh_Hant-TW") == ("Han",) and scripts_of("jpn") == scripts_of("ja-JP")
+
+
+def test_word_lists_tag_code_switched_sentences_that_they_never_saw():
+    texts = {name: [sentence.text for sentence in sentences(name, 300)] for name in ("en", "es")}
+    made = tagger(texts)
+    mixed = [(s.tokens, s.token_languages) for s in sentences("en-es", 200)]
+    assert made.source == "words"
+    assert accuracy(made, mixed) > 0.97
+    assert held_out_accuracy(texts) > 0.97
+    assert accuracy(made, [(words, ["fi"] * len(words)) for words, _ in mixed]) is math.nan
+
+
+def test_unknown_words_are_tagged_by_their_spelling_and_ambiguous_ones_by_their_neighbours():
+    texts = {name: [sentence.text for sentence in sentences(name, 300)] for name in ("fi", "es")}
+    made = WordLanguages.train({name: [*own, "no"] for name, own in texts.items()})
+    listed = {word for own in texts.values() for text in own for word in text.split()}
+    unknown = {"fi": ["kirjastossa", "ystävällinen", "pöydällä"], "es": ["corazón", "trabajadores", "queremos"]}
+    for language, words in unknown.items():
+        assert not listed & set(words)
+        assert made.tag(words) == [language] * 3
+        assert made.tag([words[0], "no", words[1]])[1] == language
+    assert made.tag([]) == []
+    assert len(made.tag(["x" * 5000, "1234"])) == 2
+
+
+def test_the_held_out_accuracy_is_that_of_words_that_were_not_listed():
+    """Words that occur once each, drawn from the same letters, cannot be told apart, and the accuracy says so."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcd"), size=8)) for _ in range(4000)]
+    assert 0.4 < held_out_accuracy({"en": words[::2], "es": words[1::2]}) < 0.6
+
+
+def test_a_language_without_text_is_named():
+    with pytest.raises(HeadstartError, match="no text in es"):
+        tagger({"en": ["a word"], "es": [""]})

@@ -107,5 +107,5 @@ def utterances() -> Pairs:
         reference = " ".join(grammar.sample(rng).text for _ in range(rng.integers(*SENTENCES)))
         wrong = (rng.random(len(reference)) < ERRORS) * rng.integers(1, 4, len(reference))
         edited = [(c, "e", "", c + c)[kind] for c, kind in zip(reference, wrong, strict=True)]
-        pairs.append((reference, "".join(edited)))
+        pairs.append((reference, " ".join("".join(edited).split())))
     return pairs

@@ -1,6 +1,7 @@
 """Feature preparation from 16 kHz FLAC on one core, beside librosa, and resampling beside soxr.
 
-Of features, ours decodes, measures, hashes and writes the store and its manifest; librosa decodes and takes the RMS of each clip.
+Feature preparation decodes, measures, hashes and writes the store and its manifest; librosa decodes and takes the
+RMS of each clip.
 Run alone with `python benchmarks/features.py`, on synthetic speech or on the FLAC files of `--folder`.
 """
 

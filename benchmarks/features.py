@@ -1,6 +1,7 @@
-"""Feature preparation from 16 kHz FLAC on one core, beside librosa.
+"""Feature preparation from 16 kHz FLAC on one core, beside librosa, and resampling beside soxr.
 
-Ours decodes, measures, hashes and writes the store and its manifest; librosa decodes and takes the RMS of each clip.
+Feature preparation decodes, measures, hashes and writes the store and its manifest; librosa decodes and takes the
+RMS of each clip.
 Run alone with `python benchmarks/features.py`, on synthetic speech or on the FLAC files of `--folder`.
 """
 
@@ -22,12 +23,14 @@ from headstart.corpora.manifests import MANIFEST, write_table
 from headstart.corpora.synthetic.synthesis import synthesise_corpus
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.extraction import extract_features
+from headstart.features.resampling import resample
 
 SYNTHETIC_HOURS = 0.25
+RATES = (22_050, 44_100, 48_000)
 
 
 def rows(seconds: float = 6.0, threads: int = 1, folder: str | None = None) -> list[dict[str, Any]]:
-    """One row: hours of audio prepared an hour. `threads` plays no part, both sides use one core.
+    """Hours of audio prepared, and resampled, an hour. `threads` plays no part, both sides use one core.
 
     Args:
         seconds: least time to measure each side for; sides take turns, and the median of their turns counts.
@@ -50,7 +53,28 @@ def rows(seconds: float = 6.0, threads: int = 1, folder: str | None = None) -> l
         sides = {"ours": lambda: extract_features(manifest, *outputs), "peer": lambda: measure_all(librosa, files)}
         speeds = {name: audio_seconds / took for name, took in take_turns(sides, seconds).items()}
     row = {"name": "feature preparation, 16 kHz FLAC", **speeds, "ratio": speeds["ours"] / speeds["peer"]}
-    return [{**row, "unit": "x real time", "peer_name": f"librosa {librosa.__version__}, decoding and RMS only"}]
+    row |= {"unit": "x real time", "peer_name": f"librosa {librosa.__version__}, decoding and RMS only"}
+    return [row, *resampling_rows(seconds)]
+
+
+def resampling_rows(seconds: float) -> list[dict[str, Any]]:
+    """Hours of audio resampled to 16 kHz an hour, beside soxr in its default quality, on clips of 6 s."""
+    import soxr
+    import torch
+
+    threads, made = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for rate in RATES:
+        clip = 0.1 * np.random.default_rng(0).standard_normal(6 * rate, dtype=np.float32)
+        sides = {
+            "ours": lambda clip=clip, rate=rate: resample(clip, rate, SAMPLE_RATE),
+            "peer": lambda clip=clip, rate=rate: soxr.resample(clip, rate, SAMPLE_RATE),
+        }
+        speeds = {name: 6 / took for name, took in take_turns(sides, seconds / len(RATES)).items()}
+        row = {"name": f"resampling, {rate} Hz", **speeds, "ratio": speeds["ours"] / speeds["peer"]}
+        made.append({**row, "unit": "x real time", "peer_name": f"soxr {soxr.__version__}"})
+    torch.set_num_threads(threads)
+    return made
 
 
 def write_manifest(folder: Path, files: list[str]) -> tuple[str, float]:

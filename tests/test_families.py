@@ -26,7 +26,7 @@ from transformers import (
 from headstart.corpora.manifests import write_table
 from headstart.encoder.checkpoint_files import FAMILIES, CheckpointError
 from headstart.encoder.checkpoints import ctc_model, load_config
-from headstart.encoder.front_end import frame_counts, frame_stride, front_end, prepared_audio, samples_for
+from headstart.encoder.front_end import frame_counts, frame_stride, front_end, log_mel, prepared_audio, samples_for
 from headstart.encoder.model import encode, layer_outputs, norm_on_top
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
@@ -237,6 +237,18 @@ def test_log_mel_frames_are_counted_as_transformers_makes_them():
         samples = samples_for(config, frames)
         assert frame_counts(config, torch.tensor([samples - 1, samples])).tolist() == [frames - 1, frames]
     assert samples_for(config, 33) - samples_for(config, 32) == frame_stride(config)
+
+
+def test_log_mel_features_are_those_of_transformers():
+    config, extractor = config_of("wav2vec2-bert"), SeamlessM4TFeatureExtractor()
+    clips = noise(16_000, 5200, 16_161)  # an even and two odd numbers of mel frames; digital silence in the last
+    audio, samples = prepared_audio(config, [torch.from_numpy(clip) for clip in clips], 20_000)
+    ours = log_mel(config, audio, samples)
+    for features, clip, frames in zip(ours, clips, frame_counts(config, samples).tolist(), strict=True):
+        made = extractor(clip / np.float32(32768), sampling_rate=16_000, return_tensors="pt")
+        theirs = made["input_features"][0] * made["attention_mask"][0, :, None]
+        torch.testing.assert_close(features[:frames], theirs, rtol=0, atol=2e-3)
+        assert not features[frames:].any()
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints

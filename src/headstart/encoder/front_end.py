@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchaudio.compliance.kaldi import fbank
 
 from headstart.encoder.convolutions import convolution
 from headstart.features.audio import SAMPLE_RATE
@@ -140,6 +139,8 @@ def log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch
     These are Kaldi's of samples between -32768 and 32767, and each mel band of a clip is scaled to zero mean and unit
     variance. Padding is zero. A last frame that is half padding is zero too, by which `encode` recognises it.
     """
+    from torchaudio.compliance.kaldi import fbank  # here, because one family needs it and it slows every job's start
+
     size = int(frame_counts(config, torch.tensor(audio_BS.shape[1])))
     features_BTC = torch.zeros(len(audio_BS), size, MEL_CHANNELS)
     frames = frame_counts(config, samples).tolist()

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchaudio.functional import melscale_fbanks
 
 from headstart.encoder.front_end import MEL_HOP, MEL_WINDOW, frame_counts, frame_stride, length_mask, samples_for
 from headstart.encoder.model import encode
@@ -59,6 +58,8 @@ def stacked(config: Any) -> int:
 @cache
 def mel_filters() -> torch.Tensor:
     """Matrix from the power spectrum of a 25 ms window to mel bands: (MEL_FFT / 2 + 1, M)."""
+    from torchaudio.functional import melscale_fbanks  # here, because other objectives do not need it
+
     return melscale_fbanks(MEL_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, MEL_BANDS, SAMPLE_RATE, mel_scale="htk")
 
 

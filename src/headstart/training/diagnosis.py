@@ -154,8 +154,10 @@ def _blank(curve: Curve, settings: Finetune, transcripts: Transcripts) -> Findin
     row = curve[-1]
     if not _writes_nothing(row):
         return None
-    share = f"{row['dev_blank']:.1%}" if "dev_blank" in row else "nearly all"
-    what = f"The best label of {share} of the dev frames is the blank, so that nearly nothing is written"
+    what = (
+        f"The best label of {row['dev_blank']:.1%} of the dev frames is the blank, so that hypotheses have "
+        f"{row['dev_length']:.0%} of the characters of references"
+    )
     middle = _row_at(curve, row["step"] / 2)
     falls = row.get("train_loss", 0.0) < STILL_FALLING * middle.get("train_loss", 0.0)
     if row["step"] >= BLANK_STAGE and not falls:
@@ -173,7 +175,7 @@ def _blank(curve: Curve, settings: Finetune, transcripts: Transcripts) -> Findin
 
 
 def _writes_nothing(row: dict[str, float]) -> bool:
-    return row.get("dev_length", 1.0) < EMPTY
+    return "dev_blank" in row and row.get("dev_length", 1.0) < EMPTY
 
 
 def _glued(curve: Curve, settings: Finetune, transcripts: Transcripts) -> Finding | None:

@@ -194,7 +194,7 @@ def test_both_engines_find_the_same_best_text_with_pruning(model, weights):
         mine, theirs = ours.decode(log_probs)[0], native_engine.decode(log_probs)[0]
         same += mine.text == theirs.text and mine.score == pytest.approx(theirs.score, abs=1e-3)
         greedy += mine.text == spelt(tuple(log_probs.argmax(1)))
-        assert mine.score > theirs.score - 0.1
+        assert mine.score > theirs.score - 0.5
     # With characters, the native engine takes two word boundaries with a blank between them for two tokens.
     assert same == 20 if not model[1] else same >= 15
     assert greedy < 15  # the language model mattered

@@ -69,12 +69,12 @@ def tune(
     references: Sequence[tuple[str, str]],
     normalise: Callable[[str, str], str],
 ) -> Tuning:
-    """Choose the weights of a grid by the word errors of dev utterances; of equally good ones, those with smaller alpha.
+    """Choose weights of a grid by the word errors of dev utterances; of equally good ones, those with smaller alpha.
 
     Beam search lists many texts for each utterance. Which of them is best is computed for all weights from the same
     lists, since weights only shift their scores. The lists depend on the weights of the search, though. Therefore it
-    is done with those of `START`, and then with the weights that were chosen, which are chosen anew among all
-    texts that have been found, until they stay the same, `ROUNDS` times in all at most.
+    is done with those of `START`, and then with the weights that were chosen, which are chosen anew among all texts
+    that have been found, until they stay the same, `ROUNDS` times in all at most.
 
     Args:
         engine: makes a beam search with the weights of a fusion.

@@ -14,7 +14,7 @@ from headstart.corpora.manifests import read_table, table_recipe, table_tuning
 from headstart.decode.arpa import Arpa
 from headstart.decode.beam_search import NativeEngine, beam_search, native
 from headstart.decode.forced_alignment import align_labels, align_words
-from headstart.decode.fusion import TO_NATURAL, UNKNOWN_OFFSET, Fusion, Weights, log_probabilities, search_labels
+from headstart.decode.fusion import TO_NATURAL, Fusion, Weights, log_probabilities, search_labels
 from headstart.decode.language_model import RARE_WORDS, language_model_recipe, train_language_model, write_arpa
 from headstart.decode.prefix_search import PythonEngine
 from headstart.decode.tuning import tune
@@ -74,13 +74,13 @@ def noisy(rng: np.random.Generator, boundary_after: bool) -> np.ndarray:
     """
     text = "|".join("|".join(rng.choice(SENTENCES, 3)).split())
     frames = 1.2 * rng.standard_normal((3 * len(text) + 8, len(VOCABULARY)))
-    frames[:, VOCABULARY["|"]] -= 12.0
+    frames[:, VOCABULARY["|"]] -= 24.0
     frames[:, VOCABULARY["<pad>"]] += 3.0
     for i, character in enumerate(text):
         frames[3 * i + 4, VOCABULARY["<pad>"]] -= 5.0
-        frames[3 * i + 4, VOCABULARY[character]] += 18.0 if character == "|" else 1.0
+        frames[3 * i + 4, VOCABULARY[character]] += 30.0 if character == "|" else 1.0
     if boundary_after:
-        frames[-3:, VOCABULARY["|"]] += 16.0
+        frames[-3:, VOCABULARY["|"]] += 28.0
     return log_probabilities(frames, VOCABULARY)
 
 
@@ -193,11 +193,11 @@ def test_both_engines_find_the_same_best_text_with_pruning(model, weights):
     for seed in range(20):
         log_probs = noisy(np.random.default_rng(seed), not model[1])
         mine, theirs = ours.decode(log_probs)[0], native_engine.decode(log_probs)[0]
-        same += mine.text == theirs.text and mine.score == pytest.approx(theirs.score, abs=1e-3)
+        # With characters, the native engine takes two word boundaries with a blank between them for two tokens.
+        assert mine.score == pytest.approx(theirs.score, abs=0.5 if model[1] else 1e-3)
+        same += mine.text == theirs.text
         greedy += mine.text == spelt(tuple(log_probs.argmax(1)))
-        assert mine.score > theirs.score - 0.1
-    # With characters, the native engine takes two word boundaries with a blank between them for two tokens.
-    assert same == 20 if not model[1] else same >= 15
+    assert same >= (17 if model[1] else 20)
     assert greedy < 15  # the language model mattered
 
 
@@ -225,7 +225,7 @@ def test_an_unknown_word_that_the_network_is_sure_of_is_kept(tmp_path):
         frames[t, VOCABULARY[label]] = 0.0
     best = beam_search(LABELS, fusion, tmp_path / "hand.arpa", 8).decode(log_probabilities(frames, VOCABULARY))[0]
     assert best.text == "bab"
-    unknown = 0.3 * TO_NATURAL * (-0.3 - 1.5 + UNKNOWN_OFFSET - 0.6) + 0.5
+    unknown = 0.3 * TO_NATURAL * (-0.3 - 1.5 + -10.0 - 0.6) + 0.5
     assert best.score - best.acoustic == pytest.approx(unknown) and best.acoustic == pytest.approx(0.0, abs=1e-3)
 
 
@@ -312,16 +312,16 @@ def test_tuning_finds_the_weights_with_the_fewest_errors(tmp_path):
         engine = lambda fusion: Listing(fusion, acoustic)  # noqa: E731
         return tune(engine, Fusion(model, False, Weights(0, 0)), [np.zeros((1, 1))], [(reference, "en")], keep)
 
-    assert tuned("a ba") == (Weights(pytest.approx(least), 0.0), 0, 2)
-    assert tuned("ba a") == (Weights(0.0, 0.0), 0, 2)
-    assert tuned("zz zz") == (Weights(0.0, 0.0), 2, 2)  # of equally good weights, the smallest
+    assert tuned("a ba") == (Weights(pytest.approx(least), 0.0, -10.0), 0, 2)
+    assert tuned("ba a") == (Weights(0.0, 0.0, -10.0), 0, 2)
+    assert tuned("zz zz") == (Weights(0.0, 0.0, -10.0), 2, 2)  # of equally good weights, the smallest
 
 
 def test_tuning_gives_a_bonus_to_words_where_they_are_glued(tmp_path):
     (tmp_path / "hand.arpa").write_text(HAND_MADE, encoding="utf-8")
     fusion = Fusion(Arpa(tmp_path / "hand.arpa"), False, Weights(0, 0))
     engine = lambda fusion: Listing(fusion, {"a": 0.0, "a a": -1.1})  # noqa: E731
-    assert tune(engine, fusion, [np.zeros((1, 1))], [("a a", "en")], keep).weights == (0.0, 1.25)
+    assert tune(engine, fusion, [np.zeros((1, 1))], [("a a", "en")], keep).weights == (0.0, 1.5, -10.0)
 
 
 def keep(text: str, language: str) -> str:
@@ -444,6 +444,6 @@ def test_scores_with_a_language_model_have_both_hypotheses_lists_times_and_weigh
             assert len(row["reference_times"]) == len(row["reference"].split())
     assert any(row["reference_times"] for row in rows)
     tuning = table_tuning(tmp_path / "both.parquet")
-    assert tuning.keys() == {"alpha", "beta", "dev_errors", "dev_words"} and tuning["dev_words"] > 0
+    assert tuning.keys() == {"alpha", "beta", "unknown", "dev_errors", "dev_words"} and tuning["dev_words"] > 0
     assert table_tuning(tmp_path / "greedy.parquet") is None
     assert table_recipe(tmp_path / "both.parquet") == score_recipe(job)

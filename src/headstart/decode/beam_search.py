@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, LEAST_PROBABILITY, UNKNOWN_OFFSET, Fusion, Hypothesis
+from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, LEAST_PROBABILITY, Fusion, Hypothesis
 from headstart.decode.prefix_search import PythonEngine, log_add
 from headstart.text.normalisation import WORD_BOUNDARY
 
@@ -110,7 +110,7 @@ class NativeEngine:
                 unigrams=sorted(fusion.model.vocabulary),
                 alpha=fusion.weights.alpha,
                 beta=fusion.weights.beta,
-                unk_score_offset=UNKNOWN_OFFSET,
+                unk_score_offset=fusion.weights.unknown,
             )
 
     def decode(self, log_probs_TV: np.ndarray) -> list[Hypothesis]:

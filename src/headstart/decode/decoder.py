@@ -71,7 +71,7 @@ class Decoder:
         if self.tuning is None:
             return None
         weights, errors, words = self.tuning
-        return {"alpha": weights.alpha, "beta": weights.beta, "dev_errors": errors, "dev_words": words}
+        return {**weights._asdict(), "dev_errors": errors, "dev_words": words}
 
     def columns(self, logits_TV: np.ndarray, greedy: str, reference: str, language: str) -> dict[str, Any]:
         """The values of `COLUMNS` for one utterance.

@@ -11,7 +11,7 @@ from heapq import nlargest
 
 import numpy as np
 
-from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, LONG_PREFIX, UNKNOWN_PREFIX, Fusion, Hypothesis
+from headstart.decode.fusion import LEAST_BEAM, LEAST_LABEL, LONG_PREFIX, Fusion, Hypothesis
 from headstart.text.normalisation import WORD_BOUNDARY
 
 
@@ -72,7 +72,7 @@ class PythonEngine:
         """What an unfinished word costs: something where no known word begins so."""
         if part in self._prefixes or not part:
             return 0.0
-        return UNKNOWN_PREFIX * max(1.0, len(part) / LONG_PREFIX)
+        return self.fusion.weights.unknown * max(1.0, len(part) / LONG_PREFIX)
 
 
 class _Prefix:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.decode.beam_search import Engine
-from headstart.decode.fusion import TO_NATURAL, Fusion, Hypothesis, Weights, tokens
+from headstart.decode.fusion import TO_NATURAL, Fusion, Hypothesis, Weights
 from headstart.score.alignment import align_words, count_edits
 
 log = logging.getLogger(__name__)
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(21))
-BETAS = tuple(0.25 * i for i in range(-4, 13))
-START = Weights(0.5, 0.5)
+BETAS = tuple(0.5 * i for i in range(-2, 13))
+UNKNOWN = (-10.0, -20.0)
+START = tuple(Weights(0.5, 1.0, unknown) for unknown in UNKNOWN)
 ROUNDS = 3
 
 
@@ -53,12 +54,12 @@ class _Candidates:
             texts = sorted(self._acoustic)
             self._columns = (
                 np.array([self._acoustic[text] for text in texts]),
-                np.array([fusion.sentence(text) for text in texts]) * TO_NATURAL,
-                np.array([len(tokens(text, fusion.characters)) for text in texts]),
+                *np.array([fusion.parts(text) for text in texts]).T,
                 np.array([self._errors[text] for text in texts]),
             )
-        acoustic, language, lengths, errors = self._columns
-        return int(errors[np.argmax(acoustic + weights.alpha * language + weights.beta * lengths)])
+        acoustic, language, counts, unknown, errors = self._columns
+        added = weights.alpha * TO_NATURAL * (language + weights.unknown * unknown) + weights.beta * counts
+        return int(errors[np.argmax(acoustic + added)])
 
 
 def tune(
@@ -71,9 +72,9 @@ def tune(
     """Choose weights of a grid by the word errors of dev utterances; of equally good ones, those with smaller alpha.
 
     Beam search lists many texts for each utterance. Which of them is best is computed for all weights from the same
-    lists, since weights only shift their scores. As lists depend on the weights of the search, it is done again with
-    the weights that were chosen, and the choice among all texts that have been found, until the weights stay the same,
-    `ROUNDS` times at most.
+    lists, since weights only shift their scores. The lists depend on the weights of the search, though. Therefore it
+    is done with those of `START`, and then with the weights that were chosen, which are chosen anew among all texts
+    that have been found, until they stay the same, `ROUNDS` times in all at most.
 
     Args:
         engine: makes a beam search with the weights of a fusion.
@@ -83,25 +84,29 @@ def tune(
         normalise: what is done to hypotheses, given their language, before their errors are counted.
     """
     candidates = [_Candidates(*reference) for reference in references]
-    weights, best = START, 0
+    searched, wanted = set(), set(START)
     for _ in range(ROUNDS):
-        search = engine(fusion.weighted(weights))
-        for one, frames in zip(candidates, log_probs, strict=True):
-            one.add(search.decode(frames), normalise)
-        before = weights
+        for weights in sorted(wanted):
+            search = engine(fusion.weighted(weights))
+            for one, frames in zip(candidates, log_probs, strict=True):
+                one.add(search.decode(frames), normalise)
+        searched |= wanted
         best, weights = _best(candidates, fusion)
-        if weights == before:
+        wanted = {weights} - searched
+        if not wanted:
             break
     words = sum(len(reference.split()) for reference, _ in references)
-    log.info("alpha %g, beta %g: %d errors in %d words of dev", *weights, best, words)
+    log.info("alpha %g, beta %g, unknown words %g: %d errors in %d words of dev", *weights, best, words)
     return Tuning(weights, best, words)
 
 
 def _best(candidates: Sequence[_Candidates], fusion: Fusion) -> tuple[int, Weights]:
     """The least errors, and the weights that give them."""
-    found = []
-    for weights in map(Weights._make, product(ALPHAS, BETAS)):
+
+    def order(weights: Weights) -> tuple[float, ...]:
         errors = sum(one.errors(fusion, weights) for one in candidates)
-        found.append((errors, weights.alpha, abs(weights.beta), weights.beta))
-    errors, alpha, _, beta = min(found)
-    return errors, Weights(alpha, beta)
+        return errors, weights.alpha, abs(weights.beta), weights.beta, -weights.unknown
+
+    grid = [Weights(*values) for values in product(ALPHAS, BETAS, UNKNOWN)]
+    best = min(grid, key=order)
+    return int(order(best)[0]), best

@@ -25,7 +25,7 @@ class LanguageModel(Settings):
 class Search(Settings):
     """How beam search is done."""
 
-    beam: Count = Field(32, description="Beginnings of transcripts that beam search keeps at each frame.")
+    beam: Count = Field(64, description="Beginnings of transcripts that beam search keeps at each frame.")
     n_best: Count = Field(5, description="Best transcripts that the score file lists for each utterance.")
     tuning_minutes: Positive = Field(
         5.0, description="Minutes of the dev split, from its start, on which each run's weights are tuned."

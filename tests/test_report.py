@@ -16,6 +16,7 @@ import pytest
 
 import headstart
 from headstart.files import write_json
+from headstart.report import tables
 from headstart.report.charts import start_styles
 from headstart.report.page import page_of, write_report
 from headstart.report.sentences import (
@@ -83,7 +84,7 @@ def garbled(rng, words, error):
     return heard
 
 
-def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
+def fabricate(results: Path, study: Study, utterances: int = 30, mixed: bool = False) -> None:
     """Score files, curves and recipes of every run of a study, better for some starts than for others."""
     for start, target, budget, seed in study.runs():
         rng = np.random.default_rng([seed, *map(ord, start + target + budget)])
@@ -97,7 +98,11 @@ def fabricate(results: Path, study: Study, utterances: int = 30) -> None:
                 " ".join(garbled(rng, words, error * test.uniform(0.3, 1.7))),
             )
             row = {"utterance_id": f"u{i:03d}", "speaker": f"s{i % 4}", "language": "sw", "duration_s": 2.5}
-            rows.append({**row, **score_columns(reference, hypothesis)})
+            if mixed:  # every other run of three words is Spanish, and a language model mends half of the errors
+                row["word_languages"] = [("sw", "es")[(i + place) // 3 % 2] for place in range(len(words))]
+                row["language_source"] = "corpus"
+            better = " ".join(garbled(rng, words, 0.5 * error)) if mixed else None
+            rows.append({**row, **score_columns(reference, hypothesis, better)})
         write_table(score_path(results, study.study, (start, target, budget, seed)), rows)
         steps = np.arange(20, 601, 20)
         cer = 0.12 * error + 0.9 * np.exp(-steps / (140 * BETTER.get(start, 0.8))) + 0.01 * rng.random(len(steps))
@@ -319,6 +324,33 @@ def test_what_fine_tuning_changes_is_shown_as_in_the_summary(tiny):
     (cka,) = [r for r in summary["representation"] if (r["start"], r["layer"], r["measure"]) == ("xlsr", 4, "cka")]
     assert row[6] == f"{decimal(cka['similarity'])} {decimals(cka['low'], cka['high'])}"
     assert "Similarity to the start by layer, swahili, 10min: ssl-mono layer 0 1.000" in text
+
+
+def test_errors_where_languages_meet_are_shown_with_and_without_a_language_model(tmp_path):
+    study = study_of(
+        targets={"mixed": {"corpus": "sw", "kind": "code-switched"}},
+        claims=[
+            {"claim": "It helps with Spanish.", "treatment": "xlsr", "baseline": "scratch", "metric": "wer_lm[es]"},
+            {"claim": "It helps at switches.", "treatment": "xlsr", "baseline": "scratch", "metric": "switch_boundary"},
+        ],
+    )
+    fabricate(tmp_path, study, mixed=True)
+    summary, page = written(study, tmp_path)
+    assert [row["verdict"] for row in summary["claims"]] == ["supported", "supported"]
+    (mixing,) = summary["mixing"]
+    assert (
+        mixing["target"] == "mixed" and set(mixing["languages"]) == {"sw", "es"} and set(mixing["source"]) == {"corpus"}
+    )
+    (section,) = tables.code_switching(study, summary)
+    assert list(section["tables"]) == ["without a language model", "with a language model"]
+    titles = [row["title"] for row in section["tables"]["with a language model"]]
+    assert "word error rate of es" in titles and "point-of-interest error rate" in titles
+    (cell,) = [cell for cell in summary["cells"] if cell["start"] == "xlsr"]
+    for name in ("wer[es]", "wer_lm[es]", "pier", "switch_word", "switch_boundary_lm", "wer_cmi[40]"):
+        assert cell[f"{name}_low"] < cell[name] < cell[f"{name}_high"]
+        assert f"{rate(cell[name])}</a> <small>{span(cell[f'{name}_low'], cell[f'{name}_high'])}" in html.unescape(page)
+    assert cell["wer_lm"] < cell["wer"]
+    assert "tagged in the corpus" in page and 'href="#code-switching"' in page
 
 
 def test_a_study_without_analysis_says_nothing_of_it(tmp_path):

@@ -115,6 +115,7 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
         "contrasts",
         "averages",
         "best",
+        "mixing",
         "stages",
         "convergence",
         "speed",

@@ -28,7 +28,7 @@ from headstart.report.charts import Gallery
 from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.starts import ScratchStart, Start
 from headstart.study.study import Study
 from headstart.summarise.tables import run_folder
@@ -109,6 +109,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "answers": [answer(study, summary, t, b) for t in study.targets for b in study.budgets],
         "rate_rows": tables.rate_rows(study, summary),
         "diagnosis_rows": tables.diagnosis_rows(study, summary),
+        "code_switching": tables.code_switching(study, summary),
         "contrast_rows": tables.contrast_rows(summary),
         "average_rows": tables.average_rows(summary),
         "claims": tables.claim_rows(study, summary),
@@ -117,7 +118,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "level_name": level_name,
         "rates": {metric: gallery.rates(metric) for metric in metrics},
         "differences": {metric: gallery.differences(metric) for metric in metrics},
-        "curves": {metric: gallery.curves(runs, metric) for metric in metrics},
+        "curves": {name: gallery.curves(runs, name) for name in metrics if name in CURVE_METRICS},
         "pretraining": gallery.pretraining(pretraining),
         "representation": gallery.representation(),
         "gap_rows": tables.gap_rows(study, summary),

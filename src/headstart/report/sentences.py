@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from headstart.score.metrics import METRICS, Metric
+from headstart.score.metrics import MAIN_METRICS, METRICS, Metric, metric_named
 from headstart.study.study import Study
 
 VERDICTS = {
@@ -161,8 +161,8 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
 
 
 def _others(metric: str, row: Row) -> list[Metric]:
-    """The metrics that a row has, except the study's own."""
-    return [other for name, other in METRICS.items() if name != metric and name in row]
+    """The main metrics that a row has, except the study's own."""
+    return [METRICS[name] for name in MAIN_METRICS if name != metric and name in row]
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:
@@ -279,14 +279,40 @@ def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str
     return notes
 
 
+# ---------------------------------------------------------------------------------------------- code-switching
+
+SOURCES = {
+    "corpus": "tagged in the corpus",
+    "script": "told from their script",
+    "words": "inferred from word lists of other corpora",
+}
+
+
+def mixing_sentences(row: Row) -> list[str]:
+    """What the references of a code-switched target are like."""
+    total = sum(row["languages"].values())
+    shares = [f"{percent(words / total)} {tag}" for tag, words in row["languages"].items()]
+    origins = [f"{percent(words / sum(row['source'].values()))} {SOURCES[s]}" for s, words in row["source"].items()]
+    if len(row["source"]) == 1:
+        origins = [SOURCES[next(iter(row["source"]))]]
+    return [
+        f"The reference words are {listed(shares)}; their languages are {listed(origins)}.",
+        f"The code-mixing index is {row['cmi']:.0f} (the mean over utterances; {row['cmi_switched']:.0f} over those "
+        f"that switch), and {percent(row['i_index'])} of neighbouring words differ in language.",
+    ]
+
+
 # ---------------------------------------------------------------------------------------------- claims
 
-CLAIM_METRICS = {
-    **{name: f"the {metric.label}" for name, metric in METRICS.items()},
+QUANTITIES = {
     "updates": "the number of updates to the level of convergence",
     "gap": "the representation gap",
     "time": "training time",
 }
+
+
+def _quantity(name: str) -> str:
+    return QUANTITIES.get(name) or f"the {metric_named(name).label}"
 
 
 def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
@@ -300,7 +326,7 @@ def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
         ]
     verb = "is" if len(row["treatment"]) == 1 else "is, on average,"
     sentences = [
-        f"On {listed(row['targets'])} with {listed(row['budgets'])} of transcripts, {CLAIM_METRICS[row['metric']]} of "
+        f"On {listed(row['targets'])} with {listed(row['budgets'])} of transcripts, {_quantity(row['metric'])} of "
         f"{listed(row['treatment'])} {verb} {_much(row['estimate'])} than that of "
         f"{listed(list(dict.fromkeys(row['baseline'])))}: {percent(summary['confidence'])} interval "
         f"{changes(row['low'], row['high'])}, {probability(row['p_adjusted'])} after adjustment for all claims, from "

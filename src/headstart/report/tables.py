@@ -10,12 +10,14 @@ from headstart.report.sentences import (
     claim_sentences,
     decimal,
     decimals,
+    mixing_sentences,
     points,
     rate,
     select,
     span,
 )
-from headstart.score.metrics import METRICS, Metric
+from headstart.score.metrics import MAIN_METRICS, METRICS, Metric, metric_named
+from headstart.score.score_table import LM
 from headstart.study.study import Study
 
 Row = dict[str, Any]
@@ -23,9 +25,9 @@ STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # kind 
 
 
 def shown_metrics(study: Study, summary: Row) -> dict[str, Metric]:
-    """The metrics that apply to all targets, the study's own first."""
-    everywhere = {name: metric for name, metric in METRICS.items() if all(name in cell for cell in summary["cells"])}
-    return {study.report.metric: METRICS[study.report.metric], **everywhere}
+    """The main metrics that apply to all targets, the study's own first."""
+    names = [name for name in MAIN_METRICS if all(name in cell for cell in summary["cells"])]
+    return {name: METRICS[name] for name in (study.report.metric, *names)}
 
 
 def rate_rows(study: Study, summary: Row) -> list[Row]:
@@ -55,6 +57,40 @@ def diagnosis_rows(study: Study, summary: Row) -> list[Row]:
             row = rows.setdefault((*cell.values(), finding["key"]), first)
             row["seeds"].append(run["seed"])
     return list(rows.values())
+
+
+def code_switching(study: Study, summary: Row) -> list[Row]:
+    """For each target that mixes languages and each budget: what its references are like, and tables of error rates.
+
+    There is one table for each decoding, with a row for each metric that only makes sense there and a rate, an interval
+    and a mark of the lowest for each start.
+    """
+    sections = []
+    for mixing in summary["mixing"]:
+        for budget in study.budgets:
+            cells = select(summary["cells"], target=mixing["target"], budget=budget)
+            names = [name for name in cells[0] if f"{name}_low" in cells[0] and name not in MAIN_METRICS]
+            metrics = [metric for metric in map(metric_named, names) if not metric.name.startswith("wer_raw")]
+            decodings = {"without a language model": "", "with a language model": LM}
+            listed_by = {title: [m for m in metrics if m.decoding == own] for title, own in decodings.items()}
+            sections.append(
+                {**mixing, "budget": budget, "sentences": mixing_sentences(mixing)}
+                | {"starts": [cell["start"] for cell in cells]}
+                | {"tables": {title: [_row(m, cells) for m in own] for title, own in listed_by.items() if own}}
+            )
+    return sections
+
+
+def _row(metric: Metric, cells: list[Row]) -> Row:
+    lowest = min(cell[metric.name] for cell in cells)
+    return {
+        "title": metric.title.removesuffix(" with a language model"),
+        "rates": [
+            {"start": cell["start"], "rate": rate(cell[metric.name]), "lowest": cell[metric.name] == lowest}
+            | {"span": span(cell[f"{metric.name}_low"], cell[f"{metric.name}_high"])}
+            for cell in cells
+        ],
+    }
 
 
 def group_order(study: Study, row: Row) -> tuple[int, int]:

@@ -4,9 +4,9 @@ A metric counts errors and reference tokens of each utterance in a `ScoreTable`,
 a function from a table to counts and one line below; its variant for the decoding with a language model, whose name
 ends in `_lm`, follows by itself.
 
-Some metrics come in families with a member for each language or distance, such as `wer[es]`, `wer_lm[es]` and
-`switch_word[2]`: `metric_named` finds them by name, and `counts_by_metric` lists those that apply to a table.
-docs/scoring.md says what each of them counts, and where its definition comes from.
+Some metrics come in families with a member for each language, distance or bin of the code-mixing index, such as
+`wer[es]`, `wer_lm[es]`, `switch_word[2]` and `wer_cmi[10]`: `metric_named` finds them by name, and `counts_by_metric`
+lists those that apply to a table. docs/scoring.md says what each of them counts, and where its definition comes from.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.score.alignment import HIT, EditCounts, align_chars, align_words, count_edits
+from headstart.score.code_switching import CMI_EDGES, cmi_bins
 from headstart.score.score_table import LM, ScoreTable, suffix
 
 CURVE_METRICS = ("wer", "cer")  # those of learning curves, for which two texts are enough
+MAIN_METRICS = ("wer", "cer", "mer", "wer_lm", "cer_lm")  # what the report compares starts by
 SWITCH_DISTANCES = (1, 2, 3)
 
 
@@ -106,6 +108,12 @@ def _boundaries(table: ScoreTable) -> EditCounts:
     return EditCounts(hits, errors, np.zeros_like(hits), np.zeros_like(hits))
 
 
+def _in_bin(table: ScoreTable, number: int) -> EditCounts:
+    """Words of the utterances whose references are in one bin of the code-mixing index."""
+    chosen = cmi_bins(table) == number
+    return EditCounts(*(np.where(chosen, kind, 0) for kind in table.tokens("word").counts()))
+
+
 def _has_mixed(table: ScoreTable) -> bool:
     return table.has_mixed
 
@@ -167,10 +175,26 @@ def _by_distance(name: str, distance: str) -> Metric:
     )
 
 
+def _by_cmi(name: str, edge: str) -> Metric:
+    names = {f"{edge:g}": number for number, edge in enumerate(CMI_EDGES)}
+    if edge not in names:
+        raise HeadstartError(f"{name}[{edge}]: utterances are binned by CMI up to {', '.join(names)}")
+    number = names[edge]
+    where = "in one language" if number == 0 else f"with a CMI above {CMI_EDGES[number - 1]:g} and up to {edge}"
+    return Metric(
+        f"{name}[{edge}]",
+        f"WER of utterances {where}",
+        f"word error rate of utterances {where}",
+        f"words of utterances {where}",
+        partial(_in_bin, number=number),
+    )
+
+
 FAMILIES: dict[str, Callable[[str, str], Metric]] = {
     "wer": _by_language,
     "mer": _by_language,
     "switch_word": _by_distance,
+    "wer_cmi": _by_cmi,
 }
 
 
@@ -195,6 +219,7 @@ def candidates(table: ScoreTable) -> list[Metric]:
     """All metrics that a table with these languages might have, in the order in which they are shown."""
     families = [_by_language(name, language) for name in ("wer", "mer") for language in table.languages]
     families += [_by_distance("switch_word", str(distance)) for distance in SWITCH_DISTANCES[1:]]
+    families += [_by_cmi("wer_cmi", f"{edge:g}") for edge in CMI_EDGES]
     return [*METRICS.values(), *families, *map(with_language_model, families)]
 
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from headstart.score.metrics import METRICS
+from headstart.errors import HeadstartError
+from headstart.score.metrics import metric_named
 from headstart.study.fields import Budget, Name, Settings
 
 TargetKind = Literal["in-domain", "cross-domain", "cross-lingual", "code-switched"]
-ClaimMetric = Literal[*METRICS, "updates", "gap", "time"]
+QUANTITIES = ("updates", "gap", "time")  # what claims can be about beside error rates
+
+
+def _comparable(name: str) -> str:
+    if name not in QUANTITIES:
+        try:
+            metric_named(name)
+        except HeadstartError as error:
+            raise ValueError(f"{error}; and beside error rates, {', '.join(QUANTITIES)}") from None
+    return name
+
+
+ClaimMetric = Annotated[str, AfterValidator(_comparable)]
 
 
 class Claim(Settings):
@@ -29,7 +42,9 @@ class Claim(Settings):
     budgets: list[Budget] | None = Field(None, description="Label budgets that it is about; all if left out.")
     metric: ClaimMetric | None = Field(
         None,
-        description="What is compared: an error rate on test, by default `report.metric`; `updates` to the level of "
+        description="What is compared: an error rate on test, by default `report.metric` (docs/scoring.md lists them: "
+        "`wer`, `cer`, `pier`, `wer[es]` and more; with `_lm`, such as `wer_lm`, that of the decoding with a language "
+        "model); `updates` to the level of "
         "`convergence`; `gap`, how far fine-tuning moves the representation; or `time`, the training time of the "
         "treatment as a share of all pre-training before it.",
     )

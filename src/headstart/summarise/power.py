@@ -15,7 +15,6 @@ import numpy as np
 from scipy.optimize import brentq
 
 from headstart.files import read_json
-from headstart.score.metrics import METRICS
 from headstart.study.study import Study
 from headstart.summarise.design import Cell, Design, Weights, speaker_variance
 from headstart.summarise.estimates import Estimate, satterthwaite
@@ -27,7 +26,6 @@ MOST_SEEDS = 100
 # Where no earlier study is at hand: what the default study showed (docs/statistics.md), rounded up.
 ERROR_RATE_SPREAD = {"seed_sd": 0.03, "speaker_sd": 0.05, "speakers": 20}
 DEFAULT_SPREAD = {
-    **dict.fromkeys(METRICS, ERROR_RATE_SPREAD),
     "updates": {"seed_sd": 0.15, "speaker_sd": None, "speakers": None},
     "gap": {"seed_sd": 0.02, "speaker_sd": 0.05, "speakers": 20},
 }
@@ -224,7 +222,9 @@ def _spread(study: Study, results: Path, metric: str) -> tuple[Row, str]:
         for row in rows:
             if row["metric"] == metric:
                 return row, f"as runs varied in {path.parent.name}"
-    return DEFAULT_SPREAD[metric], "stated defaults, since no earlier study is in the results folder"
+    return DEFAULT_SPREAD.get(
+        metric, ERROR_RATE_SPREAD
+    ), "stated defaults, since no earlier study is in the results folder"
 
 
 def _newest_first(study: Study, results: Path) -> Iterable[Path]:

@@ -16,6 +16,7 @@ from headstart.files import read_json, write_json, written_whole
 from headstart.score.metrics import CURVE_METRICS
 from headstart.study.study import Study
 from headstart.summarise.claims import claim_rows
+from headstart.summarise.code_switching import mixing_rows
 from headstart.summarise.contrasts import (
     average_rows,
     best_rows,
@@ -46,6 +47,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `contrasts`: paired differences, treatment minus baseline, for each pair of `study.comparisons()`, also as a
       fraction of the baseline's rate (`relative`); `averages`: the mean of `relative` over all targets; `best`: the
       start with the lowest error rate on each target and budget.
+    - `mixing`: how much the test transcripts of code-switched targets mix languages (see `mixing_rows`).
     - `stages`: training time of each start that the study trained, compared with the time of the pre-training before
       it, and the share of pseudo-labels that was used.
     - `convergence`: when each start reaches the level of the study's `convergence` (see `convergence_rows`);
@@ -95,6 +97,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "contrasts": contrast_rows(study, designs),
         "averages": average_rows(study, designs),
         "best": best_rows(study, designs),
+        "mixing": mixing_rows(study, results),
         "stages": stages,
         "convergence": _in_study_order(
             study, [row for group in groups for row in convergence_rows(study, times[group], *group)]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 import regex
 
 from headstart.features.clips import Clips
 from headstart.study.text import Text
-from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
+from headstart.text.apostrophes import fold_apostrophes
 from headstart.text.findings import Findings
+from headstart.text.profiles import Profile, profile_of
 
 TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
-DOTLESS = ("tr", "tur", "az", "aze", "crh", "gag", "kk", "kaz", "tt", "tat")  # languages whose capital of ı is I
 
 # Invisible characters inside words: joiners, soft hyphens, byte order marks. The zero width space is not one of them:
 # it is a word boundary in Thai, Khmer and the like.
@@ -26,21 +25,15 @@ _INVISIBLE = regex.compile(r"[\p{Cf}--\u200B]", flags=regex.V1)
 _SPELT = r"\p{L}\p{M}\p{N}"
 _HAS_LETTERS = regex.compile(rf"[{_SPELT}]")
 _MARK = regex.compile(rf"[^{_SPELT}\s]")
+# Malayalam letters that older texts write with a joiner, which is more than a joint here (Unicode Standard, 12.9).
+_CHILLUS = dict(zip(("ണ്", "ന്", "ര്", "ല്", "ള്", "ക്"), "ൺൻർൽൾൿ", strict=True))
+_OLD_CHILLU = regex.compile(f"({'|'.join(_CHILLUS)})\u200d")
+_WORD = regex.compile(r"\S+")
 _BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundaries of UAX #29
 # A non-speech tag stands by itself in brackets. Round brackets hold ordinary words too: only a single word is a tag.
 _TAG = regex.compile(
     rf"(?<![{_SPELT}])(?:\[[^\[\]]{{1,40}}\]|<[^<>]{{1,40}}>|\{{[^{{}}]{{1,40}}\}}|\([^()\s]{{1,40}}\))(?![{_SPELT}])"
 )
-
-
-class _Profile(NamedTuple):
-    """The settings of one language, prepared."""
-
-    keep: frozenset[str]
-    lowercase: bool
-    dotless: bool
-    drops_tags: bool
-    replace: Callable[[str], str] | None
 
 
 _Piece = tuple[str | None, str]  # the corpus's tag of some tokens, None without tags, and their text
@@ -163,7 +156,7 @@ def _words(
     if findings is not None and tags and runs[0][0] is None:
         findings.mismatched += 1
     for tag, own, run in runs:
-        profile = _profile(settings, own)
+        profile = profile_of(settings, own)
         piece = _without_tags(folded[start : start + len(run)], profile, findings)
         pieces.append((tag, _cased(piece, profile)))
         kept.append(profile.keep)
@@ -179,14 +172,16 @@ def _without_marks(
     whole: str, pieces: list[_Piece], kept: list[frozenset[str]], findings: Findings | None
 ) -> Iterator[_Piece]:
     """The pieces of a text with spaces, or inside words nothing, for the marks that are not kept there."""
-    boundaries = {match.start() for match in _BOUNDARY.finditer(whole)}
-    start = 0
+    start, boundaries = 0, None
     for (tag, piece), keep in zip(pieces, kept, strict=True):
         characters = list(piece)
         for match in _MARK.finditer(piece):
             place = start + match.start()
             if match[0] not in keep:
-                inside = place not in boundaries and place + 1 not in boundaries
+                inside = bool(whole[max(0, place - 1) : place].strip() and whole[place + 1 : place + 2].strip())
+                if inside:  # perhaps; boundaries are looked for where they matter
+                    boundaries = boundaries or {found.start() for found in _BOUNDARY.finditer(whole)}
+                    inside = not boundaries & {place, place + 1}
                 characters[match.start()] = "" if inside else " "
                 if findings is not None:
                     findings.note(whole, place, inside)
@@ -196,6 +191,7 @@ def _without_marks(
 
 def _composed(text: str) -> str:
     """NFC without invisible characters, which could keep their neighbours from being composed."""
+    text = _OLD_CHILLU.sub(lambda match: _CHILLUS[match[1]], text)
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
@@ -208,10 +204,11 @@ def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
     Returns:
         Each word, with its own pieces.
     """
-    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in regex.finditer(r"\S+", text))
-    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     if len(pieces) < 2:
-        return [(word, [(tag, word) for tag, _ in pieces]) for _, word in words]
+        words = filter(_HAS_LETTERS.search, unicodedata.normalize("NFC", text).split())
+        return [(word, [(tag, word) for tag, _ in pieces]) for word in words]
+    spans = ((match.span(), unicodedata.normalize("NFC", match[0])) for match in _WORD.finditer(text))
+    words = [(span, word) for span, word in spans if _HAS_LETTERS.search(word)]
     owners = [place for place, (_, piece) in enumerate(pieces) for _ in piece]
     found = []
     for (start, end), word in words:
@@ -224,22 +221,7 @@ def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
     return found
 
 
-def _profile(settings: Text, language: str) -> _Profile:
-    if language not in settings.profiles:
-        own = settings.of(language)
-        table = {apostrophes_folded(unicodedata.normalize("NFC", key)): value for key, value in own.map.items()}
-        longest_first = regex.compile("|".join(map(regex.escape, sorted(table, key=len, reverse=True))))
-        settings.profiles[language] = _Profile(
-            keep=frozenset(apostrophes_folded(own.keep)),
-            lowercase=own.lowercase,
-            dotless=language.lower().replace("_", "-").split("-")[0] in DOTLESS,
-            drops_tags=own.tags == "drop",
-            replace=(lambda text: longest_first.sub(lambda match: table[match[0]], text)) if table else None,
-        )
-    return settings.profiles[language]
-
-
-def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> str:
+def _without_tags(text: str, profile: Profile, findings: Findings | None) -> str:
     """The text with the profile's replacements made, and without non-speech tags where the profile drops them."""
     if profile.replace:
         text = profile.replace(text)
@@ -249,7 +231,7 @@ def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> st
     return _TAG.sub(" ", text) if profile.drops_tags else text
 
 
-def _cased(text: str, profile: _Profile) -> str:
+def _cased(text: str, profile: Profile) -> str:
     if profile.lowercase:
         if profile.dotless:
             text = text.replace("I", "ı").replace("İ", "i")

@@ -195,11 +195,12 @@ def test_points_are_weighted_by_the_sum_of_the_precisions_of_both_variances():
     seed_variance, test_variance = np.array([1.0, 2.0, 4.0]), 2.0
     weights = np.array([0.5, 0.25, 0.25])
     prior = SeedVariance(weights, np.full(3, np.inf), seed_variance, df=3)
-    factor = (1 / seed_variance + 1 / test_variance) ** 0.75  # three degrees of freedom
-    assert matched(prior, seed_variance, test_variance) == pytest.approx(weights * factor / (weights @ factor))
-    assert matched(prior, seed_variance, 0.0) == pytest.approx(weights)
-    assert matched(prior, np.full(3, 2.0), 7.0) == pytest.approx(weights)  # a variance that is known
-    assert matched(prior, np.zeros(3), 1.0) is weights  # identical runs
+    factor = (1 / seed_variance + 1 / test_variance) ** 0.75  # 3 / (3 + 2 * 8 / (8 + 8))
+    assert matched(prior, seed_variance, [(test_variance, 8)]) == pytest.approx(weights * factor / (weights @ factor))
+    assert matched(prior, seed_variance, [(1.0, 4), (1.0, 4)]) == pytest.approx(weights * factor / (weights @ factor))
+    assert matched(prior, seed_variance, []) is weights
+    assert matched(prior, np.full(3, 2.0), [(7.0, 8)]) == pytest.approx(weights)  # a variance that is known
+    assert matched(prior, np.zeros(3), [(1.0, 8)]) is weights  # identical runs
 
 
 def test_without_seeds_or_differences_there_is_no_variance():

@@ -28,6 +28,14 @@ def test_equal_starts_are_declared_different_in_one_study_of_twenty(setting):
     assert 0.94 - 4 * row["coverage_error"] < row["coverage"] < 0.96 + 4 * row["coverage_error"]
 
 
+@pytest.mark.parametrize("speakers", [6, 40])
+def test_two_starts_with_two_seeds_on_one_target_are_the_hardest_case(speakers):
+    """Neither variance is well known. With flat priors the rate is below 3 % (6 speakers), with a prior that only
+    matches for many seeds it is above 7 % (40 speakers)."""
+    row = calibrate(Setting(2, 2, 1, speakers, "unequal"), 4000)
+    assert 0.035 < row["false_verdict_rate"] < 0.066
+
+
 def test_percentile_intervals_are_wrong_more_often():
     row = calibrate(Setting(2, 5, 2, 40, "equal"), 800)
     assert row["percentile_false_verdict_rate"] > 1.5 * row["false_verdict_rate"]

@@ -10,7 +10,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from headstart.summarise import variance
-from headstart.summarise.design import Cell, Design, common_share, speaker_variance
+from headstart.summarise.design import Cell, Design, common_share, matched, speaker_variance
 from headstart.summarise.estimates import Estimate, holm, satterthwaite
 from headstart.summarise.power import Shape, enough_seeds
 from headstart.summarise.rates import check_same_utterances, error_rate
@@ -189,6 +189,18 @@ def test_with_many_equal_variances_the_prior_takes_over():
     fitted = fit_seed_variance(sample, 4)
     assert fitted.weights @ (fitted.prior_df >= 32) > 0.99
     assert median_scale(fitted) == pytest.approx(1.0, rel=0.05)
+
+
+def test_points_are_weighted_by_the_sum_of_the_precisions_of_both_variances():
+    seed_variance, test_variance = np.array([1.0, 2.0, 4.0]), 2.0
+    weights = np.array([0.5, 0.25, 0.25])
+    prior = SeedVariance(weights, np.full(3, np.inf), seed_variance, df=3)
+    factor = (1 / seed_variance + 1 / test_variance) ** 0.75  # 3 / (3 + 2 * 8 / (8 + 8))
+    assert matched(prior, seed_variance, [(test_variance, 8)]) == pytest.approx(weights * factor / (weights @ factor))
+    assert matched(prior, seed_variance, [(1.0, 4), (1.0, 4)]) == pytest.approx(weights * factor / (weights @ factor))
+    assert matched(prior, seed_variance, []) is weights
+    assert matched(prior, np.full(3, 2.0), [(7.0, 8)]) == pytest.approx(weights)  # a variance that is known
+    assert matched(prior, np.zeros(3), [(1.0, 8)]) is weights  # identical runs
 
 
 def test_without_seeds_or_differences_there_is_no_variance():

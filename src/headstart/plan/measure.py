@@ -42,7 +42,7 @@ def measured(
     Args:
         kinds: kind -> a job of it, and the checkpoint folder that its encoder descends from.
         copies: jobs that run side by side.
-        say: is told what is being measured.
+        say: is called with what is being measured.
 
     Raises:
         HeadstartError: a measurement failed.

@@ -36,7 +36,7 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
     Args:
         cores: that jobs run on side by side.
         calibrate: whether to measure what jobs cost, which takes a minute or two; without it there are no times.
-        say: is told what is being measured.
+        say: is called with what is being measured.
 
     Returns:
         `study`, `cores`, `stages` (rows of stage, jobs, to_do, seconds of all jobs to do), `seconds` until the end,

@@ -150,7 +150,10 @@ def _incomplete(design: Design, weights: Weights) -> str | None:
             return f"there is no value for {', '.join(missing)} on {key[0]}, {key[1]}"
         bounds = [] if cell.bounds is None else [s for s in starts if cell.bounds[cell.starts.index(s)]]
         if bounds:
-            return f"not every run of {', '.join(bounds)} on {key[0]}, {key[1]} reaches the level"
+            return (
+                f"some times of {', '.join(bounds)} on {key[0]}, {key[1]} are only bounds: a run never reaches the "
+                "level, or is there at its first evaluation"
+            )
     return None
 
 

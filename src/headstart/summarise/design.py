@@ -17,7 +17,7 @@ not, since they share test set and seeds, and are added up before variances are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -182,10 +182,13 @@ class Design:
 
     def _estimate(self, weights: Weights, prior: SeedVariance | None, common: float) -> Estimate:
         value = sum(float(self._row(key, row) @ self.cells[key].values.mean(axis=1)) for key, row in weights.items())
-        parts: list[tuple[Array | float, Array | float]] = list(self.test_variance(weights, common))
-        if prior is not None:
-            parts += [(variance / self.seeds, df) for variance, df in self.seed_variance(weights, prior)]
-        points = np.ones(1) if prior is None else prior.weights
+        tests = self.test_variance(weights, common)
+        if prior is None:
+            seeds, points = [], np.ones(1)
+        else:
+            seeds = [(variance / self.seeds, df) for variance, df in self.seed_variance(weights, prior)]
+            points = matched(prior, sum(v for v, _ in seeds), tests)
+        parts = [*tests, *seeds]
         total = np.broadcast_to(sum((np.asarray(v, np.float64) for v, _ in parts), np.zeros(1)), points.shape)
         df = np.broadcast_to(satterthwaite(*zip(*parts, strict=True)) if parts else np.inf, points.shape)
         return Estimate(value, points, total, df)
@@ -222,6 +225,31 @@ def rate_interval(errors: Array, reference: Array, blocks: Array, confidence: fl
         return None
     low, high = np.exp(level.interval(confidence)).tolist()
     return low, high
+
+
+def matched(prior: SeedVariance, seed_variance: Array, tests: Sequence[tuple[float, float]]) -> Array:
+    """Weights of the points of a prior of the seed variance, once a variance of the test set is added to it.
+
+    Two unknown variances are added, which is the problem of Behrens and Fisher. Independent flat priors of their
+    logarithms give intervals that are too wide. The prior of which Ghosh & Kim (2001, Canadian Journal of Statistics
+    29, 5-17) show that its intervals contain the true value as often as they claim, to second order, has the factor
+    1/V1 + 1/V2 in addition. With few seeds it goes too far: equal starts with two seeds were declared different in 7 %
+    of simulated studies. So it is raised to a power below 1, which tends to 1 with more seeds: d / (d + 2 n / (n + 8)),
+    with the degrees of freedom d of one pair's variance over the seeds and n of V2. This power is ours and was found by
+    simulation. Without a variance of the test set, the weights stay as they are.
+
+    Args:
+        prior: of the seed variance; its weights `[points]` sum to 1, as those of the result do.
+        seed_variance: `[points]`, the squared standard error from the seeds at each point.
+        tests: squared standard errors from the test sets, with their degrees of freedom.
+    """
+    test_variance = sum(v for v, _ in tests)
+    if not (test_variance > 0 and np.all(seed_variance > 0)):
+        return prior.weights
+    df = float(satterthwaite(*zip(*tests, strict=True)))
+    power = prior.df / (prior.df + 2 * df / (df + 8))
+    tilted = prior.weights * (1 + test_variance / seed_variance) ** power
+    return tilted / tilted.sum()
 
 
 def speaker_variance(influence: Array) -> tuple[float, float]:

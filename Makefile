@@ -68,10 +68,14 @@ endif
 	@# The base executable is used because python3 may be the one in an active .venv, which is removed here.
 	@echo "Building the environment in .venv (about 5 GB; it takes from half a minute to some minutes)"
 	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv
+	@# ctc-beam-decoder has no wheel for a glibc before 2.35. Without it, texts are decoded by our own beam search.
+	@old=$$($(BIN)/python -c 'import platform; name, version = platform.libc_ver(); \
+	    print(int(name == "glibc" and [*map(int, version.split(".")[:2])] < [2, 35]))') && \
+	    awk -v old="$$old" '/^[a-z]/ {skip = old && /^ctc-beam-decoder==/} !skip' requirements.lock > .venv/requirements.lock
 	@# uv takes seconds where pip takes minutes; pip is used where uv does not work.
 	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
-	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; } || \
-	    $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r .venv/requirements.lock; } || \
+	    $(BIN)/python -m pip install --quiet --require-hashes -r .venv/requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@echo '$(CURDIR)' > $@
 

@@ -93,6 +93,14 @@ def finetune_input(wildcards):
     return WORKFLOW.finetune_input(*run_of(wildcards))
 
 
+def language_model_job(wildcards):
+    return WORKFLOW.language_model_job(wildcards.target).plain()
+
+
+def language_model_input(wildcards):
+    return WORKFLOW.language_model_input(wildcards.target)
+
+
 def score_job(wildcards):
     return WORKFLOW.score_job(*run_of(wildcards)).plain()
 

@@ -20,13 +20,14 @@ def jobs_of(workflow: Workflow) -> list:
     run = workflow.study.runs()[0]
     starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
     analyses = [workflow.analyse_job(start, *run[1:3]) for start in ("mono", "best-rq")]
-    return [*starts, workflow.finetune_job(*run), workflow.score_job(*run), *analyses]
+    runs = [workflow.finetune_job(*run), workflow.language_model_job(run[1]), workflow.score_job(*run)]
+    return [*starts, *runs, *analyses]
 
 
 def test_every_job_comes_back_from_json_as_it_was(workflow):
     """Snakemake stores the plain form, a queue of jobs carries it, and `job.json` keeps it to be run by hand."""
     jobs = jobs_of(workflow)
-    assert {job.stage for job in jobs} == {*TRAINING, "score", "analyse"}
+    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse"}
     for job in jobs:
         assert type(job)(**json.loads(json.dumps(job.plain()))) == job
 
@@ -113,3 +114,29 @@ def test_a_start_that_is_trained_once_has_the_jobs_that_it_had(workflow):
 def test_starts_are_trained_after_those_that_they_go_on_from(workflow):
     order = workflow.ancestors_first()
     assert order.index("mono") < order.index("mono+S") and "scratch" not in order
+
+
+def test_text_files_of_a_corpus_are_read_by_its_language_model_only(workflow, tmp_path):
+    file = tmp_path / "more.txt"
+    plain = workflow.study.model_dump(by_alias=True)
+    plain["corpora"]["smoke_en-es"]["text"] = [str(file)]
+    flow = Workflow(parse_study(plain))
+    assert flow.problems() == [f"corpora.smoke_en-es.text: {file}: no such file"]
+    file.write_text("hola\n", encoding="utf-8")
+    assert not flow.problems()
+    assert flow.language_model_input("en-es")["text"] == [str(file)]
+    assert flow.language_model_job("en-es") != workflow.language_model_job("en-es")
+    assert flow.corpus_settings("smoke_en-es") == workflow.corpus_settings("smoke_en-es")
+    assert flow.synthesis_settings("smoke_en-es") == workflow.synthesis_settings("smoke_en-es")
+    run = workflow.study.runs()[0]
+    assert flow.finetune_job(*run) == workflow.finetune_job(*run) and flow.score_job(*run) == workflow.score_job(*run)
+
+
+def test_without_a_language_model_runs_are_decoded_greedily_only(workflow):
+    """Scoring then needs neither dev nor a language model."""
+    plain = {**workflow.study.model_dump(by_alias=True), "decoding": {"language_model": None}}
+    greedy, run = Workflow(parse_study(plain)), workflow.study.runs()[0]
+    assert greedy.score_job(*run).language_model is None
+    inputs = {flow: flow.score_input(*run) for flow in (workflow, greedy)}
+    assert inputs[workflow].keys() - inputs[greedy].keys() == {"dev", "arpa", "recipe"}
+    assert not any("language_models" in str(files) or "/dev." in str(files) for files in inputs[greedy].values())

@@ -140,8 +140,20 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         edited(finished, report={"smallest_effect": 0.05})
         assert planned(finished) == {"summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
+        edited(finished, decoding={"language_model": {"order": 2}})
+        assert planned(finished) == {
+            "train_language_model": 1,
+            "score_run": 14,
+            "summarise_study": 1,
+            "write_report": 1,
+        }
+        (finished / "study.yaml").write_text(before)
+        edited(finished, decoding={"beam": 8})
+        assert planned(finished) == {"score_run": 14, "summarise_study": 1, "write_report": 1}
+        (finished / "study.yaml").write_text(before)
         edited(finished, text={"lowercase": False})
         assert planned(finished) == {
+            "train_language_model": 1,
             "refine_start": 4,
             "finetune_run": 14,
             "score_run": 14,
@@ -241,8 +253,8 @@ def restore(folder: Path) -> str:
 def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
     clone = clone_of(finished, tmp_path)
     said = restore(clone)
-    # 8 starts, 14 runs and their scores, 6 comparisons of representations, the summary and the report.
-    assert "44 results agree" in said and "again" not in said
+    # 8 starts, a language model, 14 runs and their scores, 6 comparisons of representations, the summary, the report.
+    assert "45 results agree" in said and "again" not in said
     assert planned(clone) == {}
     # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.
     scores = clone / "results/smoke/scores/mono/en-es/1min/seed1.parquet"

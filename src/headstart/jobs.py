@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from headstart.study.analyse import Analyse
+from headstart.study.decoding import LanguageModel, Search
 from headstart.study.fields import Settings
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
@@ -115,16 +116,43 @@ class FinetuneJob(TrainingJob, Normalisation, stage="finetune"):
     settings: Finetune
 
 
+class LanguageModelJob(Job, Normalisation, stage="decode"):
+    """Training of the language model of one target.
+
+    `train` and `dev` are feature manifests, `files` text files in `language`. `output` is the ARPA file and `recipe`
+    says what it was made from.
+    """
+
+    train: str
+    dev: str
+    files: list[str]
+    language: str
+    settings: LanguageModel
+    output: str
+    recipe: str
+
+
+class LanguageModelFiles(Settings):
+    """The two files that a `LanguageModelJob` writes."""
+
+    arpa: str
+    recipe: str
+
+
 class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
     `run` is the run's model folder. `languages` names, for code-switched speech without language tags, its languages
-    and a manifest with transcripts in each (see `headstart.text.token_languages`).
+    and a manifest with transcripts in each (see `headstart.text.token_languages`). `language_model` is None for greedy
+    decoding only; otherwise the weights of the language model are tuned on `dev`.
     """
 
     run: str
     test: SplitFiles
     languages: dict[str, str | None] = {}
+    dev: SplitFiles | None = None
+    language_model: LanguageModelFiles | None = None
+    search: Search = Search()
     output: str
 
 

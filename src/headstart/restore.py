@@ -135,11 +135,17 @@ def judge(workflow: Workflow) -> Outcome:
     for instance in workflow.ancestors_first():
         job = workflow.start_job(instance)
         accept_training(job, job.parent if job.parent in trained else None)
+    for target in study.targets if study.decoding.language_model else ():
+        job = workflow.language_model_job(target)
+        found = _recorded_language_model(job.recipe)
+        if accept([job.output, job.recipe], lambda j=job: _language_model_recipe(j), found, []):
+            good.add(job.output)
     for run in study.runs():
         job = workflow.finetune_job(*run)
         accept_training(job, job.parent if job.parent in trained else None, "vocab.json")
         scores = workflow.score_job(*run)
-        if accept([scores.output], lambda s=scores: _score_recipe(s), table_recipe(scores.output), [job.output]):
+        needs = [job.output, *([scores.language_model.arpa] if scores.language_model else [])]
+        if accept([scores.output], lambda s=scores: _score_recipe(s), table_recipe(scores.output), needs):
             good.add(scores.output)
     for cell in workflow.analysed():
         job = workflow.analyse_job(*cell)
@@ -194,6 +200,20 @@ def _analyse_recipe(job: Any) -> dict[str, Any]:
     from headstart.analyse.analysis import analyse_recipe
 
     return analyse_recipe(job)
+
+
+def _language_model_recipe(job: Any) -> dict[str, Any]:
+    from headstart.decode.language_model import language_model_recipe
+
+    return language_model_recipe(job)
+
+
+def _recorded_language_model(path: str) -> dict[str, Any] | None:
+    try:
+        recipe = read_json(path)
+        return {key: value for key, value in recipe.items() if key != "facts"}
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _recorded_summary(path: str) -> str | None:

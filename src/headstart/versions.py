@@ -13,6 +13,7 @@ VERSIONS = {
     "pretrain": 3,
     "semisup": 2,
     "finetune": 3,
+    "decode": 1,
     "score": 4,
     "analyse": 1,
     "report": 9,

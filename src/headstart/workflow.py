@@ -15,9 +15,20 @@ from typing import Any
 from headstart.corpora.reader import CorpusError, Reader
 from headstart.corpora.reading import audio_state, open_reader
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
-from headstart.jobs import AnalyseJob, CorpusHours, FinetuneJob, PretrainJob, ScoreJob, SemisupJob, SplitFiles
+from headstart.jobs import (
+    AnalyseJob,
+    CorpusHours,
+    FinetuneJob,
+    LanguageModelFiles,
+    LanguageModelJob,
+    PretrainJob,
+    ScoreJob,
+    SemisupJob,
+    SplitFiles,
+)
 from headstart.study.analyse import Analyse
-from headstart.study.corpora import SyntheticCorpus
+from headstart.study.corpora import SyntheticCorpus, WithText
+from headstart.study.decoding import Search
 from headstart.study.reading import StudyError
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
@@ -44,6 +55,9 @@ class Workflow:
                 self.reader(name).check()
             except CorpusError as error:
                 found.append(f"corpora.{name}: {error}")
+        for name, corpus in self.study.corpora.items():
+            missing = [path for path in corpus.text if not Path(path).is_file()]
+            found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
         for name, start in self.study.starts.items():
             try:
                 if model := getattr(start, "model", None):
@@ -84,12 +98,12 @@ class Workflow:
 
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that reads a corpus into manifests."""
-        settings = _plain(self.study.corpora[corpus])
+        settings = _recordings(self.study.corpora[corpus])
         return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
 
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that makes a synthetic corpus."""
-        return {"version": VERSIONS["synthesis"], "corpus": _plain(self.study.corpora[corpus])}
+        return {"version": VERSIONS["synthesis"], "corpus": _recordings(self.study.corpora[corpus])}
 
     def corpus_inputs(self, corpus: str) -> list[str]:
         """The input files of the job that reads a corpus (see `Reader.inputs`), without separate audio files."""
@@ -257,13 +271,44 @@ class Workflow:
             "parent": self.checkpoint_input(job.parent),
         }
 
+    def language_model_files(self, target: str) -> LanguageModelFiles | None:
+        """The language model of a target; None where the study decodes greedily only."""
+        if self.study.decoding.language_model is None:
+            return None
+        stem = f"{self.results}/language_models/{target}"
+        return LanguageModelFiles(arpa=f"{stem}.arpa", recipe=f"{stem}.json")
+
+    def language_model_job(self, target: str) -> LanguageModelJob:
+        """The job that trains the language model of a target, in a study that has them."""
+        name, files = self.study.targets[target].corpus, self.language_model_files(target)
+        corpus = self.study.corpora[name]
+        return LanguageModelJob.of(
+            train=self.split(name, "train").features,
+            dev=self.split(name, "dev").features,
+            files=corpus.text,
+            language=corpus.language,
+            text=self.study.text,
+            settings=self.study.decoding.language_model,
+            output=files.arpa,
+            recipe=files.recipe,
+        )
+
+    def language_model_input(self, target: str) -> Files:
+        """The files that training a language model opens."""
+        job = self.language_model_job(target)
+        return {"features": [job.train, job.dev], "text": job.files}
+
     def score_job(self, start: str, target: str, budget: str, seed: int) -> ScoreJob:
         """The job that scores a run."""
-        run = f"{start}/{target}/{budget}/seed{seed}"
+        run, corpus = f"{start}/{target}/{budget}/seed{seed}", self.study.targets[target].corpus
+        language_model = self.language_model_files(target)
         return ScoreJob.of(
             run=f"{self.results}/runs/{run}",
-            test=self.split(self.study.targets[target].corpus, "test"),
+            test=self.split(corpus, "test"),
             languages=self.taught_languages(target),
+            dev=self.split(corpus, "dev") if language_model else None,
+            language_model=language_model,
+            search=Search(**self.study.decoding.model_dump(exclude={"language_model"})),
             text=self.study.text,
             output=f"{self.results}/scores/{run}.parquet",
         )
@@ -272,11 +317,14 @@ class Workflow:
         """The files that scoring a run opens."""
         job = self.score_job(start, target, budget, seed)
         names = (*CHECKPOINT, "vocab.json")
-        return {
+        files = {
             "model": [f"{job.run}/{name}" for name in names],
             **job.test.model_dump(),
             "languages": list(filter(None, job.languages.values())),
         }
+        if job.language_model:
+            files |= {"dev": list(job.dev.model_dump().values()), **job.language_model.model_dump()}
+        return files
 
     def inferred_languages(self) -> tuple[dict[str, dict[str, str | None]], dict[str, str]]:
         """By target, the languages that `taught_languages` returns, and the manifest of the test split."""
@@ -360,6 +408,11 @@ class Workflow:
 def raw_folder(corpus: str) -> str:
     """The folder of a synthetic corpus."""
     return f"data/raw/{corpus}"
+
+
+def _recordings(corpus: Any) -> dict[str, Any]:
+    """The settings of a corpus without its text files, which its recordings and transcripts do not depend on."""
+    return {key: value for key, value in _plain(corpus).items() if key not in WithText.model_fields}
 
 
 def _plain(section: Any) -> dict[str, Any]:

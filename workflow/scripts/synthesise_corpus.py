@@ -6,4 +6,4 @@ from headstart.study.corpora import SyntheticCorpus
 
 log_to(snakemake.log[0])
 corpus = SyntheticCorpus(**snakemake.params.settings["corpus"])
-synthesise_corpus(Path(snakemake.output.table).parent, **corpus.model_dump(exclude={"reader"}))
+synthesise_corpus(Path(snakemake.output.table).parent, **corpus.model_dump(exclude={"reader", "text"}))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from headstart.errors import HeadstartError
 from headstart.files import derived, written_whole
 
-RECIPE = b"headstart.recipe"  # key of a table's metadata
+RECIPE, TUNING = b"headstart.recipe", b"headstart.tuning"  # keys of a table's metadata
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
@@ -60,11 +60,16 @@ REJECTS = pa.schema(
 
 
 def write_table(
-    path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, recipe: dict[str, Any] | None = None
+    path: str | Path,
+    rows: Iterable[dict[str, Any]],
+    schema: pa.Schema,
+    recipe: dict[str, Any] | None = None,
+    tuning: dict[str, Any] | None = None,
 ) -> None:
     """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null.
 
-    `recipe` describes what the rows were computed from; `table_recipe` reads it back.
+    `recipe` describes what the rows were computed from; `table_recipe` reads it back. `tuning` has what was chosen
+    while they were computed; `table_tuning` reads it back.
     """
     columns = {field.name: [] for field in schema}
     for row in rows:
@@ -76,8 +81,9 @@ def write_table(
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{path}: column {field.name!r} has rows without a value")
-    if recipe is not None:
-        table = table.replace_schema_metadata({RECIPE: json.dumps(recipe)})
+    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
+    if metadata:
+        table = table.replace_schema_metadata(metadata)
     with written_whole(path) as temporary:
         pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
 
@@ -99,8 +105,17 @@ def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
 
 def table_recipe(path: str | Path) -> dict[str, Any] | None:
     """The recipe that `write_table` was given for a table; None without one, or where the file is no such table."""
+    return _metadata(path, RECIPE)
+
+
+def table_tuning(path: str | Path) -> dict[str, Any] | None:
+    """What `write_table` was given as `tuning` for a table; None without it, or where the file is no such table."""
+    return _metadata(path, TUNING)
+
+
+def _metadata(path: str | Path, key: bytes) -> dict[str, Any] | None:
     try:
-        return json.loads((pq.read_schema(path).metadata or {})[RECIPE])
+        return json.loads((pq.read_schema(path).metadata or {})[key])
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return None
 

@@ -111,6 +111,10 @@ class Graph:
             self._training(f"start {instance}", stage, [*needs, f"start {self.workflow.parent(instance)}"], job, dev)
 
     def _runs(self) -> None:
+        for target in self.study.targets if self.study.decoding.language_model else ():
+            corpus, done = self.study.targets[target].corpus, self.workflow.language_model_files(target).arpa
+            needs = [f"features {corpus} train", f"features {corpus} {DEV}"]
+            self._add(Node(f"language model {target}", "language models", needs, Path(done).is_file(), kind="light"))
         for start, target, budget, seed in self.study.runs():
             corpus = self.study.targets[target].corpus
             job = self.workflow.finetune_job(start, target, budget, seed)
@@ -124,7 +128,7 @@ class Graph:
                 Node(
                     f"scores {run}",
                     "scoring",
-                    [f"run {run}", f"features {corpus} test"],
+                    [f"run {run}", f"features {corpus} test", f"language model {target}"],
                     Path(scores.output).is_file(),
                     self.study.threads,
                     "score " + self.nodes[f"run {run}"].kind,

@@ -22,7 +22,7 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.files import read_json
-from headstart.jobs import TRAINING, CorpusHours, SplitFiles, TrainingJob
+from headstart.jobs import TRAINING, CorpusHours, LanguageModelFiles, SplitFiles, TrainingJob
 from headstart.study.corpora import SyntheticCorpus
 from headstart.study.study import Study
 
@@ -52,12 +52,14 @@ def measured(
         costs = {"data": _mean(_run([{"folder": f"{folder}/{i}", "task": "data"} for i in range(copies)]))}
         for number, (kind, (job, root)) in enumerate(kinds.items(), 1):
             say(f"{job.stage}, kind {number} of {len(kinds)}")
+            language_model = study.decoding.language_model
             task = {
                 "task": "training",
                 "stage": job.stage,
                 "job": job.plain(),
                 "root": str(Path(root).resolve()) if root else None,
                 "model": study.model.model_dump(mode="json"),
+                "language_model": language_model and language_model.model_dump(mode="json"),
                 "analyse": study.analyse and study.analyse.model_dump(mode="json"),
                 "threads": study.threads,
             }
@@ -120,7 +122,7 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     start = began - task["began"]
     corpus = SyntheticCorpus(**CORPUS)
     audio = sum(CORPUS["hours"].values()) * 3600
-    synthesise_corpus("raw", **corpus.model_dump(exclude={"reader"}))
+    synthesise_corpus("raw", **corpus.model_dump(exclude={"reader", "text"}))
     synthesised = time.time()
     splits = ("train", "dev", "test")
     read_corpus(open_reader(corpus, "raw"), {s: (f"{s}.manifest.parquet", f"{s}.rejects.parquet") for s in splits})
@@ -234,7 +236,10 @@ def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
 
     seconds = Clips.open("test.parquet", "test.arrow").seconds
     began = time.time()
-    score_run(ScoreJob.of(run=job.output, test=_files("test"), text=task["job"]["text"], output="scores.parquet"))
+    files = {"run": job.output, "test": _files("test"), "output": "scores.parquet"}
+    if task["language_model"]:
+        files |= {"language_model": _language_model(task), "dev": _files("dev")}
+    score_run(ScoreJob.of(text=task["job"]["text"], **files))
     scored = time.time()
     costs = {"audio": (scored - began) / seconds}
     if task["analyse"]:
@@ -246,6 +251,18 @@ def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
         # What is not the encoders' is taken to be the same for each run, whatever the amount of audio.
         costs["analysis"] = max(0.0, time.time() - scored - 2 * seconds * costs["audio"])
     return costs
+
+
+def _language_model(task: dict[str, Any]) -> LanguageModelFiles:
+    """Train the task's language model on the small corpus."""
+    from headstart.decode.language_model import train_language_model
+    from headstart.jobs import LanguageModelJob
+
+    written = LanguageModelFiles(arpa="language_model.arpa", recipe="language_model.json")
+    splits = {split: _files(split).features for split in ("train", "dev")}
+    settings = {"settings": task["language_model"], "text": task["job"]["text"], "files": [], "language": "en"}
+    train_language_model(LanguageModelJob.of(**splits, **settings, output=written.arpa, recipe=written.recipe))
+    return written
 
 
 if __name__ == "__main__":

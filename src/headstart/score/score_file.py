@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from headstart.decode.decoder import COLUMNS
 from headstart.score.alignment import align, align_chars
 from headstart.score.languages import tag_words, units_of
 from headstart.score.score_table import (
@@ -55,7 +56,7 @@ def score_schema() -> pa.Schema:
             pa.field("language_source", pa.string()),
             pa.field("reference", pa.string(), nullable=False),
             pa.field("hypothesis", pa.string(), nullable=False),
-            pa.field("hypothesis_lm", pa.string()),
+            *COLUMNS,
             *(
                 pa.field(alignment_column(name, decoding), pa.string(), nullable=bool(decoding) or name not in required)
                 for decoding in DECODINGS

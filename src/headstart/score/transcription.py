@@ -35,19 +35,37 @@ def batches_by_length(lengths: ArrayLike, limit: int) -> Iterator[list[int]]:
         yield batch
 
 
-@torch.no_grad()
 def transcribe(network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0) -> list[str]:
     """Greedy transcripts of `clips` by a fine-tuned network, in their order."""
     texts = [""] * len(clips)
+    for index, logits_TV in emissions(network, clips, vocabulary, batch_seconds):
+        texts[index] = greedy(logits_TV, vocabulary)
+    return texts
+
+
+def greedy(logits_TV: np.ndarray, vocabulary: dict[str, int]) -> str:
+    """The greedy transcript: the best label of each frame, repeats and blanks removed."""
+    return decode(logits_TV.argmax(-1).tolist(), vocabulary)
+
+
+@torch.no_grad()
+def emissions(
+    network: Any, clips: Clips, vocabulary: dict[str, int], batch_seconds: float = 60.0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The outputs of a fine-tuned network for each clip, in order of length.
+
+    Yields:
+        The index of a clip, and its logits for the labels of the vocabulary, shape (frames, labels), float32.
+    """
     shortest = samples_for(network.config, 1)  # a clip of no frame is padded to one, and has the empty transcript
     for batch in batches_by_length(clips.lengths, int(batch_seconds * SAMPLE_RATE)):
         audio = [waveform(clips, i) for i in batch]
         audio_BS, samples = prepared_audio(network.config, audio, max(shortest, int(clips.lengths[batch].max())))
         features_BTC = front_end(network.base_model, audio_BS, samples)
         frames = frame_counts(network.config, samples)
-        for index, text in zip(batch, transcribe_features(network, features_BTC, frames, vocabulary), strict=True):
-            texts[index] = text
-    return texts
+        logits_BTV = _logits(network, features_BTC, frames, vocabulary).float().cpu().numpy()
+        for index, logits_TV, count in zip(batch, logits_BTV, frames.tolist(), strict=True):
+            yield index, logits_TV[:count]
 
 
 @torch.no_grad()
@@ -55,8 +73,11 @@ def transcribe_features(
     network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]
 ) -> list[str]:
     """Greedy transcripts from front-end features: the best label of each valid frame, repeats and blanks removed."""
+    best_BT = _logits(network, features_BTC, frames, vocabulary).argmax(-1).cpu()
+    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
+
+
+def _logits(network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]) -> torch.Tensor:
     context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
     # A label that no training transcript has (bos, padding of the output layer) is never the answer.
-    logits_BTV = network.lm_head(context_BTD)[..., : len(vocabulary)]
-    best_BT = logits_BTV.argmax(-1).cpu()
-    return [decode(path[:count].tolist(), vocabulary) for path, count in zip(best_BT, frames.tolist(), strict=True)]
+    return network.lm_head(context_BTD)[..., : len(vocabulary)]

@@ -17,7 +17,17 @@ class SplitHours(Settings):
     test: Positive = Field(0.2, description="Hours in the test split.")
 
 
-class SyntheticCorpus(Settings):
+class WithText(Settings):
+    """What a corpus of any kind may have beside its recordings."""
+
+    text: list[Folder] = Field(
+        [],
+        description="Text files for the language models of targets, one sentence a line, UTF-8, plain or `.gz`. They "
+        "need not be transcripts of anything, but may hold no sentence of the dev or test split.",
+    )
+
+
+class SyntheticCorpus(WithText):
     """A corpus synthesised with eSpeak NG from a grammar of the package; a pure function of its settings."""
 
     reader: Literal["synthetic"] = Field(description="`synthetic`: speech made by eSpeak NG.")
@@ -50,7 +60,7 @@ class Columns(Settings):
     )
 
 
-class FolderCorpus(Settings):
+class FolderCorpus(WithText):
     """Recorded speech: a folder with audio files and a TSV or CSV table."""
 
     reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")

@@ -105,6 +105,8 @@ SECTIONS = [
     ("`semisup`", "Semisup"),
     ("`semisup.supervised`, `semisup.pseudo` and `semisup.ssl`", "Loss"),
     ("`finetune`", "Finetune"),
+    ("`decoding`", "Decoding"),
+    ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),

@@ -10,6 +10,7 @@ from headstart.study.analyse import Analyse
 from headstart.study.claims import Claim, TargetKind
 from headstart.study.convergence import Convergence
 from headstart.study.corpora import Corpus, FolderCorpus, SyntheticCorpus
+from headstart.study.decoding import Decoding
 from headstart.study.explain import explain, nearest
 from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds
 from headstart.study.finetune import Finetune
@@ -76,6 +77,7 @@ class Study(Settings):
     pretrain: Pretrain = Field(Pretrain(), description="Self-supervised pre-training.")
     semisup: Semisup = Field(Semisup(), description="The semi-supervised stage.")
     finetune: Finetune = Field(Finetune(), description="CTC fine-tuning.")
+    decoding: Decoding = Field(Decoding(), description="Decoding with a language model, beside greedy decoding.")
     analyse: Analyse | None = Field(None, description="Similarity of starts and what fine-tuning makes of them.")
     convergence: Convergence = Field(Convergence(), description="The level of error that speed is compared at.")
     report: Report = Field(Report(), description="Statistics and report.")

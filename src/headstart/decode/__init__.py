@@ -1,0 +1,1 @@
+"""Decoding: language models, beam search with them, and times by forced alignment."""

@@ -1,0 +1,111 @@
+"""What the score file of a run says of an utterance beside its greedy transcript: see `Decoder.columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headstart.decode.arpa import Arpa
+from headstart.decode.beam_search import Engine, beam_search
+from headstart.decode.forced_alignment import align_words
+from headstart.decode.fusion import Fusion, Weights, log_probabilities, search_labels
+from headstart.decode.language_model import language_model_units
+from headstart.decode.tuning import Tuning, tune
+from headstart.jobs import LanguageModelFiles, Search
+
+_TIMES = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())]))
+COLUMNS = (
+    pa.field("hypothesis_lm", pa.string()),
+    pa.field("n_best_lm", pa.list_(pa.struct([("text", pa.string()), ("score", pa.float64())]))),
+    pa.field("word_times", _TIMES),
+    pa.field("word_confidence", pa.list_(pa.float64())),
+    pa.field("reference_times", _TIMES),
+)
+
+
+class Decoder:
+    """Decodes the outputs of one run.
+
+    Args:
+        vocabulary: label -> column of the run's logits.
+        frame_s: seconds from one frame to the next.
+        normalise: what is done to every hypothesis.
+
+    Attributes:
+        tuning: the weights of the language model; None as long as there is none.
+    """
+
+    def __init__(self, vocabulary: dict[str, int], frame_s: float, normalise: Callable[[str, str], str]):
+        self.vocabulary, self.frame_s, self.normalise = vocabulary, frame_s, normalise
+        self.labels = search_labels(vocabulary)
+        self.tuning: Tuning | None = None
+        self._engine: Engine | None = None
+        self._n_best = 0
+
+    def use_language_model(
+        self, files: LanguageModelFiles, search: Search, dev: Iterable[tuple[np.ndarray, str, str]]
+    ) -> None:
+        """Decode with a language model, with weights tuned on dev utterances.
+
+        Args:
+            dev: logits, normalised reference and language of each; those without a reference are left out.
+
+        Raises:
+            DataError: the ARPA file cannot be used.
+        """
+        fusion = Fusion(Arpa(files.arpa), language_model_units(files.recipe) == "characters", Weights(0.0, 0.0))
+
+        def engine(fusion: Fusion) -> Engine:
+            return beam_search(self.labels, fusion, files.arpa, search.beam)
+
+        spoken = [utterance for utterance in dev if utterance[1]]
+        log_probs = [log_probabilities(logits_TV, self.vocabulary) for logits_TV, _, _ in spoken]
+        self.tuning = tune(engine, fusion, log_probs, [utterance[1:] for utterance in spoken], self.normalise)
+        self._engine, self._n_best = engine(fusion.weighted(self.tuning.weights)), search.n_best
+
+    def facts(self) -> dict[str, Any] | None:
+        """The weights and the dev errors that they were chosen by; None without a language model."""
+        if self.tuning is None:
+            return None
+        weights, errors, words = self.tuning
+        return {**weights._asdict(), "dev_errors": errors, "dev_words": words}
+
+    def columns(self, logits_TV: np.ndarray, greedy: str, reference: str, language: str) -> dict[str, Any]:
+        """The values of `COLUMNS` for one utterance.
+
+        `hypothesis_lm` and `n_best_lm` are null without a language model; the first of `n_best_lm` is `hypothesis_lm`.
+        Times and confidences are those of the words of `hypothesis_lm`, or of the greedy hypothesis where there is
+        none. The confidence of a word is the geometric mean of the probabilities that the network gives to its
+        characters in the frames in which the most probable path through the whole text spells them. Times are null
+        where a text has a character that the run cannot spell, or too few frames.
+
+        Args:
+            logits_TV: outputs of the network.
+            greedy: the normalised greedy hypothesis.
+            reference: normalised.
+        """
+        log_probs_TV = log_probabilities(logits_TV, self.vocabulary)
+        columns: dict[str, Any] = dict.fromkeys(field.name for field in COLUMNS)
+        if self._engine is not None:
+            scores: dict[str, float] = {}  # normalisation may make two texts one: the better score is the first
+            for one in self._engine.decode(log_probs_TV):
+                scores.setdefault(self.normalise(one.text, language), one.score)
+            n_best = [{"text": text, "score": score} for text, score in list(scores.items())[: self._n_best]]
+            columns |= {"hypothesis_lm": n_best[0]["text"], "n_best_lm": n_best}
+        hypothesis = greedy if columns["hypothesis_lm"] is None else columns["hypothesis_lm"]
+        words = align_words(log_probs_TV, hypothesis, self.labels)
+        if words is not None:
+            columns["word_times"] = self._times(words)
+            columns["word_confidence"] = [word.confidence for word in words]
+        words = align_words(log_probs_TV, reference, self.labels)
+        columns["reference_times"] = None if words is None else self._times(words)
+        return columns
+
+    def _times(self, words: list[Any]) -> list[dict[str, float]]:
+        return [
+            {"start_s": round(word.begin * self.frame_s, 4), "end_s": round(word.end * self.frame_s, 4)}
+            for word in words
+        ]

@@ -1,0 +1,6 @@
+from headstart.decode.language_model import train_language_model
+from headstart.jobs import LanguageModelJob
+from headstart.logs import log_to
+
+log_to(snakemake.log[0])
+train_language_model(LanguageModelJob(**snakemake.params.job))

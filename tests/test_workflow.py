@@ -141,12 +141,8 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         assert planned(finished) == {"summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, decoding={"language_model": {"order": 2}})
-        assert planned(finished) == {
-            "train_language_model": 1,
-            "score_run": 14,
-            "summarise_study": 1,
-            "write_report": 1,
-        }
+        rerun = {"train_language_model": 1, "score_run": 14, "summarise_study": 1, "write_report": 1}
+        assert planned(finished) == rerun
         (finished / "study.yaml").write_text(before)
         edited(finished, decoding={"beam": 8})
         assert planned(finished) == {"score_run": 14, "summarise_study": 1, "write_report": 1}

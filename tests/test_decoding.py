@@ -6,6 +6,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from headstart.score.alignment import count_edits
 from headstart.score.score_file import score_schema
 from headstart.score.scoring import score_recipe, score_run
 from headstart.study.text import Text
+from headstart.summarise.tables import read_counts
 from headstart.text.normalisation import build_vocabulary, collapse, references
 
 SENTENCES = ["ab a", "ba ab a", "a ab", "ab ab ba", "bab a", "b ab", "a a ba", "ab ba"]
@@ -339,7 +341,7 @@ def test_tuned_weights_make_no_more_errors_in_a_search_than_any_others_tried(mod
     def errors(weights: Weights) -> int:
         search = engine(fusion.weighted(weights))
         pairs = zip(log_probs, spoken, strict=True)
-        return sum(int(count_edits(align_texts(text, search.decode(one)[0].text)).errors) for one, text in pairs)
+        return sum(count_edits(align_texts(text, search.decode(one)[0].text)).errors for one, text in pairs)
 
     tuning = tune(engine, fusion, log_probs, [(text, "en") for text in spoken], keep)
     assert abs(errors(tuning.weights) - tuning.errors) <= 1  # lists of several searches, against one search
@@ -443,6 +445,11 @@ def test_scores_with_a_language_model_have_both_hypotheses_lists_times_and_weigh
         if row["reference_times"] is not None:
             assert len(row["reference_times"]) == len(row["reference"].split())
     assert any(row["reference_times"] for row in rows)
+    counts = read_counts(tmp_path / "both.parquet")
+    for name, column in (("wer", "hypothesis"), ("wer_lm", "hypothesis_lm")):
+        peer = jiwer.process_words([row["reference"] for row in rows], [row[column] for row in rows])
+        assert counts.errors[name].sum() == peer.substitutions + peer.deletions + peer.insertions
+    assert "wer_lm" not in read_counts(tmp_path / "greedy.parquet").errors
     tuning = table_tuning(tmp_path / "both.parquet")
     assert tuning.keys() == {"alpha", "beta", "unknown", "dev_errors", "dev_words"} and tuning["dev_words"] > 0
     assert table_tuning(tmp_path / "greedy.parquet") is None

@@ -174,6 +174,57 @@ def test_a_new_metric_needs_nothing_but_its_entry_in_the_registry(tmp_path, monk
     assert f"; SER: {shown_rate(summary)}" in text
 
 
+def test_a_metric_is_summarised_where_it_applies(tmp_path):
+    """One target is tagged and was decoded with a language model, the other is neither."""
+    targets = {
+        "plain": {"corpus": "sw", "kind": "in-domain"},
+        "switched": {"corpus": "sw", "kind": "code-switched"},
+    }
+    claim = {"claim": "It helps.", "treatment": "xlsr", "baseline": "scratch", "metric": "pier_lm"}
+    study = study_of(
+        targets=targets, claims=[claim, {**claim, "targets": ["plain"]}, {**claim, "kinds": ["code-switched"]}]
+    )
+    fabricate(tmp_path, study)
+    for run in study.runs():
+        path = score_path(tmp_path, study.study, run)
+        rows = read(path)
+        if run[1] == "switched":
+            for row in rows:
+                words = row["reference"].split()
+                runs = [(("sw", "en")[i // 2 % 2], word) for i, word in enumerate(words)]
+                heard = row["hypothesis"].replace("mimi", "mini")
+                row |= language_columns(row["reference"], runs)
+                row |= score_columns(row["reference"], row["hypothesis"], heard, text=row["reference"].title())
+        write_table(path, rows)
+
+    summary, text = written(study, tmp_path)
+    cells = {(row["start"], row["target"]): row for row in summary["cells"]}
+    assert {"wer", "cer"} == {key.removesuffix("_low") for key in cells["xlsr", "plain"] if key.endswith("_low")}
+    tagged = cells["xlsr", "switched"]
+    for name in (
+        "wer_raw",
+        "pier",
+        "switch_word",
+        "switch_boundary",
+        "wer[en]",
+        "wer[sw]",
+        "switch_word[2]",
+        "wer_lm[en]",
+    ):
+        assert tagged[f"{name}_low"] <= tagged[name] <= tagged[f"{name}_high"]
+    assert tagged["pier"] == pytest.approx(tagged["wer[en]"]) and tagged["pier_lm"] > tagged["pier"]
+    run = next(row for row in summary["runs"] if row["target"] == "switched")
+    rows = read(score_path(tmp_path, study.study, tuple(run[key] for key in ("start", "target", "budget", "seed"))))
+    table = table_of(*rows)
+    counts = METRICS["pier"].counts(table)
+    assert run["pier"] == counts.errors.sum() / counts.reference.sum()
+    everywhere, nowhere, there = summary["claims"]
+    assert there["verdict"] == "supported" and there["estimate"] < 0
+    for row in (everywhere, nowhere):
+        assert (row["verdict"], row["reason"]) == ("not tested", "there is no value for xlsr, scratch on plain, 10min")
+    assert Page(text).tables["rate-table"][0][3:] == ["CER", "WER"]
+
+
 def test_a_score_file_of_an_earlier_version_is_named(tmp_path):
     row = {"utterance_id": "u", **score_columns("a b", "a")}
     write_table(tmp_path / "scores.parquet", [{name: row[name] for name in row if not name.startswith("raw")}])

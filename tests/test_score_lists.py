@@ -113,13 +113,25 @@ def test_every_format_says_the_same(files, tmp_path, capsys):
     assert scored(capsys, str(tmp_path / "ref.parquet"), kaldi) == wanted
 
 
+def test_tags_of_hypotheses_come_first(tmp_path, capsys):
+    reference = written(tmp_path, "ref.tsv", "id\ttext\ttoken_languages\nu\tthe casa\ten es\n")
+    hypothesis = written(tmp_path, "hyp.tsv", "id\ttext\ttoken_languages\nu\tdie cosa\tde es\n")
+    untagged = written(tmp_path, "hyp.txt", "u die cosa\n")
+    result, without = scored(capsys, reference, hypothesis), scored(capsys, reference, untagged)
+    assert result["substitutions_across_languages"] == {"within": 1, "across": 1, "unknown": 0}
+    assert without["substitutions_across_languages"] == {"within": 0, "across": 0, "unknown": 2}
+    assert (result["hypothesis_mixing"]["cmi"], without["hypothesis_mixing"]["cmi"]) == (50, None)
+    assert result["counts"] == without["counts"]
+
+
 def test_channels_of_a_ctm_are_utterances(tmp_path, capsys):
     both = "call A 0.0 0.5 hello\ncall B 0.2 0.5 yes\ncall A 0.7 0.5 there\n"
     reference, hypothesis = written(tmp_path, "ref.ctm", both), written(tmp_path, "hyp.ctm", "call A 0 1 hello\n")
     result = scored(capsys, reference, hypothesis, "--missing", "empty")
     assert result["utterances"] == 2 and result["counts"]["wer"]["deletions"] == 2
-    named = written(tmp_path, "ref.txt", "call-A hello there\ncall-B yes\n")
-    assert scored(capsys, named, reference)["wer"] == 0
+    for mark in "-_.":
+        named = written(tmp_path, "ref.txt", f"call{mark}A hello there\ncall{mark}B yes\n")
+        assert scored(capsys, named, reference)["wer"] == 0
     alone = written(tmp_path, "alone.txt", "call hello there\n")
     assert (
         "hyp2.ctm, line 1: 'call' has 2 channels, but one reference; references of channels are named like 'call-A'"

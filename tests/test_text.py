@@ -82,7 +82,7 @@ def test_what_is_kept_is_a_setting():
         ('צה״ל צה"ל', "he", "צהל צהל"),
         ("1,000 U.S.A. snake_case AIK:s", "en", "1000 usa snakecase aiks"),
         ("and/or e-mail x+y 9:30 a—b", "en", "and or e mail x y 9 30 a b"),
-        ("去shopping，好・吗", "zh", "去shopping 好 吗"),
+        ("我想去shopping，好・吗", "zh", "我想去shopping 好 吗"),
     ],
 )  # fmt: skip
 def test_marks_inside_words_leave_no_space(text, language, expected):
@@ -137,6 +137,22 @@ def test_each_tagged_token_is_cased_in_its_own_language():
     assert tagged("IBM ISPARTA", "IBM ISPARTA", "und OTHER") == "ıbm ısparta"  # no language: the utterance's
     assert tagged("Ich bin", "ich bin", "de de") == "ıch bin"  # not the tokens of the text
     assert normalise("ISPARTA Ich", DEFAULT, "de", ["ISPARTA", "Ich"], ["tur", "de"]) == "ısparta ich"
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("az-Latn", "ıi"), ("aze", "ıi"), ("kk-Latn-KZ", "ıi"), ("kk", "ii̇"), ("trv", "ii̇"), ("tr_TR", "ıi")],
+)
+def test_languages_with_a_dotless_i(language, expected):
+    assert normalise("Iİ", DEFAULT, language) == expected
+
+
+def test_settings_that_are_changed_in_a_copy_count():
+    settings = Text()
+    assert normalise("e-mail", settings, "en") == "e mail"
+    assert normalise("e-mail", settings.model_copy(update={"keep": "-"}), "en") == "e-mail"
+    for keep in ("-", "", "-", "") * 40:
+        assert normalise("e-mail", Text(keep=keep), "en") == f"e{keep or ' '}mail"
 
 
 def test_a_language_has_settings_of_its_own():

@@ -3,16 +3,21 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from headstart.corpora.manifests import MANIFEST, write_table
 from headstart.corpora.synthetic.grammar import load_grammar
 from headstart.errors import HeadstartError
+from headstart.study.text import Text
 from headstart.text.mixed import mixed_units
 from headstart.text.scripts import scripts_of, shared_script
 from headstart.text.token_languages import (
     WordLanguages,
     accuracy,
+    describe_languages,
     held_out_accuracy,
+    monolingual,
     tagger,
 )
 
@@ -78,3 +83,32 @@ def test_the_held_out_accuracy_is_that_of_words_that_were_not_listed():
 def test_a_language_without_text_is_named():
     with pytest.raises(HeadstartError, match="no text in es"):
         tagger({"en": ["a word"], "es": [""]})
+
+
+def write_transcripts(path, grammar, count, tagged):
+    rows = [
+        {"text": drawn.text.title() + ".", "language": drawn.language}
+        | {"tokens": drawn.text.title().split() if tagged else None}
+        | {"token_languages": list(drawn.token_languages) if tagged else None}
+        for drawn in sentences(grammar, count)
+    ]
+    schema = pa.schema([MANIFEST.field(name) for name in ("text", "language", "tokens", "token_languages")])
+    write_table(path, rows, schema)
+    return str(path)
+
+
+def test_the_report_says_how_often_inferred_tags_are_right_and_on_what(tmp_path):
+    taught = {name: write_transcripts(tmp_path / f"{name}.parquet", name, 200, False) for name in ("en", "es")}
+    tests = {
+        "tagged": write_transcripts(tmp_path / "tagged.parquet", "en-es", 50, True),
+        "untagged": write_transcripts(tmp_path / "untagged.parquet", "en-es", 50, False),
+    }
+    tests |= {"scripts": tests["untagged"], "none": tests["tagged"]}
+    languages = {"tagged": taught, "untagged": taught, "scripts": {"zh": None, "en": None}, "none": {}}
+    tagged, untagged, scripts = describe_languages(languages, tests, Text())
+    assert (tagged["target"], tagged["source"], tagged["languages"]) == ("tagged", "words", ["en", "es"])
+    assert tagged["accuracy"] > 0.97 and tagged["measured_on"] == "the words that the corpus tags"
+    assert untagged["accuracy"] > 0.97 and "held-out sentences" in untagged["measured_on"]
+    assert (scripts["source"], scripts["accuracy"]) == ("script", None)
+    assert monolingual({"en": taught["en"], "zh": None}, Text())["zh"] == []
+    assert monolingual(taught, Text())["en"][0] == sentences("en", 1)[0].text

@@ -142,17 +142,17 @@ class LanguageModelFiles(Settings):
 class ScoreJob(Job, Normalisation, stage="score"):
     """Scoring of one run on a test split.
 
-    `run` is the run's model folder. `language_model` is None for greedy decoding only; otherwise the weights of the
-    language model are tuned on `dev`. `languages` names, for code-switched speech without language tags, its languages
-    and a manifest with transcripts in each (see `headstart.text.token_languages`).
+    `run` is the run's model folder. `languages` names, for code-switched speech without language tags, its languages
+    and a manifest with transcripts in each (see `headstart.text.token_languages`). `language_model` is None for greedy
+    decoding only; otherwise the weights of the language model are tuned on `dev`.
     """
 
     run: str
     test: SplitFiles
+    languages: dict[str, str | None] = {}
     dev: SplitFiles | None = None
     language_model: LanguageModelFiles | None = None
     search: Search = Search()
-    languages: dict[str, str | None] = {}
     output: str
 
 

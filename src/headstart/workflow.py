@@ -305,10 +305,10 @@ class Workflow:
         return ScoreJob.of(
             run=f"{self.results}/runs/{run}",
             test=self.split(corpus, "test"),
+            languages=self.taught_languages(target),
             dev=self.split(corpus, "dev") if language_model else None,
             language_model=language_model,
             search=Search(**self.study.decoding.model_dump(exclude={"language_model"})),
-            languages=self.taught_languages(target),
             text=self.study.text,
             output=f"{self.results}/scores/{run}.parquet",
         )

@@ -14,6 +14,7 @@ from headstart.decode.forced_alignment import align_words
 from headstart.decode.fusion import Fusion, Weights, log_probabilities, search_labels
 from headstart.decode.language_model import language_model_units
 from headstart.decode.tuning import Tuning, tune
+from headstart.errors import DataError
 from headstart.jobs import LanguageModelFiles, Search
 
 _TIMES = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())]))
@@ -54,7 +55,7 @@ class Decoder:
             dev: logits, normalised reference and language of each; those without a reference are left out.
 
         Raises:
-            DataError: the ARPA file cannot be used.
+            DataError: the ARPA file cannot be used, or there is no dev utterance with a reference.
         """
         fusion = Fusion(Arpa(files.arpa), language_model_units(files.recipe) == "characters", Weights(0.0, 0.0))
 
@@ -62,6 +63,11 @@ class Decoder:
             return beam_search(self.labels, fusion, files.arpa, search.beam)
 
         spoken = [utterance for utterance in dev if utterance[1]]
+        if not spoken:
+            raise DataError(
+                "no dev utterance within decoding.tuning_minutes has a transcript, so that the weights of the language "
+                "model cannot be tuned; raise it, or set decoding.language_model to null"
+            )
         log_probs = [log_probabilities(logits_TV, self.vocabulary) for logits_TV, _, _ in spoken]
         self.tuning = tune(engine, fusion, log_probs, [utterance[1:] for utterance in spoken], self.normalise)
         self._engine, self._n_best = engine(fusion.weighted(self.tuning.weights)), search.n_best

@@ -28,9 +28,9 @@ ORDERS = {"words": 3, "characters": 6}  # of a model whose order the study does 
 
 def transcripts(job: LanguageModelJob, features: str) -> Iterator[str]:
     """Normalised transcripts of a split, without empty ones."""
-    table = read_columns(features, FEATURES, list(TRANSCRIPT))
-    for text, *languages in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        if sentence := normalise(text or "", job.text, *languages):
+    table = read_columns(features, FEATURES, TRANSCRIPT)
+    for text, *facts in zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True):
+        if sentence := normalise(text or "", job.text, *facts):
             yield sentence
 
 

@@ -44,8 +44,8 @@ class _Candidates:
         for one in found:
             self._acoustic[one.text] = max(one.acoustic, self._acoustic.get(one.text, -np.inf))
             if one.text not in self._errors:
-                counts = count_edits(align_words(self.reference, normalise(one.text, self.language)))
-                self._errors[one.text] = int(counts.errors)
+                alignment = align_words(self.reference, normalise(one.text, self.language))
+                self._errors[one.text] = count_edits(alignment).errors
         self._columns = None
 
     def errors(self, fusion: Fusion, weights: Weights) -> int:

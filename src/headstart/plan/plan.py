@@ -21,6 +21,7 @@ STAGES = (
     "label budgets",
     "pre-training",
     "refinement",
+    "language models",
     "fine-tuning",
     "scoring",
     "analysis",

@@ -109,10 +109,8 @@ def cmi_bins(table: ScoreTable) -> np.ndarray:
 
     Bin 0 has the utterances of one language; bin i those above `CMI_EDGES[i - 1]`, up to and with `CMI_EDGES[i]`.
     """
-    values = np.array(
-        [code_mixing_index(row, table.neutral) if row and spoken(row, table.neutral) else math.nan
-         for row in table.tags("mixed")]
-    )  # fmt: skip
+    rows = (spoken(row or (), table.neutral) for row in table.tags("mixed"))
+    values = np.array([code_mixing_index(row, ()) if row else math.nan for row in rows])
     return np.where(np.isnan(values), -1, np.searchsorted(CMI_EDGES, np.nan_to_num(values)))
 
 
@@ -130,44 +128,50 @@ def learnt_languages(table: ScoreTable) -> dict[str, str]:
 
 
 def hypothesis_languages(table: ScoreTable, word_language: Mapping[str, str]) -> list[list[str]]:
-    """A tag for each word of each hypothesis: what `word_language` says of it, or else `und`."""
-    column = table.column(f"hypothesis{suffix(table.decoding)}")
-    return [[word_language.get(word) or "und" for word in (text or "").split()] for text in column]
+    """A tag for each word of each hypothesis: its own, where the table has `hypothesis_languages`.
+
+    Otherwise it is what `word_language` says of the word, and `und` where that says nothing or several languages.
+    """
+    texts, own = table.column(f"hypothesis{suffix(table.decoding)}"), table.column("hypothesis_languages")
+    return [
+        [word_language.get(word) or "und" for word in (text or "").split()] if tags is None else list(tags)
+        for text, tags in zip(texts, own, strict=True)
+    ]
 
 
-def substitutions_across(table: ScoreTable, word_language: Mapping[str, str]) -> dict[str, int]:
+def substitutions_across(table: ScoreTable, heard_tags: Sequence[Sequence[str]]) -> dict[str, int]:
     """Substitutions of tagged words by whether the word that was heard is of the same language.
 
-    A word that stands in the place of another has no tag. Its language is what `word_language` says; where it says
-    nothing, as of most misspelt words, or several languages, the substitution is `unknown`.
+    Args:
+        heard_tags: of the words of each hypothesis, see `hypothesis_languages`.
 
     Returns:
-        Numbers of substitutions `within` a language, `across` languages, and `unknown`.
+        Numbers of substitutions `within` a language, `across` languages, and `unknown`: by a word without a language,
+        as most misspelt words are.
     """
     counts = {"within": 0, "across": 0, "unknown": 0}
-    for _, tag, _, heard in _substitutions(table):
-        if tag is None or tag in table.neutral:
-            continue
-        other = word_language.get(heard)
-        counts["unknown" if not other else "within" if other == tag else "across"] += 1
+    tags = table.column("word_languages")
+    for number, i, j, _, _ in _substitutions(table):
+        if tags[number] is not None and (said := tags[number][i]) not in table.neutral:
+            heard = heard_tags[number][j]
+            counts["unknown" if heard in table.neutral else "within" if heard == said else "across"] += 1
     return counts
 
 
-def _substitutions(table: ScoreTable) -> Iterable[tuple[int, str | None, str, str]]:
-    """For each substituted word: utterance, tag, what was said and what was heard."""
+def _substitutions(table: ScoreTable) -> Iterable[tuple[int, int, int, str, str]]:
+    """For each substituted word: utterance, places in reference and hypothesis, what was said and what was heard."""
     columns = (
         table.alignments("word"),
         table.column("reference"),
         table.column(f"hypothesis{suffix(table.decoding)}"),
-        table.column("word_languages"),
     )
-    for number, (alignment, reference, hypothesis, tags) in enumerate(zip(*columns, strict=True)):
+    for number, (alignment, reference, hypothesis) in enumerate(zip(*columns, strict=True)):
         if alignment is None or SUBSTITUTION not in alignment:
             continue
         words, heard = reference.split(), hypothesis.split()
         for edit, i, j in steps(alignment):
             if edit == SUBSTITUTION:
-                yield number, tags[i] if tags else None, words[i], heard[j]
+                yield number, i, j, words[i], heard[j]
 
 
 def deletion_share(counts: EditCounts) -> float | None:
@@ -192,7 +196,7 @@ def transliteration_tolerant(table: ScoreTable) -> EditCounts:
     """
     counts = table.tokens("word").counts()
     forgiven = np.zeros_like(counts.hits)
-    for number, _, said, heard in _substitutions(table):
+    for number, _, _, said, heard in _substitutions(table):
         if not scripts(said) & scripts(heard) and skeleton(said) == skeleton(heard):
             forgiven[number] += 1
     return counts._replace(hits=counts.hits + forgiven, substitutions=counts.substitutions - forgiven)

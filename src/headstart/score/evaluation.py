@@ -22,10 +22,11 @@ from headstart.study.text import Text
 from headstart.text.normalisation import normalise, normalised_runs
 
 Result = dict[str, Any]
+Pairs = list[tuple[str, Transcript, Transcript]]  # id, reference and hypothesis of each utterance
 _UNKNOWN = "#"  # what makes of a tag one that names no language
 
 
-def paired(reference: Path, hypothesis: Path, missing_is_empty: bool = False) -> list[tuple[str, Transcript, str]]:
+def paired(reference: Path, hypothesis: Path, missing_is_empty: bool = False) -> Pairs:
     """The id, reference and hypothesis of each utterance of two files, in the order of the references.
 
     Args:
@@ -46,7 +47,8 @@ def paired(reference: Path, hypothesis: Path, missing_is_empty: bool = False) ->
             f"{references[missing[0]].place}: {_some(missing)} not in {hypothesis}; "
             "add them, or count them as empty with --missing empty"
         )
-    return [(name, row, hypotheses[name].text if name in hypotheses else "") for name, row in references.items()]
+    empty = Transcript(f"{hypothesis}", "")
+    return [(name, row, hypotheses.get(name, empty)) for name, row in references.items()]
 
 
 def _some(names: list[str], limit: int = 5) -> str:
@@ -55,7 +57,7 @@ def _some(names: list[str], limit: int = 5) -> str:
 
 
 def list_table(
-    pairs: list[tuple[str, Transcript, str]],
+    pairs: Pairs,
     language: str | None = None,
     neutral: Collection[str] = (),
     points: Collection[str] | None = None,
@@ -74,36 +76,41 @@ def list_table(
     if language is not None and not re.fullmatch(LANGUAGE_PATTERN, language):
         raise HeadstartError(f"--text {language!r}: not a language tag, which is like sw, es or zh-Hant (BCP 47)")
 
+    neutral = NEUTRAL | set(neutral)
     rows = []
     for name, said, heard in pairs:
-        runs = None
-        if language is None:
-            reference, hypothesis = " ".join(said.text.split()), " ".join(heard.split())
-            if said.languages is not None:
-                runs = [(tag, "".join(token.split())) for token, tag in zip(said.tokens, said.languages, strict=True)]
-        else:
-            # The hypothesis has no tags, so that no tag may decide how a word of the reference is normalised either.
-            tags = said.languages and [_UNKNOWN + tag for tag in said.languages]
-            reference = normalise(said.text, Text(), language, said.tokens, tags)
-            hypothesis = normalise(heard, Text(), language)
-            if tags is not None:
-                runs = normalised_runs(said.text, Text(), language, said.tokens, tags)
-                runs = [(tag.removeprefix(_UNKNOWN), part) for tag, part in runs or ()]
-        try:
-            languages = language_columns(reference, runs, neutral=NEUTRAL | set(neutral))
-        except ValueError:
-            raise HeadstartError(
-                f"{said.place}: the tokens are not the words of the text, in order; they are {said.tokens[:8]}, "
-                f"the words {reference.split()[:8]}"
-            ) from None
-        row = {"utterance_id": name, "speaker": said.speaker, **languages, **score_columns(reference, hypothesis)}
-        rows.append({**row, "raw_alignment": None if language is None else align(said.text.split(), heard.split())})
+        reference, tags = _tagged(said, language, neutral)
+        hypothesis, heard_tags = _tagged(heard, language, neutral)
+        row = {"utterance_id": name, "speaker": said.speaker, **tags, **score_columns(reference, hypothesis)}
+        row["raw_alignment"] = None if language is None else align(said.text.split(), heard.text.split())
+        rows.append({**row, "hypothesis_languages": heard_tags["word_languages"]})
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    table = ScoreTable(columns, NEUTRAL | set(neutral), points)
+    table = ScoreTable(columns, neutral, points)
     if points is not None and (unknown := sorted(set(points) - set(table.all_languages))):
         has = f"it has {', '.join(table.all_languages)}" if table.all_languages else "no reference is tagged"
         raise HeadstartError(f"--poi {unknown[0]}: no reference word has this tag; {has}")
     return table
+
+
+def _tagged(side: Transcript, language: str | None, neutral: Collection[str]) -> tuple[str, Result]:
+    """The text of one side, normalised if there is a language, and its language columns."""
+    if language is None:
+        text, runs = " ".join(side.text.split()), None
+        if side.languages is not None:
+            runs = [(tag, "".join(token.split())) for token, tag in zip(side.tokens, side.languages, strict=True)]
+    else:
+        # Both sides are normalised in one language: most hypotheses have no tags that could say another one.
+        tags = side.languages and [_UNKNOWN + tag for tag in side.languages]
+        text = normalise(side.text, Text(), language, side.tokens, tags)
+        runs = tags and normalised_runs(side.text, Text(), language, side.tokens, tags)
+        runs = tags and [(tag.removeprefix(_UNKNOWN), part) for tag, part in runs or ()]
+    try:
+        return text, language_columns(text, runs, neutral=neutral)
+    except ValueError:
+        raise HeadstartError(
+            f"{side.place}: the tokens are not the words of the text, in order; they are {side.tokens[:8]}, "
+            f"the words {text.split()[:8]}"
+        ) from None
 
 
 def counts_of_lists(table: ScoreTable) -> dict[str, EditCounts]:
@@ -127,7 +134,8 @@ def evaluation(table: ScoreTable, counts: Mapping[str, EditCounts]) -> Result:
     tags = table.tags("mixed")
     learnt = mixing.learnt_languages(table)
     spoken = mixing.mixing(tags, table.neutral)
-    heard = mixing.mixing(mixing.hypothesis_languages(table, learnt), table.neutral) if learnt else None
+    heard_tags = mixing.hypothesis_languages(table, learnt)
+    heard = mixing.mixing(heard_tags, table.neutral) if learnt else None
     wrong = mixing.hallucinated(counts["wer"])
     return {
         "utterances": len(table),
@@ -149,7 +157,7 @@ def evaluation(table: ScoreTable, counts: Mapping[str, EditCounts]) -> Result:
         },
         **asdict(spoken),
         "hypothesis_mixing": heard and asdict(heard),
-        "substitutions_across_languages": mixing.substitutions_across(table, learnt) if learnt else None,
+        "substitutions_across_languages": mixing.substitutions_across(table, heard_tags) if learnt else None,
         "deletion_share": mixing.deletion_share(counts["wer"]),
         "hallucination_share": float(np.mean(wrong)),
         "wer_by_cmi": _by_cmi(table, counts["wer"]) if learnt else [],

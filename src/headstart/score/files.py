@@ -4,7 +4,8 @@
   their names in its first line, and separates cells by tabs and the members of a list by spaces; there is no quoting.
 - Kaldi text has lines of an id and words, between spaces.
 - CTM (NIST) has lines of a file, a channel, a start, a duration, a word and perhaps a confidence. Words are sorted by
-  their start. The id of an utterance is the file; where a file has several channels, it is `file-channel`.
+  their start. The id of an utterance is the file; where a file has several channels, it is `file-channel` (or with `_`
+  or `.` in between, if a reference has that id).
 
 Files whose names end in `.parquet` or `.ctm` are what they say, those that end in `.tsv` or whose first line has a cell
 `id` or `text` are TSV, and all others are Kaldi text.
@@ -169,7 +170,7 @@ def _ctm(path: Path, lines: Iterable[tuple[int, str]], ids: Collection[str]) -> 
     for file, _ in words:
         channels[file] = channels.get(file, 0) + 1
     for (file, channel), timed in words.items():
-        named = f"{file}-{channel}"
+        named = next((known for mark in "-_." if (known := f"{file}{mark}{channel}") in ids), f"{file}-{channel}")
         name = named if named in ids or (channels[file] > 1 and file not in ids) else file
         if name == file and channels[file] > 1:
             raise HeadstartError(

@@ -61,7 +61,7 @@ def dev_clips(job: ScoreJob) -> Clips:
 def run_decoder(job: ScoreJob, network: Any, vocabulary: dict[str, int]) -> Decoder:
     """The decoder of a run; with a language model, its weights are tuned on dev."""
     frame_s = frame_stride(network.config) / SAMPLE_RATE
-    decoder = Decoder(vocabulary, frame_s, lambda text, _: normalise_hypothesis(text))
+    decoder = Decoder(vocabulary, frame_s, lambda text, language: normalise_hypothesis(text))
     if job.language_model:
         dev = dev_clips(job)
         texts = list(zip(references(dev, job.text), dev.column("language"), strict=True))
@@ -88,22 +88,23 @@ def score_run(job: ScoreJob) -> None:
     log_summary("test", clips, job.text)
     network = finetuned_model(job.run).eval()
     vocabulary = read_json(Path(job.run) / "vocab.json")
-    decoder, words = run_decoder(job, network, vocabulary), _tagger(job, clips)
+    words = _tagger(job, clips)
+    decoder = run_decoder(job, network, vocabulary)
     rows: list[dict[str, Any]] = [{} for _ in range(len(clips))]
     keys = ("utterance_id", "speaker", "duration_s", *TRANSCRIPT)
     known = list(zip(clips.rows(*keys), references(clips, job.text), strict=True))
     for index, logits_TV in emissions(network, clips, vocabulary):
         values, reference = known[index]
         facts = dict(zip(keys, values, strict=True))
-        hypothesis = normalise_hypothesis(greedy(logits_TV, vocabulary))
-        decoded = decoder.columns(logits_TV, hypothesis, reference, facts["language"])
         text, *tagged = (facts[key] for key in TRANSCRIPT)
         runs, source = normalised_runs(text, job.text, *tagged), CORPUS
         if runs is None and words is not None:
             units = units_of(reference.split())
             runs, source = list(zip(words.tag(units), units, strict=True)), words.source
-        aligned = score_columns(reference, hypothesis, decoded["hypothesis_lm"], text)
-        rows[index] = {**facts, **decoded, **language_columns(reference, runs, source), **aligned}
+        hypothesis = normalise_hypothesis(greedy(logits_TV, vocabulary))
+        decoded = decoder.columns(logits_TV, hypothesis, reference, facts["language"])
+        columns = score_columns(reference, hypothesis, decoded["hypothesis_lm"], text)
+        rows[index] = {**facts, **language_columns(reference, runs, source), **decoded, **columns}
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job), tuning=decoder.facts())
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {

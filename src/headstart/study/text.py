@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -48,11 +47,6 @@ class Text(Settings):
     languages: dict[Language, LanguageText] = Field(
         {}, description="What differs for a language, by BCP 47 tag; `de` is for `de-AT` too."
     )
-
-    @cached_property
-    def profiles(self) -> dict[str, Any]:
-        """What normalisation has prepared from these settings, by language."""
-        return {}
 
     def of(self, language: str) -> Text:
         """The settings for one language, with its own in place of the general ones."""

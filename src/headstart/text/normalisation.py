@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 import regex
 
 from headstart.features.clips import Clips
 from headstart.study.text import Text
-from headstart.text.apostrophes import apostrophes_folded, fold_apostrophes
+from headstart.text.apostrophes import fold_apostrophes
 from headstart.text.findings import Findings
+from headstart.text.profiles import Profile, profile_of
 
 TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
 NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
 NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
-DOTLESS = ("tr", "tur", "az", "aze", "crh", "gag", "kk", "kaz", "tt", "tat")  # languages whose capital of ı is I
 
 # Invisible characters inside words: joiners, soft hyphens, byte order marks. The zero width space is not one of them:
 # it is a word boundary in Thai, Khmer and the like.
@@ -35,16 +34,6 @@ _BOUNDARY = regex.compile(r"\b", flags=regex.WORD)  # the default word boundarie
 _TAG = regex.compile(
     rf"(?<![{_SPELT}])(?:\[[^\[\]]{{1,40}}\]|<[^<>]{{1,40}}>|\{{[^{{}}]{{1,40}}\}}|\([^()\s]{{1,40}}\))(?![{_SPELT}])"
 )
-
-
-class _Profile(NamedTuple):
-    """The settings of one language, prepared."""
-
-    keep: frozenset[str]
-    lowercase: bool
-    dotless: bool
-    drops_tags: bool
-    replace: Callable[[str], str] | None
 
 
 _Piece = tuple[str | None, str]  # the corpus's tag of some tokens, None without tags, and their text
@@ -167,7 +156,7 @@ def _words(
     if findings is not None and tags and runs[0][0] is None:
         findings.mismatched += 1
     for tag, own, run in runs:
-        profile = _profile(settings, own)
+        profile = profile_of(settings, own)
         piece = _without_tags(folded[start : start + len(run)], profile, findings)
         pieces.append((tag, _cased(piece, profile)))
         kept.append(profile.keep)
@@ -232,22 +221,7 @@ def _joined(text: str, pieces: list[_Piece]) -> list[tuple[str, list[_Piece]]]:
     return found
 
 
-def _profile(settings: Text, language: str) -> _Profile:
-    if language not in settings.profiles:
-        own = settings.of(language)
-        table = {apostrophes_folded(unicodedata.normalize("NFC", key)): value for key, value in own.map.items()}
-        longest_first = regex.compile("|".join(map(regex.escape, sorted(table, key=len, reverse=True))))
-        settings.profiles[language] = _Profile(
-            keep=frozenset(apostrophes_folded(own.keep)),
-            lowercase=own.lowercase,
-            dotless=language.lower().replace("_", "-").split("-")[0] in DOTLESS,
-            drops_tags=own.tags == "drop",
-            replace=(lambda text: longest_first.sub(lambda match: table[match[0]], text)) if table else None,
-        )
-    return settings.profiles[language]
-
-
-def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> str:
+def _without_tags(text: str, profile: Profile, findings: Findings | None) -> str:
     """The text with the profile's replacements made, and without non-speech tags where the profile drops them."""
     if profile.replace:
         text = profile.replace(text)
@@ -257,7 +231,7 @@ def _without_tags(text: str, profile: _Profile, findings: Findings | None) -> st
     return _TAG.sub(" ", text) if profile.drops_tags else text
 
 
-def _cased(text: str, profile: _Profile) -> str:
+def _cased(text: str, profile: Profile) -> str:
     if profile.lowercase:
         if profile.dotless:
             text = text.replace("I", "ı").replace("İ", "i")

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
+from headstart.encoder.lean_imports import import_models
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
@@ -25,6 +26,8 @@ from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
 log = logging.getLogger(__name__)
+
+import_models()
 
 # Otherwise transformers would warn of weights that a stage drops on purpose (quantiser, old output layer), and write
 # progress bars into log files.

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, log_mel_extractor, takes_log_mel
-from headstart.encoder.lean_imports import import_models
+from headstart.encoder.lean_imports import import_models, quick_norms
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
@@ -98,9 +98,10 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
         CheckpointError: it cannot be read, lacks weights of the encoder, or has weights that are not finite.
     """
     try:
-        network, found = kind.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        with quick_norms():
+            network, found = kind.from_pretrained(
+                folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
     except pickle.UnpicklingError:  # its own message advises to unpickle everything, which is unsafe
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -72,3 +73,21 @@ def import_models() -> None:
     unused = {name: lambda: False for name in UNUSED if hasattr(import_utils, name)}
     with mock.patch.multiple(import_utils, **unused), mock.patch.multiple(utils, create=True, **unused):
         importlib.import_module("transformers.modeling_layers")
+
+
+def quick_norms() -> AbstractContextManager[None]:
+    """Within this context, a network without data gets the norms of its weights without torch's symbolic shapes.
+
+    transformers first builds the network of a checkpoint on the device `meta`, where tensors have shapes only. torch
+    computes the norms of a weight-normalised convolution there with operations that import sympy.
+    """
+    import torch
+
+    exact = torch.norm_except_dim
+
+    def norm_except_dim(weight: torch.Tensor, power: int = 2, dim: int = 0) -> torch.Tensor:
+        if weight.device.type != "meta":
+            return exact(weight, power, dim)
+        return weight.new_empty([size if i == dim else 1 for i, size in enumerate(weight.shape)] if dim >= 0 else [])
+
+    return mock.patch.object(torch, "norm_except_dim", norm_except_dim)

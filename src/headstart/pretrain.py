@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
+import transformers
 
 from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
@@ -35,7 +35,10 @@ from headstart.training.recipes import recipe_of
 log = logging.getLogger(__name__)
 
 # Families that the wav2vec 2.0 objective can continue from: transformers has its quantiser and projections for them.
-CONTINUED = {"wav2vec2": Wav2Vec2ForPreTraining, "wav2vec2-conformer": Wav2Vec2ConformerForPreTraining}
+CONTINUED = {
+    "wav2vec2": transformers.Wav2Vec2ForPreTraining,
+    "wav2vec2-conformer": transformers.Wav2Vec2ConformerForPreTraining,
+}
 
 
 OBJECTIVES = {"wav2vec2": ContrastiveObjective, "data2vec": Data2vecObjective, "best-rq": BestRqObjective}
@@ -83,7 +86,7 @@ def _with_quantiser(parent: str | None, model: Model | None, settings: Pretrain,
     else:
         config = new_config(model)
         set_dropout(config, settings.dropout)
-        network, missing = Wav2Vec2ForPreTraining(config), {"quantizer."}
+        network, missing = transformers.Wav2Vec2ForPreTraining(config), {"quantizer."}
         initialise(network)
     if any(name.startswith("quantizer.") for name in missing):
         initialise_quantiser(network.quantizer, sample_features(network, clips, seed))

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
 from headstart.encoder.front_end import MEL_CHANNELS, MEL_STACK, takes_log_mel
+from headstart.encoder.lean_imports import import_models, quick_norms
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_json, write_json, written_whole
@@ -31,6 +32,8 @@ from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
 log = logging.getLogger(__name__)
+
+import_models()
 
 # Otherwise transformers would warn of weights that a stage drops on purpose (quantiser, old output layer), and write
 # progress bars into log files.
@@ -101,9 +104,10 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
         CheckpointError: it cannot be read, lacks weights of the encoder, or has weights that are not finite.
     """
     try:
-        network, found = kind.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        with quick_norms():
+            network, found = kind.from_pretrained(
+                folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
     except pickle.UnpicklingError:  # its own message advises to unpickle everything, which is unsafe
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from percentile import false_verdict
 
-from headstart.score.metrics import METRICS
+from headstart.score.metrics import CURVE_METRICS
 from headstart.summarise.contrasts import verdicts_of
 from headstart.summarise.design import Cell, Design
 from headstart.summarise.tables import read_counts
@@ -29,14 +29,14 @@ def keep_counts(results: Path, folder: Path) -> None:
     for path in sorted((results / "calibration" / "scores").glob("*/en-es/3min/seed*.parquet")):
         counts = read_counts(path)
         first = first or counts
-        errors = {f"{metric}_errors": counts.errors[metric].astype(np.int16).tolist() for metric in METRICS}
+        errors = {f"{metric}_errors": counts.errors[metric].astype(np.int16).tolist() for metric in CURVE_METRICS}
         rows.append({"start": path.parents[2].name, "seed": int(path.stem.removeprefix("seed")), **errors})
     folder.mkdir(parents=True, exist_ok=True)
     rows.sort(key=lambda row: (row["start"], row["seed"]))
-    lists = {f"{metric}_errors": pa.list_(pa.int16()) for metric in METRICS}
+    lists = {f"{metric}_errors": pa.list_(pa.int16()) for metric in CURVE_METRICS}
     schema = pa.schema({"start": pa.string(), "seed": pa.int64(), **lists})
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "runs.parquet", compression="zstd")
-    columns = {f"{metric}_tokens": pa.array(first.reference[metric].astype(np.int16)) for metric in METRICS}
+    columns = {f"{metric}_tokens": pa.array(first.reference[metric].astype(np.int16)) for metric in CURVE_METRICS}
     speakers = pa.array(first.speakers).dictionary_encode()
     pq.write_table(pa.table({"speaker": speakers, **columns}), folder / "utterances.parquet", compression="zstd")
 
@@ -122,7 +122,7 @@ def rows(quick: bool = False) -> list[dict]:
     """A row for each metric, start, number of seeds and number of sets."""
     splits, halves = (300, 0) if quick else (SPLITS, HALVES)
     table = []
-    for metric in METRICS:
+    for metric in CURVE_METRICS:
         runs = Runs(metric)
         coverage = {seeds: runs.coverage(seeds, splits) for seeds in (2, 3, 5)}
         for start in ("scratch", "mono"):

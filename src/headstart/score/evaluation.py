@@ -160,8 +160,8 @@ def evaluation(table: ScoreTable, counts: Mapping[str, EditCounts]) -> Result:
         "substitutions_across_languages": mixing.substitutions_across(table, heard_tags) if learnt else None,
         "deletion_share": mixing.deletion_share(counts["wer"]),
         "hallucination_share": float(np.mean(wrong)),
-        "wer_by_cmi": _by_cmi(table, counts["wer"]) if learnt else [],
-        "counts": {name: _totals(own) for name, own in counts.items()},
+        "wer_by_cmi": _by_cmi(counts),
+        "counts": {name: _totals(own) for name, own in counts.items() if not name.startswith("wer_cmi")},
     }
 
 
@@ -179,14 +179,11 @@ def _totals(counts: EditCounts) -> dict[str, int]:
     return {**own, "errors": int(counts.errors.sum()), "reference": int(counts.reference.sum())}
 
 
-def _by_cmi(table: ScoreTable, counts: EditCounts) -> list[Result]:
-    bins, edges = mixing.cmi_bins(table), mixing.CMI_EDGES
-    rows = []
-    for i, high in enumerate(edges):
-        chosen = EditCounts(*(kind[bins == i] for kind in counts))
-        if len(chosen.hits):
-            rows.append(
-                {"above": None if i == 0 else edges[i - 1], "up_to": high, "utterances": len(chosen.hits)}
-                | {"wer": _rate(chosen), **_totals(chosen)}
-            )
+def _by_cmi(counts: Mapping[str, EditCounts]) -> list[Result]:
+    rows, above = [], None
+    for edge in mixing.CMI_EDGES:
+        if own := counts.get(f"wer_cmi[{edge:g}]"):
+            utterances = int((own.reference > 0).sum())
+            rows.append({"above": above, "up_to": edge, "utterances": utterances, "wer": _rate(own), **_totals(own)})
+        above = edge
     return rows

@@ -350,6 +350,10 @@ def test_errors_where_languages_meet_are_shown_with_and_without_a_language_model
         assert cell[f"{name}_low"] < cell[name] < cell[f"{name}_high"]
         assert f"{rate(cell[name])}</a> <small>{span(cell[f'{name}_low'], cell[f'{name}_high'])}" in html.unescape(page)
     assert cell["wer_lm"] < cell["wer"]
+    pages = (tmp_path / "tiny/utterances/xlsr/mixed/10min.html").read_text()
+    assert (
+        page.count("with a language model <small>") == 3 * 4 and pages.count("with a language model <small>") == 30 * 4
+    )
     assert "tagged in the corpus" in page and 'href="#code-switching"' in page
 
 

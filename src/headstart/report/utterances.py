@@ -12,6 +12,7 @@ from headstart.corpora.manifests import read_columns
 from headstart.files import written_whole
 from headstart.report.sentences import rate
 from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, steps
+from headstart.score.score_table import LM, suffix
 from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
 from headstart.summarise.tables import read_counts, score_path
@@ -56,9 +57,15 @@ def _sampled(study: Study, results: Path, target: str, budget: str) -> list[Row]
 
 
 def _scored(row: Row) -> Row:
-    words = marked_words(row["reference"], row["hypothesis"], row["word_alignment"])
-    errors = sum(word["kind"] != "hit" for word in words)
-    return {"words": words, "errors": errors, "empty": not row["hypothesis"].strip()}
+    """The greedy hypothesis of an utterance, and as `with_lm` that of the decoding with a language model, if any."""
+    with_lm = _marked(row, suffix(LM)) if row.get(f"hypothesis{suffix(LM)}") is not None else None
+    return {**_marked(row, ""), "with_lm": with_lm}
+
+
+def _marked(row: Row, ending: str) -> Row:
+    hypothesis = row[f"hypothesis{ending}"]
+    words = marked_words(row["reference"], hypothesis, row[f"word_alignment{ending}"])
+    return {"words": words, "errors": sum(word["kind"] != "hit" for word in words), "empty": not hypothesis.strip()}
 
 
 def marked_words(reference: str, hypothesis: str, alignment: str) -> list[Row]:

@@ -312,7 +312,7 @@ def test_tuning_finds_the_weights_with_the_fewest_errors(tmp_path):
 
     def tuned(reference: str):
         engine = lambda fusion: Listing(fusion, acoustic)  # noqa: E731
-        return tune(engine, Fusion(model, False, Weights(0, 0)), [np.zeros((1, 1))], [(reference, "en")], keep)
+        return tune(engine, Fusion(model, False, Weights(0, 0)), [np.zeros((1, 1))], [reference])
 
     assert tuned("a ba") == (Weights(pytest.approx(least), 0.0, -10.0), 0, 2)
     assert tuned("ba a") == (Weights(0.0, 0.0, -10.0), 0, 2)
@@ -323,11 +323,7 @@ def test_tuning_gives_a_bonus_to_words_where_they_are_glued(tmp_path):
     (tmp_path / "hand.arpa").write_text(HAND_MADE, encoding="utf-8")
     fusion = Fusion(Arpa(tmp_path / "hand.arpa"), False, Weights(0, 0))
     engine = lambda fusion: Listing(fusion, {"a": 0.0, "a a": -1.1})  # noqa: E731
-    assert tune(engine, fusion, [np.zeros((1, 1))], [("a a", "en")], keep).weights == (0.0, 1.5, -10.0)
-
-
-def keep(text: str, language: str) -> str:
-    return text
+    assert tune(engine, fusion, [np.zeros((1, 1))], ["a a"]).weights == (0.0, 1.5, -10.0)
 
 
 def test_tuned_weights_make_no_more_errors_in_a_search_than_any_others_tried(model):
@@ -343,7 +339,7 @@ def test_tuned_weights_make_no_more_errors_in_a_search_than_any_others_tried(mod
         pairs = zip(log_probs, spoken, strict=True)
         return sum(count_edits(align_texts(text, search.decode(one)[0].text)).errors for one, text in pairs)
 
-    tuning = tune(engine, fusion, log_probs, [(text, "en") for text in spoken], keep)
+    tuning = tune(engine, fusion, log_probs, spoken)
     assert abs(errors(tuning.weights) - tuning.errors) <= 1  # lists of several searches, against one search
     assert tuning.errors <= min(
         map(errors, [Weights(0.0, 0.0), Weights(0.3, 0.5), Weights(1.0, 1.0), Weights(2.0, 0.0)])

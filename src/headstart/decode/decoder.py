@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from headstart.decode.language_model import language_model_units
 from headstart.decode.tuning import Tuning, tune
 from headstart.errors import DataError
 from headstart.jobs import LanguageModelFiles, Search
+from headstart.text.normalisation import normalise_hypothesis
 
 _TIMES = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())]))
 COLUMNS = (
@@ -33,26 +34,25 @@ class Decoder:
     Args:
         vocabulary: label -> column of the run's logits.
         frame_s: seconds from one frame to the next.
-        normalise: what is done to every hypothesis.
 
     Attributes:
         tuning: the weights of the language model; None as long as there is none.
     """
 
-    def __init__(self, vocabulary: dict[str, int], frame_s: float, normalise: Callable[[str, str], str]):
-        self.vocabulary, self.frame_s, self.normalise = vocabulary, frame_s, normalise
+    def __init__(self, vocabulary: dict[str, int], frame_s: float):
+        self.vocabulary, self.frame_s = vocabulary, frame_s
         self.labels = search_labels(vocabulary)
         self.tuning: Tuning | None = None
         self._engine: Engine | None = None
         self._n_best = 0
 
     def use_language_model(
-        self, files: LanguageModelFiles, search: Search, dev: Iterable[tuple[np.ndarray, str, str]]
+        self, files: LanguageModelFiles, search: Search, dev: Iterable[tuple[np.ndarray, str]]
     ) -> None:
         """Decode with a language model, with weights tuned on dev utterances.
 
         Args:
-            dev: logits, normalised reference and language of each; those without a reference are left out.
+            dev: logits and normalised reference of each; those without a reference are left out.
 
         Raises:
             DataError: the ARPA file cannot be used, or there is no dev utterance with a reference.
@@ -68,8 +68,8 @@ class Decoder:
                 "no dev utterance within decoding.tuning_minutes has a transcript, so that the weights of the language "
                 "model cannot be tuned; raise it, or set decoding.language_model to null"
             )
-        log_probs = [log_probabilities(logits_TV, self.vocabulary) for logits_TV, _, _ in spoken]
-        self.tuning = tune(engine, fusion, log_probs, [utterance[1:] for utterance in spoken], self.normalise)
+        log_probs = [log_probabilities(logits_TV, self.vocabulary) for logits_TV, _ in spoken]
+        self.tuning = tune(engine, fusion, log_probs, [reference for _, reference in spoken])
         self._engine, self._n_best = engine(fusion.weighted(self.tuning.weights)), search.n_best
 
     def facts(self) -> dict[str, Any] | None:
@@ -79,7 +79,7 @@ class Decoder:
         weights, errors, words = self.tuning
         return {**weights._asdict(), "dev_errors": errors, "dev_words": words}
 
-    def columns(self, logits_TV: np.ndarray, greedy: str, reference: str, language: str) -> dict[str, Any]:
+    def columns(self, logits_TV: np.ndarray, greedy: str, reference: str) -> dict[str, Any]:
         """The values of `COLUMNS` for one utterance.
 
         `hypothesis_lm` and `n_best_lm` are null without a language model; the first of `n_best_lm` is `hypothesis_lm`.
@@ -98,7 +98,7 @@ class Decoder:
         if self._engine is not None:
             scores: dict[str, float] = {}  # normalisation may make two texts one: the better score is the first
             for one in self._engine.decode(log_probs_TV):
-                scores.setdefault(self.normalise(one.text, language), one.score)
+                scores.setdefault(normalise_hypothesis(one.text), one.score)
             n_best = [{"text": text, "score": score} for text, score in list(scores.items())[: self._n_best]]
             columns |= {"hypothesis_lm": n_best[0]["text"], "n_best_lm": n_best}
         hypothesis = greedy if columns["hypothesis_lm"] is None else columns["hypothesis_lm"]

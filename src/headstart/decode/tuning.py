@@ -12,6 +12,7 @@ import numpy as np
 from headstart.decode.beam_search import Engine
 from headstart.decode.fusion import TO_NATURAL, Fusion, Hypothesis, Weights
 from headstart.score.alignment import align_words, count_edits
+from headstart.text.normalisation import normalise_hypothesis
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,18 @@ class Tuning(NamedTuple):
 class _Candidates:
     """The texts that beam search has found for one utterance, with what their scores follow from."""
 
-    def __init__(self, reference: str, language: str):
-        self.reference, self.language = reference, language
+    def __init__(self, reference: str):
+        self.reference = reference
         self._acoustic: dict[str, float] = {}
         self._errors: dict[str, int] = {}
         self._columns: tuple[np.ndarray, ...] | None = None
 
-    def add(self, found: Sequence[Hypothesis], normalise: Callable[[str, str], str]) -> None:
+    def add(self, found: Sequence[Hypothesis]) -> None:
         """Add texts; of a text that was found before, the better score counts: it has more label paths in it."""
         for one in found:
             self._acoustic[one.text] = max(one.acoustic, self._acoustic.get(one.text, -np.inf))
             if one.text not in self._errors:
-                alignment = align_words(self.reference, normalise(one.text, self.language))
+                alignment = align_words(self.reference, normalise_hypothesis(one.text))
                 self._errors[one.text] = count_edits(alignment).errors
         self._columns = None
 
@@ -66,8 +67,7 @@ def tune(
     engine: Callable[[Fusion], Engine],
     fusion: Fusion,
     log_probs: Sequence[np.ndarray],
-    references: Sequence[tuple[str, str]],
-    normalise: Callable[[str, str], str],
+    references: Sequence[str],
 ) -> Tuning:
     """Choose weights of a grid by the word errors of dev utterances; of equally good ones, those with smaller alpha.
 
@@ -80,22 +80,21 @@ def tune(
         engine: makes a beam search with the weights of a fusion.
         fusion: the language model; its weights do not matter.
         log_probs: of each utterance; see `headstart.decode.fusion.log_probabilities`.
-        references: the normalised text of each, which is not empty, and its language.
-        normalise: what is done to hypotheses, given their language, before their errors are counted.
+        references: the normalised text of each, which is not empty.
     """
-    candidates = [_Candidates(*reference) for reference in references]
+    candidates = [_Candidates(reference) for reference in references]
     searched, wanted = set(), set(START)
     for _ in range(ROUNDS):
         for weights in sorted(wanted):
             search = engine(fusion.weighted(weights))
             for one, frames in zip(candidates, log_probs, strict=True):
-                one.add(search.decode(frames), normalise)
+                one.add(search.decode(frames))
         searched |= wanted
         best, weights = _best(candidates, fusion)
         wanted = {weights} - searched
         if not wanted:
             break
-    words = sum(len(reference.split()) for reference, _ in references)
+    words = sum(len(reference.split()) for reference in references)
     log.info("alpha %g, beta %g, unknown words %g: %d errors in %d words of dev", *weights, best, words)
     return Tuning(weights, best, words)
 

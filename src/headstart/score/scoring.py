@@ -61,11 +61,11 @@ def dev_clips(job: ScoreJob) -> Clips:
 def run_decoder(job: ScoreJob, network: Any, vocabulary: dict[str, int]) -> Decoder:
     """The decoder of a run; with a language model, its weights are tuned on dev."""
     frame_s = frame_stride(network.config) / SAMPLE_RATE
-    decoder = Decoder(vocabulary, frame_s, lambda text, language: normalise_hypothesis(text))
+    decoder = Decoder(vocabulary, frame_s)
     if job.language_model:
         dev = dev_clips(job)
-        texts = list(zip(references(dev, job.text), dev.column("language"), strict=True))
-        spoken = ((logits_TV, *texts[index]) for index, logits_TV in emissions(network, dev, vocabulary))
+        texts = list(references(dev, job.text))
+        spoken = ((logits_TV, texts[index]) for index, logits_TV in emissions(network, dev, vocabulary))
         decoder.use_language_model(job.language_model, job.search, spoken)
     return decoder
 
@@ -102,7 +102,7 @@ def score_run(job: ScoreJob) -> None:
             units = units_of(reference.split())
             runs, source = list(zip(words.tag(units), units, strict=True)), words.source
         hypothesis = normalise_hypothesis(greedy(logits_TV, vocabulary))
-        decoded = decoder.columns(logits_TV, hypothesis, reference, facts["language"])
+        decoded = decoder.columns(logits_TV, hypothesis, reference)
         columns = score_columns(reference, hypothesis, decoded["hypothesis_lm"], text)
         rows[index] = {**facts, **language_columns(reference, runs, source), **decoded, **columns}
     write_table(job.output, rows, score_schema(), recipe=score_recipe(job), tuning=decoder.facts())

@@ -224,6 +224,17 @@ def test_budget_seconds(budget, seconds):
         ({"budgets": ["0min"]}, "budgets.0: '0min' is no audio at all"),
         ({"budgets": ["60s", "1min"]}, "budgets: '1min' is as much audio as '60s', list it once"),
         ({"seeds": [3, 1, 3]}, "seeds: 3 is listed twice"),
+        (
+            {
+                "decoding": {"language_model": None},
+                "claims": [{"claim": "So.", "treatment": "ssl", "baseline": "scratch", "metric": "wer_lm[es]"}],
+            },
+            "claims.0.metric: wer_lm[es] needs a language model, but decoding.language_model is null",
+        ),
+        (
+            {"claims": [{"claim": "So.", "treatment": "ssl", "baseline": "scratch", "metric": "wre"}]},
+            "claims.0.metric: 'wre' is no metric; there are wer, cer,",
+        ),
         # wrong types and values
         ({"semisup__labelled_share": 1}, "semisup.labelled_share: should be less than 1 (got 1)"),
         (

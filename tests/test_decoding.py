@@ -203,6 +203,21 @@ def test_both_engines_find_the_same_best_text_with_pruning(model, weights):
     assert greedy < 15  # the language model mattered
 
 
+def test_what_was_seen_once_stays_possible_in_a_small_training_text(tmp_path):
+    """No n-gram occurs exactly twice here, for which Kneser-Ney's discount is all of a count of one."""
+    write_arpa(tmp_path / "a.arpa", [["a", "b", "c", "d"], ["e", "f", "g"]], 3)
+    model = Arpa(tmp_path / "a.arpa")
+    assert all(score > -5 for score in scores_of(model, ["a", "b", "c", "d"]))
+
+
+def scores_of(model: Arpa, words: list[str]) -> list[float]:
+    state, scores = model.start, []
+    for word in words:
+        score, state = model.score(state, word)
+        scores.append(score)
+    return scores
+
+
 def test_a_language_model_chooses_between_texts_that_sound_alike(tmp_path):
     (tmp_path / "hand.arpa").write_text(HAND_MADE, encoding="utf-8")
     model = Arpa(tmp_path / "hand.arpa")

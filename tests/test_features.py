@@ -64,6 +64,14 @@ def test_resampling_keeps_speech_and_adds_nothing_of_what_16_khz_cannot_hold(rat
             assert np.abs(folded[1600:-1600]).max() < 0.5e-4
 
 
+@pytest.mark.parametrize("rate", [15_990, 15_999, 16_001, 16_008, 11_127])
+def test_a_rate_without_a_common_divisor_is_a_little_off_in_pitch(rate):
+    resampled = resample(sine(1000, 1.0, rate).astype(np.float32), rate, 16_000)
+    assert len(resampled) == pytest.approx(16_000, rel=1e-3)
+    crossings = np.count_nonzero(np.diff(np.signbit(resampled))) / 2
+    assert crossings * 16_000 / len(resampled) == pytest.approx(1000, rel=2e-3)
+
+
 @pytest.mark.parametrize("rate, up, down", [(8000, 2, 1), (22_050, 320, 441), (44_100, 160, 441), (48_000, 1, 3)])
 def test_resampled_audio_is_that_of_a_long_filter_of_scipy(rate, up, down):
     rng = np.random.default_rng(0)

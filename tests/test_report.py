@@ -26,6 +26,7 @@ from headstart.report.sentences import (
     decimal,
     decimals,
     duration,
+    mixing_sentences,
     points,
     rate,
     span,
@@ -355,6 +356,13 @@ def test_errors_where_languages_meet_are_shown_with_and_without_a_language_model
         page.count("with a language model <small>") == 3 * 4 and pages.count("with a language model <small>") == 30 * 4
     )
     assert "tagged in the corpus" in page and 'href="#code-switching"' in page
+
+
+def test_a_target_that_switches_between_utterances_only_is_described(tmp_path):
+    row = {"languages": {"en": 2, "zh": 3}, "source": {"corpus": 5}, "cmi": 0.0, "cmi_switched": None}
+    (_, index) = mixing_sentences({**row, "i_index": 0.0})
+    assert index.startswith("The code-mixing index is 0 (the mean over utterances; none switches), and 0")
+    assert mixing_sentences({**row, "i_index": None})[1].endswith("none switches).")
 
 
 def test_a_study_without_analysis_says_nothing_of_it(tmp_path):

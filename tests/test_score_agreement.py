@@ -335,3 +335,11 @@ def test_words_in_another_script_are_forgiven_and_misspellings_are_not():
     assert totals(METRICS["wer"].counts(table)) == (1, 3, 0, 0)
     assert totals(transliteration_tolerant(table)) == (3, 1, 0, 0)
     assert skeleton("मीटिंग") == skeleton("meeting") != skeleton("matter")
+    vowels = table_of([(sentence("ये/hi आ/hi"), "a you".split())])
+    assert totals(transliteration_tolerant(vowels)) == (0, 2, 0, 0)  # without consonants, nothing is known to agree
+
+
+def test_an_index_on_the_edge_of_a_bin_is_in_the_lower_one():
+    said = ["a/en " * 7 + "b/es " * 3, "a/en " * 14 + "b/es " * 6, "a/en " * 9 + "b/es", "a/en " * 8 + "b/es " * 3]
+    assert cmi_bins(table_of([(sentence(one.strip()), ["a"]) for one in said])).tolist() == [3, 3, 1, 3]
+    assert cmi_bins(table_of([(sentence("a/en a/en b/es"), ["a"])])).tolist() == [4]

@@ -195,6 +195,16 @@ def test_the_table_has_intervals_in_closed_form(files, capsys):
     assert any(line.startswith("Most words are en; points of interest are es.") for line in lines)
 
 
+def test_sentences_written_as_one_word_have_languages_but_no_words_of_one(tmp_path, capsys):
+    reference = written(
+        tmp_path, "ref.tsv", "id\ttext\ttokens\ttoken_languages\nu\t我想去shopping\t我想去 shopping\tzh en\n"
+    )
+    hypothesis = written(tmp_path, "hyp.tsv", "id\ttext\nu\t我想去 shopping\n")
+    assert main(["score", reference, hypothesis]) == 0
+    printed = capsys.readouterr().out
+    assert "Most words are zh" in printed and "Substituted words" not in printed
+
+
 def test_nothing_is_said_of_languages_without_tags(tmp_path, capsys):
     reference, hypothesis = written(tmp_path, "ref", "u1 a b\n"), written(tmp_path, "hyp", "u1 a\n")
     result = scored(capsys, reference, hypothesis)

@@ -203,6 +203,24 @@ def test_points_are_weighted_by_the_sum_of_the_precisions_of_both_variances():
     assert matched(prior, np.zeros(3), [(1.0, 8)]) is weights  # identical runs
 
 
+def test_speakers_without_a_token_of_a_metric_do_not_make_it_look_certain():
+    """Words beside a switch, say, are in a few utterances only."""
+    rng = np.random.default_rng(0)
+    reference = np.array([10, 12, 9, 11])
+    errors = rng.poisson(3, (2, 3, 4))
+    few = Cell.of_counts("c", ["s0", "s1"], errors, reference, np.arange(4))
+    silent = np.zeros(96, int)
+    many = Cell.of_counts(
+        "c",
+        ["s0", "s1"],
+        np.concatenate([errors, np.zeros((2, 3, 96), int)], axis=2),
+        np.concatenate([reference, silent]),
+        np.arange(100),
+    )
+    one, other = (Design({("t", ""): cell}).difference({("t", ""): {"s0": 1.0, "s1": -1.0}}) for cell in (few, many))
+    assert one.interval(0.95) == pytest.approx(other.interval(0.95))
+
+
 def test_without_seeds_or_differences_there_is_no_variance():
     assert fit_seed_variance(np.array([0.0, 0.0]), 1) is None
     assert fit_seed_variance(np.array([1.0]), 0) is None

@@ -48,6 +48,9 @@ def test_languages_share_a_script_or_not():
     assert shared_script(["es", "qu", "ar"]) == ("es", "qu", "Latin")
     assert shared_script(["el", "ru", "hi-Latn"]) is None
     assert scripts_of("zh_Hant-TW") == ("Han",) and scripts_of("jpn") == scripts_of("ja-JP")
+    for two, three in (("hi", "hin"), ("zh", "zho"), ("ar", "ara"), ("ru", "rus"), ("ko", "kor"), ("de", "deu")):
+        assert scripts_of(two) == scripts_of(three)
+    assert shared_script(["sr", "en"]) == ("sr", "en", "Latin") and shared_script(["hin", "eng"]) is None
 
 
 def test_word_lists_tag_code_switched_sentences_that_they_never_saw():

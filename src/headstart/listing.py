@@ -74,14 +74,16 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     lines.append(f"Most words are {result['matrix_language']}; points of interest are {poi}.")
     sides = {"References": result, "Hypotheses, by the words of the references": result["hypothesis_mixing"]}
     for name, side in sides.items():
+        if side is None:
+            continue
         known = [f"{title} {form.format(side[key])}" for title, (key, form) in INDICES.items() if side[key] is not None]
         if known:
             lines.append(f"{name}: {', '.join(known)}.")
-    across = result["substitutions_across_languages"]
-    lines.append(
-        f"Substituted words: {across['across']} by a word of another language, {across['within']} by one of the same, "
-        f"and {across['unknown']} by one that is not known from the references."
-    )
+    if across := result["substitutions_across_languages"]:
+        lines.append(
+            f"Substituted words: {across['across']} by a word of another language, {across['within']} by one of the "
+            f"same, and {across['unknown']} by one that is not known from the references."
+        )
     for row in result["wer_by_cmi"]:
         above, up_to = row["above"], row["up_to"]
         span = "without mixing" if above is None else f"with a CMI above {above:g} up to {up_to:g} %"

@@ -13,7 +13,7 @@ VERSIONS = {
     "pretrain": 4,
     "semisup": 2,
     "finetune": 4,
-    "decode": 1,
+    "decode": 2,
     "score": 4,
     "analyse": 1,
     "report": 9,

@@ -23,6 +23,7 @@ from headstart.text.normalisation import TRANSCRIPT, normalise
 log = logging.getLogger(__name__)
 
 RARE_WORDS = 0.25  # share of dev words that the training text lacks, above which `auto` takes characters
+MOST_DISCOUNT = 0.9  # where no n-gram occurs twice, it would be 1, and what was seen once would be impossible
 ORDERS = {"words": 3, "characters": 6}  # of a model whose order the study does not set
 
 
@@ -107,6 +108,7 @@ def write_arpa(path: str | Path, sentences: Iterable[list[str]], order: int) -> 
             counts.add_raw_counts_from_line(" ".join(words))
         counts.add_count((), UNKNOWN, UNKNOWN, 1)
         counts.cal_discounting_constants()
+        counts.d = [min(discount, MOST_DISCOUNT) for discount in counts.d]
         counts.cal_f()
         counts.cal_bow()
         with written_whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

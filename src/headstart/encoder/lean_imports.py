@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -40,6 +40,7 @@ class LazyCompiler(ModuleType):
         pass
 
     allow_in_graph = assume_constant_result = staticmethod(unchanged)
+    trace_rules = SimpleNamespace(clear_lru_cache=lambda: None)  # torch.distributed clears it for each process group
 
     def __getattr__(self, name: str) -> Any:
         return getattr(the_compiler(), name)

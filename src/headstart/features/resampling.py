@@ -19,7 +19,7 @@ FILTER = {
 }
 # The ratio of two rates is taken as a fraction with at most this denominator, because a filter is held for each output
 # sample of a period. Common rates are below it; for others, such as 11,127 Hz, pitch changes by less than one in a
-# million.
+# thousand.
 LARGEST_PERIOD = 1000
 # Output samples that are computed at a time, at least: a convolution with few output channels is several times slower.
 LEAST_CHANNELS = 16
@@ -36,16 +36,17 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     Returns:
         float32 samples, shape (ceil(num_samples * to / rate),), for common rates.
     """
-    if rate == to:
+    ratio = Fraction(rate, to).limit_denominator(LARGEST_PERIOD)
+    if ratio == 1:
         return samples
     import torch  # here, because it takes seconds, and most jobs with audio do not need it
 
     with torch.inference_mode():
-        return _resampler(rate, to)(torch.from_numpy(np.ascontiguousarray(samples))).numpy()
+        return _resampler(ratio.numerator, ratio.denominator)(torch.from_numpy(np.ascontiguousarray(samples))).numpy()
 
 
 @cache
-def _resampler(rate: int, to: int) -> Any:
+def _resampler(step: int, period: int) -> Any:
     """torchaudio's `Resample`, with its filters repeated so that at least `LEAST_CHANNELS` samples are made at a time.
 
     From 48 kHz to 16 kHz, say, every third sample of a convolution with one filter is kept. This is computed as every
@@ -54,8 +55,6 @@ def _resampler(rate: int, to: int) -> Any:
     import torch
     from torchaudio.transforms import Resample
 
-    ratio = Fraction(rate, to).limit_denominator(LARGEST_PERIOD)
-    step, period = ratio.numerator, ratio.denominator
     resampler = Resample(step, period, **FILTER, dtype=torch.float64)
     copies = -(-LEAST_CHANNELS // period)
     filters, size = resampler.kernel, resampler.kernel.shape[-1]  # (period, 1, size)

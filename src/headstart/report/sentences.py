@@ -295,11 +295,12 @@ def mixing_sentences(row: Row) -> list[str]:
     origins = [f"{percent(words / sum(row['source'].values()))} {SOURCES[s]}" for s, words in row["source"].items()]
     if len(row["source"]) == 1:
         origins = [SOURCES[next(iter(row["source"]))]]
-    return [
-        f"The reference words are {listed(shares)}; their languages are {listed(origins)}.",
-        f"The code-mixing index is {row['cmi']:.0f} (the mean over utterances; {row['cmi_switched']:.0f} over those "
-        f"that switch), and {percent(row['i_index'])} of neighbouring words differ in language.",
-    ]
+    index = f"The code-mixing index is {row['cmi']:.0f} (the mean over utterances; "
+    switched = row["cmi_switched"]
+    index += "none switches)" if switched is None else f"{switched:.0f} over those that switch)"
+    if row["i_index"] is not None:
+        index += f", and {percent(row['i_index'])} of neighbouring words differ in language"
+    return [f"The reference words are {listed(shares)}; their languages are {listed(origins)}.", f"{index}."]
 
 
 # ---------------------------------------------------------------------------------------------- claims

@@ -61,7 +61,8 @@ def code_mixing_index(tags: Iterable[str], neutral: Collection[str] = NEUTRAL) -
     Gambäck 2014, equation 1.)
     """
     counts = Counter(spoken(tags, neutral))
-    return 100 * (1 - max(counts.values()) / counts.total()) if counts else 0.0
+    # In this form, shares such as 3 of 10 are exactly 30, on the edge of a bin.
+    return 100 * (counts.total() - max(counts.values())) / counts.total() if counts else 0.0
 
 
 def mixing(tags: Tags, neutral: Collection[str] = NEUTRAL) -> Mixing:
@@ -191,13 +192,14 @@ def hallucinated(counts: EditCounts) -> np.ndarray:
 def transliteration_tolerant(table: ScoreTable) -> EditCounts:
     """Word counts in which a word in the other script is no error.
 
-    A substitution becomes a hit if the two words have no script in common and the same skeleton. So `miting` for
-    `मीटिंग` is right, while a misspelling in the same script remains an error.
+    A substitution becomes a hit if the two words have no script in common and the same skeleton, which is not empty. So
+    `miting` for `मीटिंग` is right, while a misspelling in the same script remains an error.
     """
     counts = table.tokens("word").counts()
     forgiven = np.zeros_like(counts.hits)
     for number, _, _, said, heard in _substitutions(table):
-        if not scripts(said) & scripts(heard) and skeleton(said) == skeleton(heard):
+        own = skeleton(said)
+        if own and own == skeleton(heard) and not scripts(said) & scripts(heard):
             forgiven[number] += 1
     return counts._replace(hits=counts.hits + forgiven, substitutions=counts.substitutions - forgiven)
 

@@ -187,6 +187,7 @@ def _by_cmi(name: str, edge: str) -> Metric:
         f"word error rate of utterances {where}",
         f"words of utterances {where}",
         partial(_in_bin, number=number),
+        lambda table: len(table.languages) > 1,
     )
 
 

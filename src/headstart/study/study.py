@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from headstart.score.metrics import metric_named
 from headstart.study.analyse import Analyse
-from headstart.study.claims import Claim, TargetKind
+from headstart.study.claims import QUANTITIES, Claim, TargetKind
 from headstart.study.convergence import Convergence
 from headstart.study.corpora import Corpus, FolderCorpus, SyntheticCorpus
 from headstart.study.decoding import Decoding
@@ -90,6 +91,7 @@ class Study(Settings):
             *self._impossible_hours(),
             *self._unlabelled_targets(),
             *self._mingled_languages(),
+            *self._undecoded_claims(),
             *self._start_settings(),
             *self._shared_parents(),
         ]
@@ -213,6 +215,15 @@ class Study(Settings):
                     "have to be known to tell them apart; name a corpus with transcripts in that language alone"
                 )
         return problems
+
+    def _undecoded_claims(self) -> list[str]:
+        if self.decoding.language_model is not None:
+            return []
+        return [
+            f"claims.{i}.metric: {claim.metric} needs a language model, but decoding.language_model is null"
+            for i, claim in enumerate(self.claims)
+            if claim.metric and claim.metric not in QUANTITIES and metric_named(claim.metric).decoding
+        ]
 
     def _start_settings(self) -> list[str]:
         problems = []

@@ -81,9 +81,9 @@ class Cell:
         errors = np.asarray(errors, np.float64) @ indicator
         reference = np.asarray(reference, np.float64) @ indicator
         totals = np.maximum(errors.sum(2), 0.5)
-        return cls(
-            corpus, starts, np.log(totals / reference.sum()), errors / totals[..., None], reference / reference.sum()
-        )
+        spoken = reference > 0  # a speaker without a token of the metric says nothing of how much speakers vary
+        shares, sizes = errors[..., spoken] / totals[..., None], reference[spoken] / reference.sum()
+        return cls(corpus, starts, np.log(totals / reference.sum()), shares, sizes)
 
 
 class Design:

@@ -7,33 +7,34 @@ from itertools import combinations
 
 # Languages by the scripts that they are written in; any that is not here is in Latin script.
 _SCRIPTS = {
-    "Arabic": "ar arz apc ary fa ps ur ug sd ckb",
-    "Armenian": "hy hyw",
-    "Bengali": "bn as",
-    "Cyrillic": "ru uk be bg mk kk ky tg mn tt ba cv sah",
-    "Devanagari": "hi mr ne sa bho mai kok awa doi",
-    "Ethiopic": "am ti",
-    "Georgian": "ka",
-    "Greek": "el",
-    "Gujarati": "gu",
-    "Gurmukhi": "pa",
-    "Han": "zh cmn yue nan wuu hak",
-    "Hangul": "ko",
-    "Hebrew": "he yi",
-    "Kannada": "kn",
-    "Khmer": "km",
-    "Lao": "lo",
-    "Malayalam": "ml",
-    "Myanmar": "my shn",
-    "Oriya": "or",
-    "Sinhala": "si",
-    "Tamil": "ta",
-    "Telugu": "te",
-    "Thai": "th",
-    "Thaana": "dv",
-    "Tibetan": "bo dz",
+    "Arabic": "ar ara arz apc ary fa fas ps pus ur urd ug uig sd ckb",
+    "Armenian": "hy hye hyw",
+    "Bengali": "bn ben as asm",
+    "Cyrillic": "ru rus uk ukr be bel bg bul mk mkd kk kaz ky kir tg tgk mn mon tt tat ba bak cv chv sah",
+    "Devanagari": "hi hin mr mar ne nep sa san bho mai kok awa doi",
+    "Ethiopic": "am amh ti tir",
+    "Georgian": "ka kat",
+    "Greek": "el ell",
+    "Gujarati": "gu guj",
+    "Gurmukhi": "pa pan",
+    "Han": "zh zho cmn yue nan wuu hak",
+    "Hangul": "ko kor",
+    "Hebrew": "he heb yi yid",
+    "Kannada": "kn kan",
+    "Khmer": "km khm",
+    "Lao": "lo lao",
+    "Malayalam": "ml mal",
+    "Myanmar": "my mya shn",
+    "Oriya": "or ori ory",
+    "Sinhala": "si sin",
+    "Tamil": "ta tam",
+    "Telugu": "te tel",
+    "Thai": "th tha",
+    "Thaana": "dv div",
+    "Tibetan": "bo bod dz dzo",
 }
 _JAPANESE = ("Han", "Hiragana", "Katakana")
+_SEVERAL = {"ja": _JAPANESE, "jpn": _JAPANESE, "sr": ("Cyrillic", "Latin"), "srp": ("Cyrillic", "Latin")}
 _CODES = {  # script subtags of BCP 47, ISO 15924
     "arab": ("Arabic",), "armn": ("Armenian",), "beng": ("Bengali",), "cyrl": ("Cyrillic",), "deva": ("Devanagari",),
     "ethi": ("Ethiopic",), "geor": ("Georgian",), "grek": ("Greek",), "gujr": ("Gujarati",), "guru": ("Gurmukhi",),
@@ -50,8 +51,8 @@ def scripts_of(language: str) -> tuple[str, ...]:
     for subtag in subtags:
         if subtag in _CODES:
             return _CODES[subtag]
-    if base in ("ja", "jpn"):
-        return _JAPANESE
+    if base in _SEVERAL:
+        return _SEVERAL[base]
     return next(((script,) for script, languages in _SCRIPTS.items() if base in languages.split()), ("Latin",))
 
 

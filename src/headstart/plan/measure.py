@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import TRAINING, CorpusHours, LanguageModelFiles, SplitFiles, TrainingJob
@@ -113,13 +115,20 @@ def _peak_memory() -> float:
 
 
 def _data(task: dict[str, Any]) -> dict[str, float]:
-    """Seconds and bytes for each second of audio of synthesis and of features, and seconds of a light job."""
-    from headstart.corpora.reading import open_reader, read_corpus
-    from headstart.corpora.synthetic.synthesis import synthesise_corpus
-    from headstart.features.extraction import extract_features
+    """Seconds and bytes for each second of audio of synthesis and of features, and seconds of a light job.
 
+    `resampler` is what synthesis takes before its first sentence: resampling imports torch.
+    """
+    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.synthetic.espeak import NATIVE_RATE
+    from headstart.corpora.synthetic.synthesis import synthesise_corpus
+    from headstart.features.audio import SAMPLE_RATE
+    from headstart.features.extraction import extract_features
+    from headstart.features.resampling import resample
+
+    start = time.time() - task["began"]
+    resample(np.zeros(NATIVE_RATE, np.float32), NATIVE_RATE, SAMPLE_RATE)
     began = time.time()
-    start = began - task["began"]
     corpus = SyntheticCorpus(**CORPUS)
     audio = sum(CORPUS["hours"].values()) * 3600
     synthesise_corpus("raw", **corpus.model_dump(exclude={"reader", "text"}))
@@ -133,6 +142,7 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     return {
         "start": start,
         "light": start + read - synthesised,
+        "resampler": began - task["began"] - start,
         "synthesis": (synthesised - began) / audio,
         "features": (time.time() - read) / audio,
         "raw_bytes": sum(path.stat().st_size for path in Path("raw").rglob("*") if path.is_file()) / audio,
@@ -147,8 +157,7 @@ def _files(split: str) -> SplitFiles:
 def _training(task: dict[str, Any]) -> dict[str, float]:
     """Seconds before the first update and for each update, the bytes of a checkpoint and of memory.
 
-    A batch shorter than the job's is taken in proportion. For fine-tuning also the seconds of scoring, for each second
-    of audio, and of the analysis.
+    A batch shorter than the job's is taken in proportion. For fine-tuning also what `_after` returns.
     """
     import torch
 
@@ -229,19 +238,29 @@ def extent(cost: float, batch_seconds: float) -> tuple[int, float]:
 
 
 def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
-    """What scoring and analysis cost after fine-tuning."""
+    """What scoring and analysis cost after fine-tuning.
+
+    `audio` and `score` are the seconds that greedy transcription and all of scoring take for each second of audio, and
+    `first` what scoring takes before its first utterance. `analysis` is what the analysis takes for each run.
+    """
     from headstart.features.clips import Clips
     from headstart.jobs import AnalyseJob, ScoreJob
     from headstart.score.scoring import score_run
 
     seconds = Clips.open("test.parquet", "test.arrow").seconds
-    began = time.time()
-    files = {"run": job.output, "test": _files("test"), "output": "scores.parquet"}
+    files = {"text": task["job"]["text"], "run": job.output, "test": _files("test"), "output": "scores.parquet"}
+    times = []
+    for _ in range(2):  # the first time, there is more to import
+        began = time.time()
+        score_run(ScoreJob.of(**files))
+        times.append(time.time() - began)
+    costs = {"audio": times[1] / seconds, "score": times[1] / seconds, "first": max(0.0, times[0] - times[1])}
     if task["language_model"]:
         files |= {"language_model": _language_model(task), "dev": _files("dev")}
-    score_run(ScoreJob.of(text=task["job"]["text"], **files))
+        began = time.time()
+        score_run(ScoreJob.of(**files))
+        costs["score"] = (time.time() - began) / seconds
     scored = time.time()
-    costs = {"audio": (scored - began) / seconds}
     if task["analyse"]:
         from headstart.analyse.analysis import analyse_start
 

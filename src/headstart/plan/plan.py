@@ -83,12 +83,15 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
 def _seconds(node: Node, costs: dict[str, dict[str, float]]) -> float:
     """How long a job takes."""
     if node.kind in ("light", "synthesis", "features"):
-        return costs["data"]["light"] + node.work.get("audio", 0.0) * costs["data"].get(node.kind, 0.0)
+        before = costs["data"]["light"] + (costs["data"]["resampler"] if node.kind == "synthesis" else 0.0)
+        return before + node.work.get("audio", 0.0) * costs["data"].get(node.kind, 0.0)
     evaluation = next(cost["audio"] for cost in costs.values() if "audio" in cost)
-    if node.kind.startswith(("score ", "analyse ")):
-        cost = costs[node.kind.split(" ", 1)[1]]
-        runs = node.work.get("runs", 0.0)
-        return cost["start"] + node.work["audio"] * cost["audio"] + runs * cost.get("analysis", 0.0)
+    if node.kind.startswith("score "):
+        cost = costs[node.kind.removeprefix("score ")]
+        return cost["start"] + cost["first"] + node.work["audio"] * cost["score"]
+    if node.kind.startswith("analyse "):
+        cost = costs[node.kind.removeprefix("analyse ")]
+        return cost["start"] + node.work["audio"] * cost["audio"] + node.work["runs"] * cost["analysis"]
     cost = costs[node.kind]
     return cost["start"] + node.work["updates"] * cost["updates"] + node.work["audio"] * cost.get("audio", evaluation)
 

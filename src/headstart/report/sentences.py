@@ -291,15 +291,15 @@ SOURCES = {
 def mixing_sentences(row: Row) -> list[str]:
     """What the references of a code-switched target are like."""
     total = sum(row["languages"].values())
-    shares = [f"{percent(words / total)} {tag}" for tag, words in row["languages"].items()]
-    origins = [f"{percent(words / sum(row['source'].values()))} {SOURCES[s]}" for s, words in row["source"].items()]
+    shares = [f"{words / total:.0%} {tag}" for tag, words in row["languages"].items()]
+    origins = [f"{words / sum(row['source'].values()):.0%} {SOURCES[s]}" for s, words in row["source"].items()]
     if len(row["source"]) == 1:
         origins = [SOURCES[next(iter(row["source"]))]]
     index = f"The code-mixing index is {row['cmi']:.0f} (the mean over utterances; "
     switched = row["cmi_switched"]
     index += "none switches)" if switched is None else f"{switched:.0f} over those that switch)"
     if row["i_index"] is not None:
-        index += f", and {percent(row['i_index'])} of neighbouring words differ in language"
+        index += f", and {row['i_index']:.0%} of neighbouring words differ in language"
     return [f"The reference words are {listed(shares)}; their languages are {listed(origins)}.", f"{index}."]
 
 

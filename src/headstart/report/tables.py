@@ -17,7 +17,7 @@ from headstart.report.sentences import (
     span,
 )
 from headstart.score.metrics import MAIN_METRICS, METRICS, Metric, metric_named
-from headstart.score.score_table import LM
+from headstart.score.score_table import LM, suffix
 from headstart.study.study import Study
 
 Row = dict[str, Any]
@@ -70,7 +70,8 @@ def code_switching(study: Study, summary: Row) -> list[Row]:
         for budget in study.budgets:
             cells = select(summary["cells"], target=mixing["target"], budget=budget)
             names = [name for name in cells[0] if f"{name}_low" in cells[0] and name not in MAIN_METRICS]
-            metrics = [metric for metric in map(metric_named, names) if not metric.name.startswith("wer_raw")]
+            about = [metric for metric in map(metric_named, names) if _kind(metric) in ORDER]
+            metrics = sorted(about, key=lambda metric: ORDER.index(_kind(metric)))
             decodings = {"without a language model": "", "with a language model": LM}
             listed_by = {title: [m for m in metrics if m.decoding == own] for title, own in decodings.items()}
             sections.append(
@@ -79,6 +80,14 @@ def code_switching(study: Study, summary: Row) -> list[Row]:
                 | {"tables": {title: [_row(m, cells) for m in own] for title, own in listed_by.items() if own}}
             )
     return sections
+
+
+ORDER = ("wer", "mer", "pier", "switch_boundary", "switch_word", "wer_cmi")  # of metrics about languages
+
+
+def _kind(metric: Metric) -> str:
+    """The name of a metric's family, whatever the decoding."""
+    return metric.name.partition("[")[0].removesuffix(suffix(LM))
 
 
 def _row(metric: Metric, cells: list[Row]) -> Row:

@@ -84,8 +84,4 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
             f"Substituted words: {across['across']} by a word of another language, {across['within']} by one of the "
             f"same, and {across['unknown']} by one that is not known from the references."
         )
-    for row in result["wer_by_cmi"]:
-        above, up_to = row["above"], row["up_to"]
-        span = "without mixing" if above is None else f"with a CMI above {above:g} up to {up_to:g} %"
-        lines.append(f"Utterances {span}: {row['utterances']}, word error rate {100 * row['wer']:.2f} %.")
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from headstart.score.metrics import MAIN_METRICS, METRICS, Metric, metric_named
+from headstart.score.metrics import METRICS, Metric, metric_named
 from headstart.study.study import Study
 
 VERDICTS = {
@@ -161,8 +161,8 @@ def answer(study: Study, summary: Row, target: str, budget: str) -> Row:
 
 
 def _others(metric: str, row: Row) -> list[Metric]:
-    """The main metrics that a row has, except the study's own."""
-    return [METRICS[name] for name in MAIN_METRICS if name != metric and name in row]
+    """The metrics by which starts are compared that a row has, except the study's own."""
+    return [other for name, other in METRICS.items() if other.section == "rates" and name != metric and name in row]
 
 
 def _against_baseline(study: Study, summary: Row, best: str, group: Row) -> list[str]:

@@ -16,7 +16,7 @@ from headstart.report.sentences import (
     select,
     span,
 )
-from headstart.score.metrics import MAIN_METRICS, METRICS, Metric, metric_named
+from headstart.score.metrics import LANGUAGES, METRICS, Metric, metric_named
 from headstart.score.score_table import LM, suffix
 from headstart.study.study import Study
 
@@ -25,8 +25,9 @@ STAGES = {"ssl": "pre-training", "semisup": "semi-supervised training"}  # kind 
 
 
 def shown_metrics(study: Study, summary: Row) -> dict[str, Metric]:
-    """The main metrics that apply to all targets, the study's own first."""
-    names = [name for name in MAIN_METRICS if all(name in cell for cell in summary["cells"])]
+    """The metrics by which starts are compared that apply to all targets, the study's own first."""
+    compared = [metric.name for metric in METRICS.values() if metric.section == "rates"]
+    names = [name for name in compared if all(name in cell for cell in summary["cells"])]
     return {name: METRICS[name] for name in (study.report.metric, *names)}
 
 
@@ -69,9 +70,9 @@ def code_switching(study: Study, summary: Row) -> list[Row]:
     for mixing in summary["mixing"]:
         for budget in study.budgets:
             cells = select(summary["cells"], target=mixing["target"], budget=budget)
-            names = [name for name in cells[0] if f"{name}_low" in cells[0] and name not in MAIN_METRICS]
-            about = [metric for metric in map(metric_named, names) if _kind(metric) in ORDER]
-            metrics = sorted(about, key=lambda metric: ORDER.index(_kind(metric)))
+            known = [metric_named(name) for name in cells[0] if f"{name}_low" in cells[0]]
+            about = [metric for metric in known if metric.section == LANGUAGES]
+            metrics = sorted(about, key=lambda metric: ORDER.get(_kind(metric), len(ORDER)))
             decodings = {"without a language model": "", "with a language model": LM}
             listed_by = {title: [m for m in metrics if m.decoding == own] for title, own in decodings.items()}
             sections.append(
@@ -82,7 +83,8 @@ def code_switching(study: Study, summary: Row) -> list[Row]:
     return sections
 
 
-ORDER = ("wer", "mer", "pier", "switch_boundary", "switch_word", "wer_cmi")  # of metrics about languages
+# Places of metrics about languages, by the name of their family.
+ORDER = {name: place for place, name in enumerate(("wer", "mer", "pier", "switch_boundary", "switch_word", "wer_cmi"))}
 
 
 def _kind(metric: Metric) -> str:

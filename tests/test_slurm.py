@@ -75,7 +75,8 @@ def until(holds: Callable[[], object], what: str, seconds: float = 60, log: Path
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, f"not in {seconds} s: {what}\n{log.read_text()[-4000:] if log else ''}"
+        written = log.read_text() if log and log.exists() else ""
+        assert time.monotonic() < end, f"not in {seconds} s: {what}\n{written[-4000:]}"
         time.sleep(0.2)
 
 
@@ -232,6 +233,7 @@ def test_a_job_notices_its_time_limit_and_is_asked_to_end(slurm, english, tmp_pa
     assert (saved := re.search(r"the time limit is near; the state after update (\d+) of", log.read_text()))
 
     number, log = submit(job, "cancelled", "--time=10")
+    until(log.exists, "the log of the resumed job", 120)
     until(lambda: f"resumed at update {saved[1]} of" in log.read_text(), "the resumed job", log=log)
     until(lambda: re.search(r"update \d+ of \d+ \(", log.read_text()), "an update", log=log)
     output_of("scancel", number)

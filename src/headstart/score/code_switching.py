@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, groupby, pairwise
 
 import numpy as np
@@ -105,6 +106,7 @@ def _correlation(pairs: Sequence[tuple[int, int]]) -> float | None:
     return float(np.corrcoef(np.array(pairs, float).T)[0, 1])
 
 
+@lru_cache(maxsize=1)  # the metrics of all bins ask for them one after the other
 def cmi_bins(table: ScoreTable) -> np.ndarray:
     """The bin of each utterance by the CMI of its reference, as an index in `CMI_EDGES` `[N]`; -1 without tags.
 

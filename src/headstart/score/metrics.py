@@ -113,7 +113,7 @@ def _boundaries(table: ScoreTable) -> EditCounts:
 
 def _in_bin(table: ScoreTable, number: int) -> EditCounts:
     """Words of the utterances whose references are in one bin of the code-mixing index."""
-    chosen = cmi_bins(table) == number
+    chosen = cmi_bins(table.decoded("")) == number  # of the references, which all decodings share
     return EditCounts(*(np.where(chosen, kind, 0) for kind in table.tokens("word").counts()))
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import regex
 
+from headstart.corpora.manifests import read_columns
 from headstart.features.clips import Clips
 from headstart.study.text import Text
 from headstart.text.apostrophes import fold_apostrophes
@@ -96,6 +100,12 @@ def normalised_runs(
     parts = [part for _, parts in words for part in parts]
     agree = "".join(part for _, part in parts) == "".join(word for word, _ in words)
     return None if not agree or any(tag is None for tag, _ in parts) else parts
+
+
+def transcript_rows(manifest: str | Path, schema: pa.Schema | None = None) -> Iterator[tuple[Any, ...]]:
+    """The values of `TRANSCRIPT` of each utterance in a manifest, which has `schema` where one is given."""
+    table = read_columns(manifest, schema, list(TRANSCRIPT))
+    return zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True)
 
 
 def references(clips: Clips, settings: Text, findings: Findings | None = None) -> Iterator[str]:

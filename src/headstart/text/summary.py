@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.corpora.manifests import read_columns
 from headstart.features.clips import Clips
 from headstart.study.text import Text
 from headstart.text.findings import Findings
-from headstart.text.normalisation import TRANSCRIPT, normalise
+from headstart.text.normalisation import TRANSCRIPT, normalise, transcript_rows
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +109,10 @@ def describe_texts(manifests: Sequence[str], settings: Text) -> list[dict[str, A
     """
     rows = []
     for path in map(Path, manifests):
-        table = read_columns(path, None, list(TRANSCRIPT))
-        if table["text"].null_count == len(table):
+        transcripts = list(transcript_rows(path))
+        if all(text is None for text, *_ in transcripts):
             continue
-        summary = TextSummary.of(zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True), settings)
+        summary = TextSummary.of(transcripts, settings)
         found = summary.findings
         rows.append(
             {

@@ -14,7 +14,7 @@ from headstart.corpora.manifests import read_columns
 from headstart.errors import HeadstartError
 from headstart.study.text import Text
 from headstart.text.mixed import mixed_units
-from headstart.text.normalisation import TRANSCRIPT, normalise, normalised_runs
+from headstart.text.normalisation import normalise, normalised_runs, transcript_rows
 from headstart.text.scripts import scripts_of, shared_script
 
 SCRIPT, WORDS = "script", "words"  # where tags come from: the `language_source` of a score file
@@ -228,7 +228,7 @@ def monolingual(languages: Mapping[str, str | None], settings: Text) -> dict[str
     """Normalised transcripts by language.
 
     Args:
-        languages: language -> a manifest with transcripts in it; None for one that is told by its script.
+        languages: language -> a manifest with transcripts in it; None for one that its script tells apart.
     """
     texts = {}
     for language, manifest in languages.items():
@@ -254,9 +254,7 @@ def describe_languages(
         if own:
             texts = monolingual(own, settings)
             made = tagger(texts)
-            table = read_columns(tests[target], None, list(TRANSCRIPT))
-            facts = zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True)
-            share, where = measured(made, texts, facts, settings)
+            share, where = measured(made, texts, transcript_rows(tests[target]), settings)
             row = {"target": target, "languages": list(own), "source": made.source}
             rows.append({**row, "accuracy": None if math.isnan(share) else share, "measured_on": where})
     return rows

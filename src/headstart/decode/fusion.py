@@ -23,6 +23,7 @@ LONG_PREFIX = 6  # characters; beyond, the cost of an unknown prefix grows in pr
 LEAST_LABEL, LEAST_BEAM = -10.0, -20.0
 LEAST_PROBABILITY = 1e-15  # of a label in a frame, so that no path is impossible
 TO_NATURAL = math.log(10.0)
+Values = float | np.ndarray
 
 
 def tokens(text: str, characters: bool) -> list[str]:
@@ -43,6 +44,16 @@ class Weights(NamedTuple):
     alpha: float
     beta: float
     unknown: float = -10.0
+
+    def added(self, log10: Values, tokens: Values, unknown: Values) -> Values:
+        """What a language model adds to the score of a text.
+
+        Args:
+            log10: of the text's probability, with `<unk>` for unknown tokens.
+            tokens: their number.
+            unknown: the number of unknown ones.
+        """
+        return self.alpha * TO_NATURAL * (log10 + self.unknown * unknown) + self.beta * tokens
 
 
 class Hypothesis(NamedTuple):
@@ -98,8 +109,7 @@ class Fusion:
 
     def token(self, log10: float, token: str) -> float:
         """What a token adds to the score, given log10 of its probability."""
-        unknown = self.weights.unknown if token not in self.model.vocabulary else 0.0
-        return self.weights.alpha * TO_NATURAL * (log10 + unknown) + self.weights.beta
+        return self.weights.added(log10, 1, token not in self.model.vocabulary)
 
     def weighted(self, weights: Weights) -> Fusion:
         """The same language model with other weights."""
@@ -112,8 +122,7 @@ class Fusion:
 
     def score(self, text: str) -> float:
         """What the language model adds to the score of a text."""
-        log10, count, unknown = self.parts(text)
-        return self.weights.alpha * TO_NATURAL * (log10 + self.weights.unknown * unknown) + self.weights.beta * count
+        return self.weights.added(*self.parts(text))
 
     def ranked(self, acoustic: dict[str, float]) -> list[Hypothesis]:
         """Texts by their whole score, the best first, from the network's score of each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -12,13 +11,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from headstart.corpora.manifests import FEATURES, read_columns
+from headstart.corpora.manifests import FEATURES
 from headstart.decode.arpa import BEGIN, END, UNKNOWN
 from headstart.decode.fusion import tokens
 from headstart.errors import DataError
 from headstart.files import fingerprint_rows, read_json, write_json, written_whole
 from headstart.jobs import LanguageModelJob
-from headstart.text.normalisation import TRANSCRIPT, normalise
+from headstart.text.normalisation import normalise, transcript_rows
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +28,7 @@ ORDERS = {"words": 3, "characters": 6}  # of a model whose order the study does 
 
 def transcripts(job: LanguageModelJob, features: str) -> Iterator[str]:
     """Normalised transcripts of a split, without empty ones."""
-    table = read_columns(features, FEATURES, TRANSCRIPT)
-    for text, *facts in zip(*(table[name].to_pylist() for name in TRANSCRIPT), strict=True):
+    for text, *facts in transcript_rows(features, FEATURES):
         if sentence := normalise(text or "", job.text, *facts):
             yield sentence
 
@@ -61,12 +59,16 @@ def training_text(job: LanguageModelJob) -> list[str]:
 
 def language_model_recipe(job: LanguageModelJob) -> dict[str, Any]:
     """What a language model follows from."""
+    return _recipe(job, training_text(job), transcripts(job, job.dev))
+
+
+def _recipe(job: LanguageModelJob, training: list[str], dev: Iterable[str]) -> dict[str, Any]:
     return {
         "stage": job.stage,
         "version": job.version,
         "normalisation": job.normalisation,
         "settings": job.settings.model_dump(mode="json"),
-        "content": fingerprint_rows([*training_text(job), None, *transcripts(job, job.dev)]),
+        "content": fingerprint_rows([*training, None, *dev]),
     }
 
 
@@ -80,8 +82,9 @@ def train_language_model(job: LanguageModelJob) -> None:
     if not text:
         raise DataError(f"{job.train}: no transcript to train a language model on, nor text files with text")
     words = {word for sentence in text for word in sentence.split()}
-    dev = [word for sentence in transcripts(job, job.dev) for word in sentence.split()]
-    unknown = sum(word not in words for word in dev) / len(dev) if dev else 0.0
+    dev = list(transcripts(job, job.dev))
+    dev_words = [word for sentence in dev for word in sentence.split()]
+    unknown = sum(word not in words for word in dev_words) / len(dev_words) if dev_words else 0.0
     units = job.settings.units
     if units == "auto":
         units = "characters" if unknown > RARE_WORDS else "words"
@@ -90,7 +93,7 @@ def train_language_model(job: LanguageModelJob) -> None:
     facts = {"units": units, "order": order, "sentences": len(text), "distinct_words": len(words)}
     facts["unknown_dev_words"] = round(unknown, 4)
     log.info("%s: %s", job.output, json.dumps(facts))
-    write_json(job.recipe, {**language_model_recipe(job), "facts": facts})
+    write_json(job.recipe, {**_recipe(job, text, dev), "facts": facts})
 
 
 def write_arpa(path: str | Path, sentences: Iterable[list[str]], order: int) -> None:
@@ -118,9 +121,3 @@ def write_arpa(path: str | Path, sentences: Iterable[list[str]], order: int) -> 
 def language_model_units(recipe: str | Path) -> str:
     """`words` or `characters`: the tokens of a trained model, by its recipe."""
     return read_json(recipe)["facts"]["units"]
-
-
-def file_hash(path: str | Path) -> str:
-    """Short hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.decode.beam_search import Engine
-from headstart.decode.fusion import TO_NATURAL, Fusion, Hypothesis, Weights
+from headstart.decode.fusion import Fusion, Hypothesis, Weights
 from headstart.score.alignment import align_words, count_edits
 from headstart.text.normalisation import normalise_hypothesis
 
@@ -58,9 +58,8 @@ class _Candidates:
                 *np.array([fusion.parts(text) for text in texts]).T,
                 np.array([self._errors[text] for text in texts]),
             )
-        acoustic, language, counts, unknown, errors = self._columns
-        added = weights.alpha * TO_NATURAL * (language + weights.unknown * unknown) + weights.beta * counts
-        return int(errors[np.argmax(acoustic + added)])
+        acoustic, *parts, errors = self._columns
+        return int(errors[np.argmax(acoustic + weights.added(*parts))])
 
 
 def tune(

@@ -9,8 +9,7 @@ from typing import Any
 
 from headstart.corpora.manifests import write_table
 from headstart.decode.decoder import Decoder
-from headstart.decode.language_model import file_hash
-from headstart.encoder.checkpoint_files import checkpoint_content
+from headstart.encoder.checkpoint_files import checkpoint_content, file_hash
 from headstart.encoder.checkpoints import finetuned_model
 from headstart.encoder.front_end import frame_stride
 from headstart.errors import DataError
@@ -37,7 +36,7 @@ def score_recipe(job: ScoreJob) -> dict[str, Any]:
     if job.language_model:
         with_language_model = {
             "search": job.search.model_dump(mode="json"),
-            "language_model": file_hash(job.language_model.arpa),
+            "language_model": file_hash(job.language_model.arpa)[:16],
             "dev": dev_clips(job).content,
         }
     return {
@@ -79,7 +78,8 @@ def score_run(job: ScoreJob) -> None:
         DataError: no utterance can be scored.
     """
     clips = Clips.open(job.test.features, job.test.audio)
-    scored = [i for i, reference in enumerate(references(clips, job.text)) if reference]
+    spoken = list(references(clips, job.text))
+    scored = [i for i, reference in enumerate(spoken) if reference]
     if len(scored) < len(clips):
         log.warning("%d utterances have no reference after normalisation and are left out", len(clips) - len(scored))
     if not scored:
@@ -92,7 +92,7 @@ def score_run(job: ScoreJob) -> None:
     decoder = run_decoder(job, network, vocabulary)
     rows: list[dict[str, Any]] = [{} for _ in range(len(clips))]
     keys = ("utterance_id", "speaker", "duration_s", *TRANSCRIPT)
-    known = list(zip(clips.rows(*keys), references(clips, job.text), strict=True))
+    known = list(zip(clips.rows(*keys), filter(None, spoken), strict=True))
     for index, logits_TV in emissions(network, clips, vocabulary):
         values, reference = known[index]
         facts = dict(zip(keys, values, strict=True))

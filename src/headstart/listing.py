@@ -11,6 +11,7 @@ from headstart.score.alignment import EditCounts
 from headstart.score.metrics import metric_named
 from headstart.score.score_table import ScoreTable
 from headstart.summarise.design import rate_interval
+from headstart.summarise.tables import blocks_of
 
 CONFIDENCE = 0.95
 TITLES = {  # of counts that are no metrics
@@ -32,19 +33,12 @@ def listing(table: ScoreTable, counts: Mapping[str, EditCounts], result: Mapping
 
     Intervals have 95 % coverage over the choice of speakers where each utterance has one, and of utterances otherwise.
     """
-    unit, blocks = _blocks(table)
+    unit, blocks = blocks_of(table.column("speaker"))
     header = ("", "rate", "95 % interval", "errors", "S", "D", "I", "of")
     rows = [header, *(row for name, own in counts.items() if (row := _row(name, own, blocks)))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
     return "\n".join([f"{result['utterances']} utterances; intervals are over {unit}", "", *lines, "", *_facts(result)])
-
-
-def _blocks(table: ScoreTable) -> tuple[str, np.ndarray]:
-    speakers = table.column("speaker")
-    if None in speakers or len(set(speakers)) < 2:
-        return "utterances", np.arange(len(table))
-    return "speakers", np.unique(np.array(speakers, str), return_inverse=True)[1]
 
 
 def _row(name: str, counts: EditCounts, blocks: np.ndarray) -> tuple[str, ...] | None:

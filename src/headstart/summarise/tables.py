@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ from headstart.score.metrics import counts_by_metric
 from headstart.score.score_table import ALIGNMENT_COLUMNS, LANGUAGE_COLUMNS, ScoreTable
 
 Row = dict[str, Any]
+
+
+def blocks_of(speakers: Sequence[str | None]) -> tuple[str, np.ndarray]:
+    """What a test set is a sample of, "speakers" or "utterances", and the number of each utterance's block.
+
+    It is a sample of speakers where those of all utterances are known, and there are two at least.
+    """
+    if None in speakers or len(set(speakers)) < 2:
+        return "utterances", np.arange(len(speakers))
+    return "speakers", np.unique(np.array(speakers, str), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,7 @@ class Counts:
     @property
     def blocks(self) -> tuple[str, np.ndarray]:
         """What the test set is a sample of, "speakers" or "utterances", and the number of each utterance's block."""
-        if self.speakers is None or len(set(self.speakers)) < 2:
-            return "utterances", np.arange(len(self.utterance_ids))
-        return "speakers", np.unique(self.speakers, return_inverse=True)[1]
+        return blocks_of(self.speakers or [None] * len(self.utterance_ids))
 
 
 def read_counts(path: Path) -> Counts:

@@ -283,7 +283,7 @@ def _other_starts(study: Study, summary: Row, best: str, group: Row) -> list[str
 
 SOURCES = {
     "corpus": "tagged in the corpus",
-    "script": "told from their script",
+    "script": "known by their script",
     "words": "inferred from word lists of other corpora",
 }
 

@@ -27,7 +27,8 @@ from headstart.score.code_switching import (
 from headstart.score.languages import tag_words
 from headstart.score.metrics import METRICS, counts_by_metric, metric_named, points_of_interest
 from headstart.score.score_file import language_columns, score_columns
-from headstart.score.score_table import NEUTRAL, ScoreTable
+from headstart.score.score_table import ScoreTable
+from headstart.text.tags import NO_LANGUAGE
 
 WORDS = ("a", "b", "ab", "ba", "abc", "नमस्ते", "žena", "मी")
 TAGS = ("en", "es", "zxx")
@@ -191,7 +192,7 @@ def switches_by_definition(tagged, heard):
             edits.append(letter)
             before.append(inserted)
             inserted = 0
-    spoken = [i for i, (_, tag) in enumerate(tagged) if tag not in NEUTRAL]
+    spoken = [i for i, (_, tag) in enumerate(tagged) if tag not in NO_LANGUAGE]
     places = [k for k in range(len(spoken) - 1) if tagged[spoken[k]][1] != tagged[spoken[k + 1]][1]]
     by_distance = {}
     for k, i in enumerate(spoken):

@@ -18,7 +18,8 @@ from itertools import chain, groupby, pairwise
 import numpy as np
 
 from headstart.score.alignment import SUBSTITUTION, EditCounts, steps
-from headstart.score.score_table import NEUTRAL, ScoreTable, suffix
+from headstart.score.score_table import ScoreTable, suffix
+from headstart.text.tags import NO_LANGUAGE
 
 Tags = Sequence[Sequence[str] | None]
 CMI_EDGES = (0.0, 10.0, 20.0, 30.0, 40.0, 100.0)  # bins of utterances: 0, above 0 to 10, above 10 to 20, …
@@ -50,12 +51,12 @@ class Mixing:
     entropy: float | None
 
 
-def spoken(tags: Iterable[str], neutral: Collection[str] = NEUTRAL) -> list[str]:
+def spoken(tags: Iterable[str], neutral: Collection[str] = NO_LANGUAGE) -> list[str]:
     """The tags without those of no language."""
     return [tag for tag in tags if tag not in neutral]
 
 
-def code_mixing_index(tags: Iterable[str], neutral: Collection[str] = NEUTRAL) -> float:
+def code_mixing_index(tags: Iterable[str], neutral: Collection[str] = NO_LANGUAGE) -> float:
     """CMI of one utterance in percent, 100 (1 - max w / (n - u)); 0 if all tags are neutral.
 
     `max w` is the number of tokens of the most frequent language, `n - u` that of tokens with a language. (Das and
@@ -66,7 +67,7 @@ def code_mixing_index(tags: Iterable[str], neutral: Collection[str] = NEUTRAL) -
     return 100 * (counts.total() - max(counts.values())) / counts.total() if counts else 0.0
 
 
-def mixing(tags: Tags, neutral: Collection[str] = NEUTRAL) -> Mixing:
+def mixing(tags: Tags, neutral: Collection[str] = NO_LANGUAGE) -> Mixing:
     """The indices of a list of utterances. Utterances without tags, or without a language, do not count."""
     rows = [own for row in tags if row and (own := spoken(row, neutral))]
     indices = [code_mixing_index(row, ()) for row in rows]
@@ -143,7 +144,7 @@ def hypothesis_languages(table: ScoreTable, word_language: Mapping[str, str]) ->
 
 
 def substitutions_across(table: ScoreTable, heard_tags: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Substitutions of tagged words by whether the word that was heard is of the same language.
+    """Substitutions of tagged words by whether the recognised word is of the same language.
 
     Args:
         heard_tags: of the words of each hypothesis, see `hypothesis_languages`.
@@ -162,7 +163,7 @@ def substitutions_across(table: ScoreTable, heard_tags: Sequence[Sequence[str]])
 
 
 def _substitutions(table: ScoreTable) -> Iterable[tuple[int, int, int, str, str]]:
-    """For each substituted word: utterance, places in reference and hypothesis, what was said and what was heard."""
+    """Each substituted word: utterance, places in reference and hypothesis, the spoken and the recognised word."""
     columns = (
         table.alignments("word"),
         table.column("reference"),

@@ -16,10 +16,11 @@ from headstart.score.alignment import EditCounts, align
 from headstart.score.files import Transcript, read_transcripts
 from headstart.score.metrics import METRICS, SWITCH_DISTANCES, counts_by_metric, metric_named, points_of_interest
 from headstart.score.score_file import language_columns, score_columns
-from headstart.score.score_table import NEUTRAL, ScoreTable
+from headstart.score.score_table import ScoreTable
 from headstart.study.explain import LANGUAGE_PATTERN
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise, normalised_runs
+from headstart.text.tags import NO_LANGUAGE
 
 Result = dict[str, Any]
 Pairs = list[tuple[str, Transcript, Transcript]]  # id, reference and hypothesis of each utterance
@@ -66,7 +67,7 @@ def list_table(
 
     Args:
         language: by which both sides are normalised; None leaves them as they are, but for spaces.
-        neutral: tags of no language besides `NEUTRAL`.
+        neutral: tags of no language besides `NO_LANGUAGE`.
         points: languages whose words are the points of interest; by default all but the matrix language.
 
     Raises:
@@ -76,7 +77,7 @@ def list_table(
     if language is not None and not re.fullmatch(LANGUAGE_PATTERN, language):
         raise HeadstartError(f"--text {language!r}: not a language tag, which is like sw, es or zh-Hant (BCP 47)")
 
-    neutral = NEUTRAL | set(neutral)
+    neutral = NO_LANGUAGE | set(neutral)
     rows = []
     for name, said, heard in pairs:
         reference, tags = _tagged(said, language, neutral)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
-from headstart.score.score_table import NEUTRAL
 from headstart.text.mixed import mixed_units
-
-SEVERAL = "mul"  # BCP 47: several languages; the tag of a word whose parts have different ones
+from headstart.text.tags import NO_LANGUAGE, SEVERAL
 
 
 @lru_cache(maxsize=1 << 16)
@@ -24,7 +22,7 @@ def units_of(words: Sequence[str]) -> list[str]:
 
 
 def tag_words(
-    words: Sequence[str], runs: Sequence[tuple[str, str]], neutral: Collection[str] = NEUTRAL
+    words: Sequence[str], runs: Sequence[tuple[str, str]], neutral: Collection[str] = NO_LANGUAGE
 ) -> tuple[list[str], list[str]]:
     """The language tags of words, and of their mixed units.
 

@@ -30,11 +30,11 @@ from headstart.score.score_table import (
     ALIGNMENT_COLUMNS,
     DECODINGS,
     LM,
-    NEUTRAL,
     TOKENISATIONS,
     alignment_column,
     suffix,
 )
+from headstart.text.tags import NO_LANGUAGE
 
 CORPUS = "corpus"  # a `language_source`: the tags are those of the corpus
 
@@ -99,7 +99,7 @@ def language_columns(
     reference: str,
     runs: Sequence[tuple[str, str]] | None,
     source: str = CORPUS,
-    neutral: Collection[str] = NEUTRAL,
+    neutral: Collection[str] = NO_LANGUAGE,
 ) -> dict[str, Any]:
     """What a score file says of the languages of a normalised reference.
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.score.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, EditCounts
+from headstart.text.tags import NO_LANGUAGE
 
-NEUTRAL = frozenset({"zxx", "und", "mul", "mis"})  # BCP 47: no language, unknown, several, one without a code
 TOKENISATIONS = ("word", "char", "mixed", "raw")
 WITH_LANGUAGES = ("word", "mixed")
 LM = "lm"
@@ -147,7 +147,7 @@ class ScoreTable:
     def __init__(
         self,
         columns: Mapping[str, Column],
-        neutral: Collection[str] = NEUTRAL,
+        neutral: Collection[str] = NO_LANGUAGE,
         points: Collection[str] | None = None,
         decoding: str = "",
     ):

@@ -17,11 +17,10 @@ from headstart.study.text import Text
 from headstart.text.apostrophes import fold_apostrophes
 from headstart.text.findings import Findings
 from headstart.text.profiles import Profile, profile_of
+from headstart.text.tags import NO_LANGUAGE
 
 TRANSCRIPT = ("text", "language", "tokens", "token_languages")  # the columns of a manifest that are normalised
 BLANK, UNKNOWN, WORD_BOUNDARY = "<pad>", "<unk>", "|"
-NO_SPEECH = "zxx"  # tag of tokens that are not words, such as punctuation
-NO_LANGUAGE = ("und", "mul", "mis", NO_SPEECH)  # undetermined, multiple, uncoded: the utterance's language holds
 
 # Invisible characters inside words: joiners, soft hyphens, byte order marks. The zero width space is not one of them:
 # it is a word boundary in Thai, Khmer and the like.

@@ -18,14 +18,13 @@ from headstart.study.semisup import Semisup
 from headstart.study.text import Text
 from headstart.text.normalisation import (
     BLANK,
-    NO_LANGUAGE,
-    NO_SPEECH,
     UNKNOWN,
     WORD_BOUNDARY,
     build_vocabulary,
     normalise,
     references,
 )
+from headstart.text.tags import NO_LANGUAGE, NO_SPEECH
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page that loads nothing from the network.
 
 `write_report` makes the page from a study, its `summary.json` and its run folders. Sentences come from
-`headstart.report.sentences`, charts from `headstart.report.charts`, and the layout from `templates/`, which has one
+`headstart.report.sentences`, charts from `headstart.report.gallery`, and the layout from `templates/`, which has one
 file a section.
 """
 
@@ -24,7 +24,7 @@ import headstart
 from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
 from headstart.report import tables
-from headstart.report.charts import Gallery
+from headstart.report.gallery import Gallery
 from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances

@@ -357,6 +357,12 @@ def test_a_scientific_number_without_a_dot_is_a_number():
     [
         ("study: [", "line 1: not valid YAML"),
         ("study: a\nseeds: [1]\nseeds: [2]\n", "line 3: not valid YAML: the key 'seeds' is written twice"),
+        ("a: &a {b: *a}\n", "line 1: not valid YAML: an alias stands for a value that contains it"),
+        (
+            "".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else '0'] * 10)}]\n" for i in range(9)),
+            "line 5: not valid YAML: its aliases stand for more than 100,000 values",
+        ),
+        (f"study: {'[' * 3000}{']' * 3000}\n", "its values are nested too deeply"),
         ("", "a study file is a mapping of keys"),
         ("- study", "a study file is a mapping of keys"),
     ],

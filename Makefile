@@ -21,7 +21,7 @@ demo: .venv/built  ## run the default study and write its report
 	@echo "The report: $$(ls -t results/*/report.html | head -n 1)"
 
 test: .venv/built  ## run the tests; ARGS="-m slow" runs the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/bench  ## measure speed beside others (15 minutes); ARGS="--only ssl-small"
 	$(BIN)/python benchmarks/run.py $(ARGS)

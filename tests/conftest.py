@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
+LONGEST = ("test_workflow.py", "test_slurm.py", "test_dvc.py")  # the files whose tests take minutes
 SHORT_NOISE = [int(seconds * 16000) for seconds in (0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 0.6, 0.8, 1.0, 1.2)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, so that processes that share the tests end at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ lint: .venv/built  ## check style, the workflow and the generated documents
 	$(BIN)/python tests/lint_workflow.py
 	$(BIN)/headstart docs --check
 
-docs: .venv/built  ## regenerate config/README.md and config/schema.json
+docs: .venv/built  ## regenerate config/README.md, config/schema.json, docs/corpora.md
 	$(BIN)/headstart docs
 
 lock: .venv/built  ## resolve pyproject.toml anew; ARGS=--upgrade takes the newest versions

@@ -95,10 +95,11 @@ def tiny_model():
 
 def speech(folder: Path, **hours: float) -> dict[str, dict[str, str]]:
     """Synthetic English after the feature stage: split -> `features` and `audio` paths."""
-    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.reading import read_corpus
+    from headstart.corpora.registry import open_reader
+    from headstart.corpora.synthetic.reader import SplitHours, SyntheticCorpus
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.extraction import extract_features
-    from headstart.study.corpora import SplitHours, SyntheticCorpus
 
     synthesise_corpus(folder / "raw", language="en", hours=hours, seed=0)
     corpus = SyntheticCorpus(reader="synthetic", language="en", hours=SplitHours(**hours))

@@ -13,9 +13,8 @@ import soundfile
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.corpora.overview import describe
 from headstart.corpora.reader import CorpusError
+from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
 from headstart.corpora.reading import Reading, audio_state, read_corpus, read_utterances
-from headstart.corpora.table import TableReader
-from headstart.study.corpora import Columns, FolderCorpus
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise
 
@@ -278,9 +277,19 @@ def test_audio_outside_the_corpus_is_refused_unless_the_study_allows_it(tmp_path
     write_corpus(corpus, "id\tpath\ttext", *lines)
     with pytest.raises(CorpusError, match=r"metadata.tsv, line 4: '.*b.wav' lies outside .*`outside: true`"):
         read_folder(folder_corpus(corpus))
-    (corpus / "link").symlink_to(tmp_path)  # where a link leads is its owner's choice
-    write_corpus(corpus, "id\tpath\ttext", *lines[:2], "3\tlink/b.wav\tz")
-    assert len(read_folder(folder_corpus(corpus, dev_share=0.0, test_share=0.0)).rows["train"]) == 3
+    for link, goal in {"link": tmp_path, "link.wav": tmp_path / "b.wav", "own.wav": corpus / "d.wav"}.items():
+        (corpus / link).symlink_to(goal)
+    for path in ("link/b.wav", "link.wav"):
+        write_corpus(corpus, "id\tpath\ttext", *lines[:2], f"3\t{path}\tz")
+        with pytest.raises(
+            CorpusError, match=f"line 4: '{path}' is reached by a link that leads out of .*`outside: true`"
+        ):
+            read_folder(folder_corpus(corpus))
+    write_corpus(corpus, "id\tpath\ttext", *lines[:2], "3\town.wav\tz")
+    (tmp_path / "elsewhere").symlink_to(corpus)  # the corpus itself may be reached by a link
+    for folder in (corpus, tmp_path / "elsewhere"):
+        write_corpus(corpus, "id\tpath\ttext", f"1\t{folder}/a.wav\tx", "2\tb.wav\ty", "3\town.wav\tz")
+        assert len(read_folder(folder_corpus(folder, dev_share=0.0, test_share=0.0)).rows["train"]) == 3
     write_corpus(corpus, "id\tpath\ttext", *lines)
     reading = read_folder(folder_corpus(corpus, outside=True, dev_share=0.0, test_share=0.0))
     assert len(reading.rows["train"]) == 3

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.corpora.table import TableReader
-from headstart.study.corpora import FolderCorpus
+from headstart.corpora.readers.table import FolderCorpus, TableReader
 
 ROOT = Path(__file__).parent.parent
 DVC = shutil.which("dvc", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))

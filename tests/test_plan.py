@@ -101,7 +101,8 @@ def bytes_of_tiny(folder: Path) -> float:
     """What the tiny study writes: its corpus, made in full, and the weights of four fine-tuned models in float32."""
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.reading import read_corpus
+    from headstart.corpora.registry import open_reader
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.extraction import extract_features
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.study.corpora import FolderCorpus
+from headstart.corpora.readers.table import FolderCorpus
 from headstart.study.reading import load_study
 from headstart.study.starts import HubStart
 

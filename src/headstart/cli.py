@@ -61,12 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--cores", type=int, default=os.cpu_count(), help="for making data (default: %(default)s)")
     restore.set_defaults(run=_restore)
 
+    corpora = commands.add_parser(
+        "corpora",
+        help="list the kinds of corpora that can be read, and what each has to look like on disk",
+        description="Without NAME, list every reader of corpora with the files that it expects. With NAME, a `reader:` "
+        "of a study, also show its keys, what it makes of the corpus's quirks, and an example.",
+    )
+    corpora.add_argument("reader", nargs="?", metavar="NAME")
+    corpora.set_defaults(run=_corpora)
+
     docs = commands.add_parser(
         "docs",
-        help="write the key reference and the JSON Schema of the study file",
-        description="Write README.md and schema.json, both generated from the typed study.",
+        help="write the documents that are generated from the code",
+        description="Write config/README.md, config/schema.json and docs/corpora.md, which are generated from the "
+        "typed study and the readers of corpora.",
     )
-    docs.add_argument("--folder", type=Path, default=Path("config"), help="where they go (default: %(default)s)")
+    docs.add_argument("--folder", type=Path, default=Path("."), help="the repository (default: %(default)s)")
     docs.add_argument("--check", action="store_true", help="write nothing; exit status 1 when they are out of date")
     docs.set_defaults(run=_docs)
 
@@ -183,6 +193,21 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"will be made again: {path}: {reason}")
     if outcome.missing:
         print(f"{_count(len(outcome.missing), 'result')} are not there yet, such as {outcome.missing[0]}")
+    return 0
+
+
+def _corpora(options: argparse.Namespace) -> int:
+    from headstart.corpora.catalogue import details, listing
+    from headstart.corpora.registry import READERS
+    from headstart.study.explain import nearest
+
+    if options.reader is None:
+        print(listing())
+    elif options.reader in READERS:
+        print(details(options.reader))
+    else:
+        print(f"there is no reader {options.reader!r}{nearest(options.reader, list(READERS))}", file=sys.stderr)
+        return 2
     return 0
 
 

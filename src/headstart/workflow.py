@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.corpora.reader import CorpusError, Reader
-from headstart.corpora.reading import audio_state, open_reader
+from headstart.corpora.reading import audio_state
+from headstart.corpora.registry import open_reader
+from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
 from headstart.jobs import (
     AnalyseJob,
@@ -27,7 +29,7 @@ from headstart.jobs import (
     SplitFiles,
 )
 from headstart.study.analyse import Analyse
-from headstart.study.corpora import SyntheticCorpus, WithText
+from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
 from headstart.study.reading import StudyError
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start

@@ -1,8 +1,8 @@
 from pydantic import TypeAdapter
 
-from headstart.corpora.reading import open_reader, read_corpus
+from headstart.corpora.reading import read_corpus
+from headstart.corpora.registry import Corpus, open_reader
 from headstart.logs import log_to
-from headstart.study.corpora import Corpus
 from headstart.study.fields import SPLITS
 from headstart.workflow import raw_folder
 

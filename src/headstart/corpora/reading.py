@@ -9,25 +9,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import soundfile
 
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
+from headstart.corpora.paths import Folder, located
 from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Utterance
 from headstart.corpora.splits import Rows, check_drawn, draw_split, missing_splits, shared_sentences
-from headstart.corpora.synthetic.reader import SyntheticReader
-from headstart.corpora.table import TableReader
 from headstart.study.fields import SPLITS, Split
 
 log = logging.getLogger(__name__)
-
-# `reader:` of a corpus in the study -> its reader. `reader.py` describes what a new one takes.
-READERS: dict[str, Callable[[Any, str | Path], Reader]] = {
-    "folder": TableReader,
-    "synthetic": SyntheticReader,
-}
 
 
 @dataclass
@@ -43,16 +35,6 @@ class UnusableError(ValueError):
     """Why an utterance is rejected."""
 
 
-def open_reader(settings: Any, raw: str | Path) -> Reader:
-    """The reader of a corpus.
-
-    Args:
-        settings: the corpus's section of the study.
-        raw: folder of the corpus where the workflow makes it.
-    """
-    return READERS[settings.reader](settings, raw)
-
-
 def audio_state(reader: Reader) -> str | None:
     """Short hash of the path, size and modification time of every audio file that a corpus names.
 
@@ -66,10 +48,10 @@ def audio_state(reader: Reader) -> str | None:
         names = list(names)
     except (CorpusError, OSError):
         names = []
-    digest = hashlib.sha256()
+    digest, folder = hashlib.sha256(), Folder(reader)
     for name in names:
         try:
-            status = os.stat(os.path.join(reader.folder, name))
+            status = os.stat(os.path.join(reader.folder, folder.on_disk(name)))
             state = f"{status.st_size} {status.st_mtime_ns}"
         except (OSError, ValueError):  # ValueError: a name that no file can have
             state = "missing"
@@ -83,7 +65,7 @@ def read_utterances(reader: Reader) -> Reading:
     Raises:
         CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
     """
-    entries = list(reader.utterances())
+    entries = list(located(reader))
     shares = missing_splits(reader, entries)
     audio_seconds = lru_cache(maxsize=1)(_audio_seconds)  # the stretches of a recording follow one another
     reading = Reading()

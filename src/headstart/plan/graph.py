@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.jobs import TrainingJob
-from headstart.study.corpora import SyntheticCorpus
 from headstart.workflow import Workflow, raw_folder
 
 # Audio of a recorded corpus that has not been read yet is not known: a split counts as this many hours.

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import TRAINING, CorpusHours, LanguageModelFiles, SplitFiles, TrainingJob
-from headstart.study.corpora import SyntheticCorpus
 from headstart.study.study import Study
 
 # Updates of a measurement, of which the first half does not count, and seconds of audio in a batch: (fewest, most).
@@ -119,7 +119,8 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
 
     `resampler` is what synthesis takes before its first sentence: resampling imports torch.
     """
-    from headstart.corpora.reading import open_reader, read_corpus
+    from headstart.corpora.reading import read_corpus
+    from headstart.corpora.registry import open_reader
     from headstart.corpora.synthetic.espeak import NATIVE_RATE
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.audio import SAMPLE_RATE

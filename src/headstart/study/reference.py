@@ -1,15 +1,20 @@
-"""The generated documents of the study file: its JSON Schema and its key reference, config/README.md.
+"""The generated documents: the JSON Schema of a study file, its key reference (config/README.md), and docs/corpora.md.
 
-Both are generated from the typed study in `study.py` and `sections.py`. `headstart docs` writes them;
+They are generated from the typed study in `study.py` and from the readers of corpora. `headstart docs` writes them;
 `headstart docs --check` and a test fail when they are out of date.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
+from headstart.corpora.catalogue import page
+from headstart.corpora.registry import READERS
+from headstart.study.corpora import RecordedCorpus
 from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, LANGUAGE_PATTERN, NAME_PATTERN, PATTERNS
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
@@ -82,13 +87,21 @@ contrasts:
   - {treatment: more, baseline: both}
 """
 
+
+def _sections_of_readers() -> Iterator[tuple[str, str]]:
+    """Title and model of each reader's section, and of the sections in it."""
+    for name, reader in READERS.items():
+        yield f"`corpora.NAME` with `reader: {name}`", reader.section.__name__
+        for key, field in reader.section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield f"`corpora.NAME.{key}` with `reader: {name}`", field.annotation.__name__
+
+
 # Title and model of each section, in the order of a study file.
 SECTIONS = [
     ("The study", "Study"),
-    ("`corpora.NAME` with `reader: synthetic`", "SyntheticCorpus"),
-    ("`corpora.NAME.hours`", "SplitHours"),
-    ("`corpora.NAME` with `reader: folder`", "FolderCorpus"),
-    ("`corpora.NAME.columns`", "Columns"),
+    ("`corpora.NAME` of a recorded corpus, whatever its `reader`", "RecordedCorpus"),
+    *_sections_of_readers(),
     ("`starts.NAME` with `kind: scratch`", "ScratchStart"),
     ("`starts.NAME` with `kind: hub`", "HubStart"),
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
@@ -125,7 +138,13 @@ def json_schema() -> str:
 def key_reference() -> str:
     """Text of config/README.md: an introduction, then one table of keys for each section of the study file."""
     schema = Study.model_json_schema()
-    models = {**schema["$defs"], "Study": schema}
+    shared = RecordedCorpus.model_json_schema()
+    models = {**schema["$defs"], "Study": schema, "RecordedCorpus": shared}
+    for reader in READERS.values():
+        if issubclass(reader.section, RecordedCorpus):  # only the keys of its own, and those with another default
+            own = models[reader.section.__name__]
+            own["properties"] = {k: v for k, v in own["properties"].items() if v != shared["properties"].get(k)}
+            own["description"] += " It also has the keys of every recorded corpus, above."
     missing = set(models) - {model for _, model in SECTIONS}
     if missing:
         raise ValueError(f"reference.SECTIONS lacks {', '.join(sorted(missing))}")
@@ -136,19 +155,20 @@ def key_reference() -> str:
 
 
 def documents() -> dict[str, str]:
-    """File name in config/ -> generated text."""
-    return {"schema.json": json_schema(), "README.md": key_reference()}
+    """Path in the repository -> generated text."""
+    return {"config/schema.json": json_schema(), "config/README.md": key_reference(), "docs/corpora.md": page()}
 
 
 def outdated(folder: Path) -> list[Path]:
-    """The generated documents in `folder` that are missing or out of date."""
+    """The generated documents of the repository `folder` that are missing or out of date."""
     paths = {folder / name: text for name, text in documents().items()}
     return [p for p, text in paths.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
 
 
 def write_documents(folder: Path) -> None:
-    """Write the generated documents into `folder`."""
+    """Write the generated documents into the repository `folder`."""
     for name, text in documents().items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from headstart.corpora.registry import Corpus
+from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.score.metrics import metric_named
 from headstart.study.analyse import Analyse
 from headstart.study.claims import QUANTITIES, Claim, TargetKind
 from headstart.study.convergence import Convergence
-from headstart.study.corpora import Corpus, FolderCorpus, SyntheticCorpus
+from headstart.study.corpora import RecordedCorpus
 from headstart.study.decoding import Decoding
 from headstart.study.explain import explain, nearest
 from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds
@@ -196,9 +198,9 @@ class Study(Settings):
             taught = target.languages.items()
             wanted += [(f"targets.{name}.languages.{tag}", corpus) for tag, corpus in taught if corpus]
         return [
-            f"{key}: corpus {name!r} has no transcripts (its columns.text is null)"
+            f"{key}: corpus {name!r} has no transcripts ({reason})"
             for key, name in wanted
-            if isinstance(corpus := self.corpora.get(name), FolderCorpus) and corpus.columns.text is None
+            if isinstance(corpus := self.corpora.get(name), RecordedCorpus) and (reason := corpus.without_transcripts)
         ]
 
     def _mingled_languages(self) -> list[str]:

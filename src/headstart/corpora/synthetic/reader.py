@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from headstart.corpora.table import TableReader
-from headstart.study.corpora import Columns, FolderCorpus, SyntheticCorpus
+from pydantic import Field
+
+from headstart.corpora.reader import Description
+from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
+from headstart.study.corpora import WithText
+from headstart.study.fields import GrammarName, Positive, Range, Seed, Settings
 
 COLUMNS = Columns(
     speaker="speaker",
@@ -17,8 +22,40 @@ COLUMNS = Columns(
 )
 
 
+class SplitHours(Settings):
+    """Hours of speech to synthesise for each split."""
+
+    train: Positive = Field(0.5, description="Hours in the training split.")
+    dev: Positive = Field(0.05, description="Hours in the development split.")
+    test: Positive = Field(0.2, description="Hours in the test split.")
+
+
+class SyntheticCorpus(WithText):
+    """A corpus synthesised with eSpeak NG from a grammar of the package; a pure function of its settings."""
+
+    reader: Literal["synthetic"] = Field(description="`synthetic`: speech made by eSpeak NG.")
+    language: GrammarName = Field(
+        description="Name of a file in `src/headstart/corpora/synthetic/grammars/`: `sw`, or `en-es` (code-switched)."
+    )
+    hours: SplitHours = Field(SplitHours(), description="Hours of speech for each split.")
+    seed: Seed = Field(0, description="Seed of the sentences, the speakers and the noise.")
+    snr_db: Range = Field((5.0, 25.0), description="Range of signal-to-noise ratios, in dB, drawn per utterance.")
+    words_per_minute: Range = Field((120.0, 220.0), description="Range of the speakers' base speaking rates.")
+    pitch: Range = Field((20.0, 80.0), description="Range of the speakers' base pitches (eSpeak scale, 0 to 99).")
+    voices: Literal["usual", "other"] = Field(
+        "usual", description="Whose voices: `other` ones are of unlike timbre (whisper, creak), for another domain."
+    )
+
+
 class SyntheticReader(TableReader):
     """Reads a corpus folder that the synthesiser wrote."""
+
+    section = SyntheticCorpus
+    description = Description(
+        title="Speech that the workflow makes itself",
+        layout="nothing: eSpeak NG speaks sentences of a grammar in src/headstart/corpora/synthetic/grammars/",
+        example="language: sw, hours: {train: 0.5, dev: 0.05, test: 0.2}",
+    )
 
     def __init__(self, settings: SyntheticCorpus, raw: str | Path):
         language = settings.language.split("-")[0]

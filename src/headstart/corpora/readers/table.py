@@ -3,26 +3,73 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
-from headstart.corpora.reader import AudioReference, CorpusError, Reader, Reject, Utterance
-from headstart.study.corpora import FolderCorpus
+from pydantic import Field
+
+from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Reject, Utterance
+from headstart.study.corpora import RecordedCorpus
 from headstart.study.explain import nearest
-from headstart.study.fields import Split
+from headstart.study.fields import Folder, Settings, Split
 
 Row = dict[str | None, str | list[str] | None]  # column -> cell; csv puts cells beyond the last column under None
 
 
-class TableReader(Reader):
+class Columns(Settings):
+    """Which column of a corpus table holds what. `null` marks what the table does not have."""
+
+    audio: str = Field("path", description="Path of the audio file, relative to the corpus folder.")
+    utterance_id: str | None = Field("id", description="Unique id; the audio file's name without suffix if null.")
+    text: str | None = Field("text", description="Transcript; null for an unlabelled corpus.")
+    speaker: str | None = Field(None, description="Speaker label.")
+    language: str | None = Field(None, description="BCP 47 language of the utterance.")
+    split: str | None = Field(None, description="Split; if null, drawn by speaker (or sentence).")
+    tokens: str | None = Field(None, description="Space-separated tokens, for tagged code-switched text.")
+    token_languages: str | None = Field(None, description="Space-separated language tags, one for each token.")
+    phonemes: str | None = Field(
+        None, description="Phonemic transcript: phones with spaces between them, and ` | ` between words, if at all."
+    )
+
+
+class FolderCorpus(RecordedCorpus):
+    """Recorded speech: a folder with audio files and a TSV or CSV table."""
+
+    reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")
+    table: Folder = Field("metadata.tsv", description="The table in it; the suffix .csv or .tsv gives the separator.")
+    columns: Columns = Field(Columns(), description="Mapping from our fields to the table's columns.")
+    splits: dict[str, Split | None] = Field(
+        {"train": "train", "dev": "dev", "test": "test"},
+        description="The table's split names -> ours; null leaves a split out.",
+    )
+    token_tags: dict[str, str] = Field({}, description="The table's token language tags -> BCP 47 tags.")
+
+    @property
+    def without_transcripts(self) -> str | None:
+        """Why the corpus has no transcripts, by its keys; None where it has some."""
+        return "its columns.text is null" if self.columns.text is None else super().without_transcripts
+
+
+class TableReader(RecordedReader):
     """Reads a folder of audio files and its table."""
 
+    section = FolderCorpus
+    description = Description(
+        title="A folder of audio files and a table",
+        layout="""
+            my_corpus/
+              metadata.tsv      id  path  text, and speaker, split, language, ... if you have them
+              clips/0001.flac
+              ...
+            """,
+        example="path: my_corpus, language: qu, columns: {speaker: speaker, split: split}",
+    )
+
     def __init__(self, settings: FolderCorpus, raw: str | Path = ""):
-        self.settings = settings
+        super().__init__(settings, raw)
         self.columns = settings.columns
-        self.folder = Path(settings.path)  # also where the table lies in a subfolder
         self.source = self.folder / settings.table
         self.drawn_units = "speakers" if self.columns.speaker else "sentences"
         self.split_advice = (
@@ -36,8 +83,7 @@ class TableReader(Reader):
         self._check_columns(header)
 
     def _check_files(self) -> None:
-        if not self.folder.is_dir():
-            raise CorpusError(f"{self.folder}: no such corpus folder; set `path` of the corpus to where its audio is")
+        self.check_folder()
         if not self.source.is_file():
             tables = [path.name for path in self.folder.iterdir() if path.suffix in (".tsv", ".csv")]
             advice = nearest(self.source.name, tables)
@@ -57,8 +103,8 @@ class TableReader(Reader):
         """One utterance or reject for each row of the table, except those whose split the study leaves out.
 
         Raises:
-            CorpusError: the folder or its table is missing, a mapped column is not in the table, a split is not in the
-                mapping, or audio lies outside the folder where the study does not allow it.
+            CorpusError: the folder or its table is missing, a mapped column is not in the table, or a split is not in
+                the mapping.
         """
         header, rows = self._read()
         self._check_columns(header)
@@ -69,14 +115,13 @@ class TableReader(Reader):
             # The cells of a malformed row may stand in other columns. Only a split that exists is taken from them;
             # without one, the row belongs to the split of the row before it.
             known = reason is None or name in self.settings.splits
-            split = self._split(name, line) if known and name is not None else None
+            split = self.split(name, f"{self.source}, line {line}") if known and name is not None else None
             if known:
                 left_out = name is not None and split is None
             if left_out:
                 continue
             utterance = self._utterance(row, line, split)
             if reason is None:
-                self._check_inside(utterance)
                 yield utterance
                 continue
             # A single cell is the rest of a text and neither an id nor a path.
@@ -124,27 +169,6 @@ class TableReader(Reader):
         """The table's name of a row's split; None where it has no column of splits."""
         return (row[self.columns.split] or "").strip() if self.columns.split is not None else None
 
-    def _split(self, name: str, line: int) -> Split | None:
-        """Our split for the table's name of one; None where the study leaves it out."""
-        splits = self.settings.splits
-        if name not in splits:
-            raise CorpusError(
-                f"{self.source}, line {line}: split {name!r} is not in the corpus's `splits` mapping"
-                f"{nearest(name, list(splits))}; map it to train, dev, test or null"
-            )
-        return splits[name]
-
-    def _check_inside(self, utterance: Utterance) -> None:
-        """Refuse audio outside the folder, unless the study allows it. Links inside the folder may lead anywhere."""
-        audio = utterance.audio.path if utterance.audio else ""
-        folder = os.path.abspath(self.settings.path)
-        path = os.path.abspath(os.path.join(folder, audio))
-        if not self.settings.outside and os.path.commonpath([folder, path]) != folder:
-            raise CorpusError(
-                f"{self.source}, line {utterance.line}: {audio!r} lies outside the corpus folder. Put the audio into "
-                "the folder, or set `outside: true` of the corpus if it may be read from elsewhere"
-            )
-
     def _utterance(self, row: Row, line: int, split: Split | None) -> Utterance:
         columns = self.columns
         audio, text = _cell(row, columns.audio), _cell(row, columns.text)
@@ -154,7 +178,7 @@ class TableReader(Reader):
             utterance_id=_cell(row, columns.utterance_id) if columns.utterance_id else Path(audio or "").stem,
             audio=AudioReference(audio) if audio else None,
             language=_cell(row, columns.language) or self.settings.language,
-            text=(text or "") if columns.text else None,
+            text=(text or "") if self.settings.without_transcripts is None else None,
             speaker=_cell(row, columns.speaker),
             split=split,
             tokens=(_cell(row, columns.tokens) or "").split() or None,

@@ -1,0 +1,66 @@
+"""Text files of corpora: their encodings, and how large they may be."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from pathlib import Path
+
+from headstart.corpora.reader import CorpusError
+
+MARKS = {  # byte order mark -> encoding; the longer ones first, because UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+MOST_BYTES = 2 << 30  # of a text file; the transcripts of 100,000 hours have less
+# A file may be small and decompress to far more than memory holds. Text shrinks to a tenth, the most regular to a
+# hundredth.
+MOST_RATIO, FREE_BYTES = 300, 16 << 20
+CHUNK = 4 << 20
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; `.gz` files are decompressed.
+
+    Line ends are as in the file.
+
+    Args:
+        most: bytes that the file may have, decompressed.
+
+    Raises:
+        CorpusError: the file is missing, cannot be read, has another encoding, or has more bytes.
+    """
+    data = read_bytes(path, most)
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        advice = "it looks like UTF-16 without a byte order mark; " if b"\0" in data[:4] else ""
+        raise CorpusError(
+            f"{path}: not {encoding.removesuffix('-sig').upper()} text ({error}); {advice}save it as UTF-8, for "
+            "example with iconv"
+        ) from None
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file, decompressed if its name ends in `.gz`; see `read_text`."""
+    try:
+        size, parts, held = path.stat().st_size, [], 0
+        zipped = path.suffix.lower() == ".gz"
+        limit = min(most, max(FREE_BYTES, MOST_RATIO * size)) if zipped else most
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            while held <= limit and (part := file.read(CHUNK)):
+                parts.append(part)
+                held += len(part)
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path}: cannot be read ({error})") from None
+    if held > limit:
+        what = f"{size} bytes that decompress to" if zipped else "the file has"
+        raise CorpusError(f"{path}: {what} more than {limit >> 20} MB, which no transcript has; is it the right file?")
+    return b"".join(parts)

@@ -91,7 +91,12 @@ def test_a_csv_may_have_quoted_commas_a_byte_order_mark_and_names_of_its_own(tmp
 
 
 def drawn(folder: Path, lines: list[str], **settings) -> dict[str, str]:
-    """utterance -> the split that is drawn for it."""
+    """utterance -> the split that is drawn for it. Each utterance has a recording of its own."""
+    for line in lines:
+        name = line.partition("\t")[0]
+        if not (folder / f"{name}.wav").exists():
+            os.link(folder / "a.wav", folder / f"{name}.wav")
+    lines = [line.replace("\ta.wav\t", f"\t{line.partition(chr(9))[0]}.wav\t") for line in lines]
     (folder / "metadata.tsv").write_text("\n".join(["id\tpath\tspeaker\ttext", *lines]) + "\n")
     corpus = folder_corpus(folder, dev_share=0.25, test_share=0.25, **settings)
     return {row["utterance_id"]: split for split, rows in read_folder(corpus).rows.items() for row in rows}
@@ -111,8 +116,9 @@ def test_drawn_splits_keep_speakers_and_sentences_whole_and_do_not_move_when_row
 
 
 def test_a_split_that_the_table_lacks_is_drawn_from_the_training_speakers(tmp_path):
-    write_audio(tmp_path / "a.wav")
-    lines = [f"u{i}\ta.wav\tspeaker{i % 40}\t{'dev' if i % 40 < 10 else 'train'}\tx" for i in range(120)]
+    for i in range(120):
+        write_audio(tmp_path / f"u{i}.wav", 0.25)
+    lines = [f"u{i}\tu{i}.wav\tspeaker{i % 40}\t{'dev' if i % 40 < 10 else 'train'}\tx" for i in range(120)]
     (tmp_path / "metadata.tsv").write_text("\n".join(["id\tpath\tspeaker\tsplit\ttext", *lines]))
     columns = Columns(split="split", speaker="speaker")
     splits = {"train": "train", "dev": "dev"}
@@ -338,7 +344,7 @@ def test_a_split_for_which_no_speaker_is_drawn_is_an_error_that_says_what_to_do(
     lines = [f"{c}\t{c}.wav\tx{c}\t{'anna' if c < 'n' else 'ben'}" for c in "abcdefghijklmnopqrstuvwxyz"]
     write_corpus(tmp_path, "id\tpath\ttext\tspeaker", *lines)
     by_speaker = {"columns": Columns(speaker="speaker"), "dev_share": 0.2, "test_share": 0.1}
-    with pytest.raises(CorpusError, match="of its few speakers, none was drawn for dev.*dev_share: 0"):
+    with pytest.raises(CorpusError, match="of its 2 speakers .*, none was drawn for dev.*dev_share: 0"):
         read_folder(folder_corpus(tmp_path, **by_speaker))
     assert read_folder(folder_corpus(tmp_path, **{**by_speaker, "dev_share": 0.0, "test_share": 0.0})).rows["train"]
     blank = [line.rsplit("\t", 1)[0] + "\t" for line in lines]  # then sentences are drawn

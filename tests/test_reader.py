@@ -1,5 +1,6 @@
 """The contract of readers: a new kind of corpus is one small class, and shared code does what every corpus needs."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,12 +129,40 @@ def test_what_every_corpus_needs_is_checked_for_a_new_reader(folder):
 
 
 def test_splits_are_drawn_by_speaker_for_a_new_reader(folder):
-    lines = [f"u{i} long.wav 0 1 speaker{i % 30} ari{i}" for i in range(90)]
+    for i in range(90):
+        os.link(folder / "long.wav", folder / f"{i}.wav")
+    lines = [f"u{i} {i}.wav 0 1 speaker{i % 30} ari{i}" for i in range(90)]
     rows = read_utterances(opened(folder, *lines, dev_share=0.2, test_share=0.2)).rows
     speakers = [{row["speaker"] for row in rows[split]} for split in SPLITS]
     assert all(speakers) and len(set.union(*speakers)) == sum(map(len, speakers)) == 30
-    with pytest.raises(CorpusError, match="segments: of its few speakers.*, none was drawn for dev. Raise dev_share"):
+    with pytest.raises(
+        CorpusError, match="segments: of its 1 speakers or sentences .*, none was drawn for dev. Raise dev_share"
+    ):
         read_utterances(opened(folder, *lines[:1], dev_share=0.2))
+
+
+def test_drawn_splits_tear_neither_a_speaker_nor_a_recording_apart(folder):
+    """60 interviews of two speakers each; every third of the first speakers is in the next interview too."""
+    for i in range(60):
+        os.link(folder / "long.wav", folder / f"{i}.wav")
+    lines = []
+    for i in range(60):
+        first = f"s{i}" if i % 3 else f"s{max(i - 1, 0)}"
+        lines += [
+            f"a{i} {i}.wav 0 0.5 {first} ari{i}",
+            f"b{i} {i}.wav 0.5 1 t{i} mana{i}",
+            f"c{i} {i}.wav 1 1.5 t{i} x",
+        ]
+    shares = {"dev_share": 0.25, "test_share": 0.25}
+    rows = read_utterances(opened(folder, *lines, **shares)).rows
+    for column in ("speaker", "audio_path"):
+        parts = [{row[column] for row in rows[split]} for split in SPLITS]
+        assert all(len(part) > 4 for part in parts) and len(set.union(*parts)) == sum(map(len, parts))
+    # An interview that links nothing moves nothing.
+    os.link(folder / "long.wav", folder / "new.wav")
+    more = read_utterances(opened(folder, "new new.wav 0 1 new ima", *lines, **shares)).rows
+    splits = [{row["utterance_id"]: split for split in SPLITS for row in of[split]} for of in (rows, more)]
+    assert {name: splits[1][name] for name in splits[0]} == splits[0] and len(splits[1]) == len(splits[0]) + 1
 
 
 def test_the_audio_of_a_new_reader_is_watched(folder):

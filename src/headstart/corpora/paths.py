@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from headstart.corpora.reader import CorpusError, Reader, Reject, Utterance
 
@@ -28,6 +31,28 @@ def located(reader: Reader) -> Iterator[Utterance | Reject]:
         yield entry
 
 
+# Suffixes of recordings, the preferred one first where a recording lies there in several forms.
+AUDIO = (
+    *(
+        ".wav",
+        ".flac",
+        ".sph",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".ogg",
+        ".opus",
+        ".oga",
+        ".m4a",
+        ".mp4",
+    ),
+    *(".mp3", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr", ".3gp"),
+)
+
+
 class Folder:
     """The folder of a corpus, as its reader names files in it."""
 
@@ -40,23 +65,33 @@ class Folder:
         self._inside = lru_cache(maxsize=4096)(lambda folder: _within(os.path.realpath(folder), self.real))
 
     def on_disk(self, path: str) -> str:
-        """`path` in the Unicode form in which the file's name is written on disk.
+        """`path` as it is written on disk, where it differs in Unicode form, in case, or in the sign between folders.
 
-        A corpus that was copied from a Mac has decomposed names (NFD), while its table may have composed ones (NFC),
-        or the reverse. A path that names nothing in any form is returned as it is, and so is one in plain ASCII.
+        A corpus that was copied from a Mac has decomposed names (NFD), while its table may have composed ones (NFC), or
+        the reverse; one that was made on Windows may have `CLIP.WAV` for `clip.wav`, and backslashes. A path that names
+        nothing in any form is returned as it is.
         """
-        name, sign, row = path.partition("#")
-        if path.isascii() or os.path.lexists(os.path.join(self.root, path)):
+        if os.path.lexists(os.path.join(self.root, path)):
             return path
-        if not os.path.lexists(os.path.join(self.root, name)):
-            name, sign, row = path, "", ""
-        found = "/" if os.path.isabs(name) else ""
-        for part in filter(None, name.split("/")):
+        name, sign, row = path.partition("#")
+        for plain in dict.fromkeys((path, path.replace("\\", "/"))):
+            if (found := self._found(plain)) is not None:
+                return found
+        if sign and (found := self._found(name)) is not None:  # a row of a container
+            return found + sign + row
+        return path
+
+    def _found(self, path: str) -> str | None:
+        found = "/" if os.path.isabs(path) else ""
+        for part in filter(None, path.split("/")):
             if part not in (".", "..") and not os.path.lexists(os.path.join(self.root, found, part)):
-                folder = os.path.join(self.root, found)
-                part = self._names(folder).get(unicodedata.normalize("NFC", part), part)
+                names = self._names(os.path.join(self.root, found))
+                composed = unicodedata.normalize("NFC", part)
+                part = names.get(composed) or names.get(composed.casefold())
+                if part is None:
+                    return None
             found = os.path.join(found, part)
-        return found + sign + row if os.path.lexists(os.path.join(self.root, found)) else path
+        return found if os.path.lexists(os.path.join(self.root, found)) else None
 
     def check_inside(self, path: str, line: int) -> None:
         """Raise `CorpusError` when a path leads out of the folder, itself or by a link, unless the study allows it."""
@@ -86,8 +121,47 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _names(folder: str) -> dict[str, str]:
-    """The composed form (NFC) of each name in a folder -> the name as it is on disk."""
+    """Forms of each name in a folder -> the name as it is on disk: composed (NFC), and in lower case if no two agree."""
     try:
-        return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}
+        composed = {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}
     except (OSError, ValueError):
         return {}
+    counts = Counter(name.casefold() for name in composed)
+    lower = {name.casefold(): own for name, own in composed.items() if counts[name.casefold()] == 1}
+    return {**lower, **composed}
+
+
+def files_under(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """Paths, relative to a folder, of the files in it and its subfolders whose names end in one of `suffixes`.
+
+    Suffixes are compared in lower case. Links are followed, each folder once. Files and folders whose names begin with
+    a dot are left out: Macs write files such as `._clip.wav` that hold no audio.
+    """
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        inside = os.path.relpath(root, folder)
+        for name in names:
+            if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes:
+                found.append(os.path.normpath(os.path.join(inside, name)))
+    return sorted(found)
+
+
+def without_suffix(path: str) -> str:
+    """A path without the suffix of its file: what two files of one recording have in common."""
+    return os.path.splitext(path)[0]
+
+
+def utterance_id(path: str, begin: float | None = None, end: float | None = None) -> str:
+    """The id of an utterance that has none of its own: the path of its audio in the corpus without the suffix.
+
+    A stretch of a recording also has its begin and end, in milliseconds.
+    """
+    name = unicodedata.normalize("NFC", without_suffix(os.path.normpath(path))) if path else ""
+    times = [] if begin is None else [begin] if end is None else [begin, end]
+    return "-".join([name, *(f"{round(1000 * time):07d}" for time in times if math.isfinite(time))])

@@ -16,7 +16,7 @@ import soundfile
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
 from headstart.corpora.paths import Folder, located
 from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Utterance
-from headstart.corpora.splits import Rows, check_drawn, draw_split, missing_splits, shared_sentences
+from headstart.corpora.splits import Rows, check_drawn, draw_keys, draw_split, missing_splits, shared_sentences
 from headstart.study.fields import SPLITS, Split
 
 log = logging.getLogger(__name__)
@@ -66,17 +66,17 @@ def read_utterances(reader: Reader) -> Reading:
         CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
     """
     entries = list(located(reader))
-    shares = missing_splits(reader, entries)
+    shares, keys = missing_splits(reader, entries), draw_keys(entries)
     audio_seconds = lru_cache(maxsize=1)(_audio_seconds)  # the stretches of a recording follow one another
     reading = Reading()
     lines: dict[str, int] = {}  # of the ids that are used
     split: Split = "train"
-    for entry in entries:
+    for entry, key in zip(entries, keys, strict=True):
         is_utterance = isinstance(entry, Utterance)
         if is_utterance or entry.split is not None:
             split = entry.split or "train"
             if split == "train":
-                split = draw_split(shares, entry.draw_key)
+                split = draw_split(shares, key)
         path = str(reader.folder / entry.audio.path) if entry.audio else None
         try:
             if not is_utterance:
@@ -91,7 +91,7 @@ def read_utterances(reader: Reader) -> Reading:
             lines[entry.utterance_id] = entry.line
             reading.rows[split].append(row)
     _check_not_empty(reader, reading)
-    check_drawn(reader, shares, reading.rows, reading.rejects)
+    check_drawn(reader, shares, reading.rows, reading.rejects, keys)
     reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]]
     reading.notes += shared_sentences(reading.rows)
     return reading

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from headstart.corpora.columns import Columns
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.corpora.overview import describe
 from headstart.corpora.reader import CorpusError
-from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
+from headstart.corpora.readers.table import FolderCorpus, TableReader
 from headstart.corpora.reading import Reading, audio_state, read_corpus, read_utterances
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise

@@ -98,6 +98,8 @@ class Folder:
         if self.outside or "\0" in path:  # no file can have that name
             return
         full = os.path.abspath(os.path.join(self.root, path))
+        if "#" in path and not os.path.lexists(full):  # a row of a container
+            full = full.rpartition("#")[0]
         if not _within(full, self.root):
             problem = "lies outside the corpus folder"
         elif not self._leads_inside(full):
@@ -121,7 +123,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _names(folder: str) -> dict[str, str]:
-    """Forms of each name in a folder -> the name as it is on disk: composed (NFC), and in lower case if no two agree."""
+    """Forms of each name in a folder -> the name as it is on disk: composed, and in lower case if no two agree."""
     try:
         composed = {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}
     except (OSError, ValueError):
@@ -163,5 +165,5 @@ def utterance_id(path: str, begin: float | None = None, end: float | None = None
     A stretch of a recording also has its begin and end, in milliseconds.
     """
     name = unicodedata.normalize("NFC", without_suffix(os.path.normpath(path))) if path else ""
-    times = [] if begin is None else [begin] if end is None else [begin, end]
+    times = [time for time in (begin, end) if time is not None]
     return "-".join([name, *(f"{round(1000 * time):07d}" for time in times if math.isfinite(time))])

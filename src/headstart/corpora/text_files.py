@@ -64,3 +64,26 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         what = f"{size} bytes that decompress to" if zipped else "the file has"
         raise CorpusError(f"{path}: {what} more than {limit >> 20} MB, which no transcript has; is it the right file?")
     return b"".join(parts)
+
+
+def check_xml(path: Path, data: bytes, root: str) -> None:
+    """Raise `CorpusError` unless a file is well-formed XML with this root, and declares no document type or entity.
+
+    Entities that stand for others can make a file of a kilobyte fill the memory, and external ones read other files.
+    """
+    from xml.parsers import expat
+
+    roots = []
+
+    def refuse(*_: object) -> None:
+        raise CorpusError(f"{path}: declares a document type or entities, which are refused; remove the declaration")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = lambda name, _: roots.append(name) if not roots else None
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise CorpusError(f"{path}: not well-formed XML, cut short or damaged ({error})") from None
+    if roots != [root]:
+        raise CorpusError(f"{path}: its root is {roots[0]!r}, not {root!r}: it is a file of another kind")

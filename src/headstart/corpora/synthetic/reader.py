@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from headstart.corpora.columns import Columns
 from headstart.corpora.reader import Description
-from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
+from headstart.corpora.readers.table import FolderCorpus, TableReader
 from headstart.study.corpora import WithText
 from headstart.study.fields import GrammarName, Positive, Range, Seed, Settings
 

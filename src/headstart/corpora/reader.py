@@ -22,6 +22,7 @@ A test of a reader builds a miniature of the corpus's real layout, its quirks in
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -199,6 +200,15 @@ class RecordedReader(Reader):
         """The audio of all utterances, each file once. A reader overrides this where a list of files is cheaper."""
         paths = (entry.audio.path.partition("#")[0] for entry in self.utterances() if entry.audio)
         return dict.fromkeys(paths)
+
+    def split_of_file(self, name: str, where: str) -> Split | None:
+        """Our split for a file whose name holds that of a split, such as `train_manifest` or `cuts_dev-clean`.
+
+        The longest name in `splits` that stands alone in the file's counts; see `split`.
+        """
+        splits = self.settings.splits
+        held = [own for own in splits if re.search(rf"(?<![A-Za-z0-9]){re.escape(own)}(?![A-Za-z0-9])", name)]
+        return self.split(max(held, key=len, default=name), where)
 
     def split(self, name: str, where: str) -> Split | None:
         """Our split for the corpus's name of one; None where the study leaves it out.

@@ -8,8 +8,15 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from headstart.corpora.reader import Reader
+from headstart.corpora.readers.clips import ClipsReader
+from headstart.corpora.readers.elan import ElanReader
+from headstart.corpora.readers.huggingface import HuggingFaceReader
 from headstart.corpora.readers.kaldi import KaldiReader
+from headstart.corpora.readers.lhotse import LhotseReader
+from headstart.corpora.readers.nemo import NemoReader
+from headstart.corpora.readers.subtitles import SubtitlesReader
 from headstart.corpora.readers.table import TableReader
+from headstart.corpora.readers.textgrid import TextGridReader
 from headstart.corpora.synthetic.reader import SyntheticReader
 
 # `reader:` of a corpus in the study -> its reader, in the order of the documents.
@@ -18,7 +25,14 @@ READERS: dict[str, type[Reader]] = {
     for reader in (
         SyntheticReader,
         TableReader,
+        ClipsReader,
+        TextGridReader,
+        ElanReader,
+        SubtitlesReader,
         KaldiReader,
+        NemoReader,
+        LhotseReader,
+        HuggingFaceReader,
     )
 }
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from headstart.corpora.reader import CorpusError
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 
 Row = dict[str | None, str | list[str] | None]  # column -> cell; csv puts cells beyond the last column under None
 SUFFIXES = (".tsv", ".csv", ".tab", ".txt")
@@ -34,6 +34,8 @@ def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tupl
     """
     _check_kind(path)
     text = read_text(path)
+    if most is None:
+        says_its_end(path, text)
     skipped = 0
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     if said := re.match(r'"?sep=(.)"?\r?\n', text):  # written by spreadsheets

@@ -228,13 +228,15 @@ class TableReader(RecordedReader):
                 raise ValueError(f"malformed channel: {channel!r} is no number from 0, A or B, left or right")
             audio = audio._replace(channel=number)
         start, end, duration = (self._seconds(row, name) for name in (own.start, own.end, own.duration))
-        if end is not None:
-            duration = end - (start or 0.0)
         if start is None and end is None:
             return audio
+        if start is None or (end is None and duration is None and (own.end or own.duration)):
+            raise ValueError(f"malformed times: {own.start} is {start}, {own.end or own.duration} is {end}")
+        if end is not None:
+            duration = end - start
         if duration is not None and not duration > 0:
-            raise ValueError(f"malformed times: begins at {start or 0:g} s and ends at {(start or 0) + duration:g} s")
-        return audio._replace(offset_s=start or 0.0, duration_s=duration)
+            raise ValueError(f"malformed times: begins at {start:g} s and ends at {start + duration:g} s")
+        return audio._replace(offset_s=start, duration_s=duration)
 
     def _seconds(self, row: Row, column: str | None) -> float | None:
         """A cell with a time, in seconds; raises `ValueError`, with the reason, where it is none."""

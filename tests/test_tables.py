@@ -92,6 +92,17 @@ def test_a_table_of_a_known_convention_needs_no_columns(tmp_path, convention):
     assert texts(tmp_path) == expected
 
 
+def test_a_table_in_json_lines_is_read(tmp_path):
+    lines = ['{"file_name": "a.wav", "transcription": "ñuka", "tags": {"x": 1}}', '{"file_name": "b.wav"}']
+    corpus(tmp_path, *lines, table="metadata.jsonl")
+    result = reading("folder", tmp_path)
+    assert [(row["utterance_id"], row["text"]) for row in result.rows["train"]] == [("a", "ñuka")]
+    assert [(row["utterance_id"], row["reason"]) for row in result.rejects["train"]] == [("b", "empty transcript")]
+    corpus(tmp_path, *lines, "{", table="metadata.jsonl")
+    with pytest.raises(CorpusError, match="metadata.jsonl, line 3: not a JSON object"):
+        texts(tmp_path)
+
+
 def test_a_column_that_may_be_either_is_asked_for(tmp_path):
     corpus(tmp_path, "path\tsentence\ttranscription", "a.wav\tx\ty")
     with pytest.raises(CorpusError, match="columns.text: it may be any of 'sentence', 'transcription'; name one"):

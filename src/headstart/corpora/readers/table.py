@@ -29,7 +29,8 @@ class FolderCorpus(RecordedCorpus):
 
     reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")
     table: Folder = Field(
-        "metadata.tsv", description="The table in it, with separators of any kind; metadata.csv is found too."
+        "metadata.tsv",
+        description="The table in it, with separators of any kind; metadata.csv and .jsonl are found too.",
     )
     columns: Columns = Field(Columns(), description="Mapping from our fields to the table's columns.")
     splits: dict[str, Split | None] = Field(
@@ -63,8 +64,9 @@ class TableReader(RecordedReader):
             "`transcription`) or Common Voice (`path`, `sentence`) needs none for audio, text and ids. Speakers and "
             "splits are only read from columns that are named.",
             "Separators may be tabs, commas, semicolons or `|`, and the encoding UTF-8, or UTF-16 as spreadsheets "
-            "write it. Spreadsheets themselves (.xlsx, .ods) are refused: save them as CSV. Rows with more or fewer "
-            "cells than columns, as a line break inside a cell makes them, are rejected.",
+            "write it; a table in JSON lines (metadata.jsonl) is read too. Spreadsheets themselves (.xlsx, .ods) are "
+            "refused: save them as CSV. Rows with more or fewer cells than columns, as a line break inside a cell "
+            "makes them, are rejected.",
             "Columns `start` and `end` (or `duration`), in seconds or as h:mm:ss, make an utterance a stretch of a "
             "long recording, and a column named by `columns.channel` one channel of it.",
             "Without a column of ids, the id is the path of the audio without its suffix, with the times of a stretch.",

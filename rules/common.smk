@@ -70,7 +70,7 @@ def synthesis_settings(wildcards):
 
 
 def subset_settings(wildcards):
-    return WORKFLOW.subset_settings(wildcards.budget, int(wildcards.seed))
+    return WORKFLOW.subset_settings(wildcards.corpus, wildcards.budget, int(wildcards.seed))
 
 
 def start_job(wildcards):

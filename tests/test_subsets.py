@@ -55,6 +55,23 @@ def test_seeds_draw_different_subsets_and_the_same_again(features):
     assert subset(features, "2min", 1) == one
 
 
+def test_speakers_in_turn_have_equal_shares_of_nested_budgets_as_long_as_theirs_last():
+    """One speaker has half of the audio, 19 have the rest but for the last, who has 20 s."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(SECOND, 3 * SECOND, 800)
+    speakers = ["loud"] * 400 + [f"s{i % 19}" for i in range(390)] + ["brief"] * 10
+    budgets = [draw(lengths, seconds, 1, "", speakers) for seconds in (120, 300, 600)]
+    assert set(budgets[0]) < set(budgets[1]) < set(budgets[2])
+    for chosen, share in zip(budgets, (6, 14, 30), strict=True):
+        held = {name: lengths[[i for i in chosen if speakers[i] == name]].sum() / SECOND for name in set(speakers)}
+        brief = held.pop("brief")
+        assert max(held.values()) - min(held.values()) <= 3.5  # an utterance has 3 s at most
+        assert abs(brief - min(share, 20)) < 4
+    assert lengths[[i for i in draw(lengths, 600, 1, "") if speakers[i] == "loud"]].sum() / SECOND > 250
+    # Without speakers there is one, and the order is the random one.
+    assert draw(lengths, 600, 1, "", [None] * 800).tolist() == draw(lengths, 600, 1, "").tolist()
+
+
 def test_a_subset_is_not_the_start_of_the_corpus(features):
     indices = [row["index"] for row in subset(features, "1min", 1)]
     assert indices == sorted(indices) and max(indices) > 100

@@ -92,6 +92,17 @@ def test_a_table_of_a_known_convention_needs_no_columns(tmp_path, convention):
     assert texts(tmp_path) == expected
 
 
+def test_a_table_in_json_lines_is_read(tmp_path):
+    lines = ['{"file_name": "a.wav", "transcription": "ñuka", "tags": {"x": 1}}', '{"file_name": "b.wav"}']
+    corpus(tmp_path, *lines, table="metadata.jsonl")
+    result = reading("folder", tmp_path)
+    assert [(row["utterance_id"], row["text"]) for row in result.rows["train"]] == [("a", "ñuka")]
+    assert [(row["utterance_id"], row["reason"]) for row in result.rejects["train"]] == [("b", "empty transcript")]
+    corpus(tmp_path, *lines, "{", table="metadata.jsonl")
+    with pytest.raises(CorpusError, match="metadata.jsonl, line 3: not a JSON object"):
+        texts(tmp_path)
+
+
 def test_a_column_that_may_be_either_is_asked_for(tmp_path):
     corpus(tmp_path, "path\tsentence\ttranscription", "a.wav\tx\ty")
     with pytest.raises(CorpusError, match="columns.text: it may be any of 'sentence', 'transcription'; name one"):
@@ -139,7 +150,8 @@ def test_segments_of_long_recordings_are_stretches_of_channels(tmp_path):
         "path\tstart\tend\tside\ttext",
         "call.wav\t0.5\t1.5\tA\tari",
         "call.wav\t0:01,5\t0:00:02.5\tright\tmana",
-        "call.wav\t2\t\t0\tto the end",
+        "call.wav\t2\t\t0\tx",
+        "call.wav\t\t2\t0\tx",
         "call.wav\t3\t2\tA\tx",
         "call.wav\tnoon\t2\tA\tx",
         "call.wav\t1\t2\tC\tx",
@@ -149,14 +161,20 @@ def test_segments_of_long_recordings_are_stretches_of_channels(tmp_path):
     assert [(e.utterance_id, e.audio) for e in found if not isinstance(e, Reject)] == [
         ("call-0000500-0001500-0", AudioReference("call.wav", 0.5, 1.0, 0)),
         ("call-0001500-0002500-1", AudioReference("call.wav", 1.5, 1.0, 1)),
-        ("call-0002000-0", AudioReference("call.wav", 2.0, None, 0)),
         ("call-0", AudioReference("call.wav", 0.0, None, 0)),
     ]
     reasons = [e.reason for e in found if isinstance(e, Reject)]
-    for reason, pattern in zip(
-        reasons, ["begins at 3 s and ends at 2 s", "start 'noon' is neither", "channel: 'C'"], strict=True
-    ):
+    patterns = [
+        "end is None",
+        "start is None",
+        "begins at 3 s and ends at 2 s",
+        "start 'noon' is neither",
+        "channel: 'C'",
+    ]
+    for reason, pattern in zip(reasons, patterns, strict=True):
         assert re.search(pattern, reason)
+    write(tmp_path / "metadata.tsv", "path\tstart\ttext", "call.wav\t2\tto the end")
+    assert [entry.audio for entry in entries("folder", tmp_path)] == [AudioReference("call.wav", 2.0)]
     write(tmp_path / "metadata.tsv", "path\tbegin\tlength\ttext", "call.wav\t500\t1000\tari")
     (entry,) = entries("folder", tmp_path, times="ms")
     assert entry.audio == AudioReference("call.wav", 0.5, 1.0)

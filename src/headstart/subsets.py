@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +30,9 @@ class BudgetError(HeadstartError):
     """A split holds less audio than is asked for."""
 
 
-def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.ndarray:
+def draw(
+    num_samples: ArrayLike, seconds: float, seed: int, what: str, speakers: Sequence[str | None] | None = None
+) -> np.ndarray:
     """Choose utterances in random order until they hold `seconds` of audio.
 
     The order depends on the seed but not on `seconds`. Subsets with the same seed are therefore nested: a larger one
@@ -37,6 +41,8 @@ def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.nda
     Args:
         num_samples: samples of each utterance, at 16 kHz.
         what: what the audio is for, as the subject of the error message.
+        speakers: of each utterance, to take the next utterance from the speaker with least audio so far; utterances
+            without a speaker count as those of one.
 
     Returns:
         Indices of the chosen utterances, ascending.
@@ -45,6 +51,8 @@ def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.nda
         BudgetError: the utterances hold over 0.5 % less audio than `seconds`.
     """
     order = np.random.default_rng(seed).permutation(len(num_samples))
+    if speakers is not None:
+        order = order[_turns(np.asarray(num_samples)[order], [speakers[i] for i in order])]
     held = np.cumsum(np.asarray(num_samples)[order]) / SAMPLE_RATE
     total = float(held[-1]) if len(held) else 0.0
     if seconds > total * 1.005:  # 0.5 % tolerance, because hours in a study file are rounded
@@ -53,21 +61,38 @@ def draw(num_samples: ArrayLike, seconds: float, seed: int, what: str) -> np.nda
     return np.sort(order[:needed])
 
 
-def draw_subset(features: str, budget: str, seed: int, output: str) -> None:
+def _turns(num_samples: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
+    """The order in which speakers take turns: utterances by how much audio of their speaker comes before them."""
+    held: dict[str | None, int] = {}
+    before = []
+    for speaker, length in zip(speakers, num_samples.tolist(), strict=True):
+        before.append(held.get(speaker, 0))
+        held[speaker] = before[-1] + length
+    return np.argsort(before, kind="stable")
+
+
+def draw_subset(
+    features: str, budget: str, seed: int, output: str, by: Literal["random", "speakers"] = "random"
+) -> None:
     """Choose the utterances of a label budget, among those with a transcript, and write them as a parquet file.
 
     Args:
         features: feature manifest of the training split.
         budget: amount of audio, such as `10min` or `1h`.
         output: file to write, with the columns of `SUBSET`.
+        by: whether utterances are drawn at random, or speakers take turns, so that a budget has as much of each.
 
     Raises:
         BudgetError: the transcribed utterances hold less audio.
     """
-    table = read_columns(features, FEATURES, ["utterance_id", "text", "num_samples"])
+    table = read_columns(features, FEATURES, ["utterance_id", "text", "num_samples", "speaker"])
     labelled = np.flatnonzero(pc.fill_null(pc.not_equal(table["text"], ""), False))
     lengths = table["num_samples"].to_numpy()[labelled]
-    chosen = draw(lengths, budget_seconds(budget), seed, f"budget {budget!r} of {features}")
+    speakers = table["speaker"].take(pa.array(labelled)).to_pylist()
+    if by == "speakers" and not any(speakers):
+        log.warning("%s names no speakers, so the budget is drawn at random", features)
+    what = f"budget {budget!r} of {features}"
+    chosen = draw(lengths, budget_seconds(budget), seed, what, speakers if by == "speakers" else None)
     indices = labelled[chosen]
     seconds = lengths[chosen].sum() / SAMPLE_RATE
     log.info("%s, seed %d: %d utterances, %.1f min", budget, seed, len(indices), seconds / 60)

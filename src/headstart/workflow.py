@@ -127,9 +127,11 @@ class Workflow:
         """
         return {"version": VERSIONS["features"], **self.audio_state(corpus)}
 
-    def subset_settings(self, budget: str, seed: int) -> dict[str, Any]:
+    def subset_settings(self, corpus: str, budget: str, seed: int) -> dict[str, Any]:
         """Settings of the job that draws the utterances of a label budget."""
-        return {"version": VERSIONS["subsets"], "budget": budget, "seed": seed}
+        drawn = self.study.corpora[corpus].budget_draw
+        settings = {"version": VERSIONS["subsets"], "budget": budget, "seed": seed}
+        return settings if drawn == "random" else {**settings, "by": drawn}
 
     def splits(self) -> list[tuple[str, str]]:
         """(corpus, split) of every split that the study uses."""

@@ -3,4 +3,5 @@ from headstart.subsets import draw_subset
 
 log_to(snakemake.log[0])
 settings = snakemake.params.settings
-draw_subset(snakemake.input.features, settings["budget"], settings["seed"], snakemake.output.subset)
+by = settings.get("by", "random")
+draw_subset(snakemake.input.features, settings["budget"], settings["seed"], snakemake.output.subset, by)

@@ -88,6 +88,7 @@ def _arrow_rows(
     import pyarrow.compute as pc
 
     for batch in batches:
+        batch.validate(full=True)  # a damaged offset would end the process
         column = batch.column(audio)
         structured = hasattr(column, "field")
         held = (pc.struct_field(column, "bytes") if structured else column).is_valid().to_pylist()

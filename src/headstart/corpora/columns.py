@@ -43,7 +43,9 @@ class Columns(Settings):
     language: str | None = Field(None, description="BCP 47 language of the utterance.")
     split: str | None = Field(None, description="Split; if null, drawn by speaker (or sentence).")
     start: str | None = Field("start", description="Where the utterance begins in a longer recording.")
-    end: str | None = Field("end", description="Where it ends; the end of the recording if empty.")
+    end: str | None = Field(
+        "end", description="Where it ends; without this column and a duration, the end of the recording."
+    )
     duration: str | None = Field("duration", description="How long it is, where it has a start and no end.")
     channel: str | None = Field(None, description="Channel: a number counted from 0, A or B, left or right.")
     tokens: str | None = Field(None, description="Space-separated tokens, for tagged code-switched text.")

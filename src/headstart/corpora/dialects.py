@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from itertools import islice
 from pathlib import Path
 
 from headstart.corpora.reader import CorpusError
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 
 Row = dict[str | None, str | list[str] | None]  # column -> cell; csv puts cells beyond the last column under None
-SUFFIXES = (".tsv", ".csv", ".tab", ".txt")
+SUFFIXES = (".tsv", ".csv", ".tab", ".txt", ".jsonl")
 SEPARATORS = "\t,;|"
 BINARY = {  # how a file begins that is no text -> what it is, and what to do
     b"PK\x03\x04": "a spreadsheet or another archive; save the sheet as CSV in UTF-8",
@@ -34,6 +35,10 @@ def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tupl
     """
     _check_kind(path)
     text = read_text(path)
+    if most is None:
+        says_its_end(path, text)
+    if path.suffix.lower() == ".jsonl":
+        return _json_rows(path, text)
     skipped = 0
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     if said := re.match(r'"?sep=(.)"?\r?\n', text):  # written by spreadsheets
@@ -57,6 +62,25 @@ def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[tupl
         line = table.line_num + skipped
         raise CorpusError(f"{path}: not a valid table after line {line} ({error}); check its quotes") from None
     return header, rows
+
+
+def _json_rows(path: Path, text: str) -> tuple[list[str], list[tuple[int, Row]]]:
+    """The rows of JSON lines, whose columns are the keys of all. What is neither text nor a number is an empty cell."""
+    rows = []
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.strip():
+            try:
+                rows.append((line, dict(json.loads(content))))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise CorpusError(f"{path}, line {line}: not a JSON object ({error}); write the table anew") from None
+    header = list(dict.fromkeys(name for _, row in rows for name in row))
+    return header, [(line, {name: _json_cell(row.get(name)) for name in header}) for line, row in rows]
+
+
+def _json_cell(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
 def _check_kind(path: Path) -> None:

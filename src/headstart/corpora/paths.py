@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -22,6 +23,8 @@ def located(reader: Reader) -> Iterator[Utterance | Reject]:
     """
     folder = Folder(reader)
     for entry in reader.utterances():
+        if isinstance(entry, Utterance) and (lost := DAMAGED.search(entry.text or "")):
+            entry = _rejected(entry, f"damaged transcript: it holds U+{ord(lost[0]):04X}, the mark of a lost character")
         if entry.audio is not None:
             path = folder.on_disk(entry.audio.path)
             if isinstance(entry, Utterance):
@@ -51,6 +54,16 @@ AUDIO = (
     ),
     *(".mp3", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr", ".3gp"),
 )
+
+
+# What a transcript cannot hold unless characters were lost: zeros and other control characters, and U+FFFD, which
+# stands for bytes that could not be decoded.
+DAMAGED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ufffd]")
+
+
+def _rejected(entry: Utterance, reason: str) -> Reject:
+    known = {key: getattr(entry, key) for key in ("line", "utterance_id", "audio", "split", "draw_key")}
+    return Reject(**known, reason=reason)
 
 
 class Folder:

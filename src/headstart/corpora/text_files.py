@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import logging
 import zlib
 from pathlib import Path
 
 from headstart.corpora.reader import CorpusError
+
+log = logging.getLogger(__name__)
 
 MARKS = {  # byte order mark -> encoding; the longer ones first, because UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
@@ -16,6 +19,7 @@ MARKS = {  # byte order mark -> encoding; the longer ones first, because UTF-32'
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+LFS_POINTER = b"version https://git-lfs"
 MOST_BYTES = 2 << 30  # of a text file; the transcripts of 100,000 hours have less
 # A file may be small and decompress to far more than memory holds. Text shrinks to a tenth, the most regular to a
 # hundredth.
@@ -35,15 +39,27 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
         CorpusError: the file is missing, cannot be read, has another encoding, or has more bytes.
     """
     data = read_bytes(path, most)
+    if data.startswith(LFS_POINTER):
+        raise CorpusError(f"{path}: a pointer of Git LFS and not the file itself; run `git lfs pull` in its repository")
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         advice = "it looks like UTF-16 without a byte order mark; " if b"\0" in data[:4] else ""
         raise CorpusError(
             f"{path}: not {encoding.removesuffix('-sig').upper()} text ({error}); {advice}save it as UTF-8, for "
             "example with iconv"
         ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise CorpusError(f"{path}, line {line}: damaged: there are zeros in the text; copy or download the file anew")
+    return text
+
+
+def says_its_end(path: Path, text: str) -> None:
+    """Log a warning where the last line has no end: nothing else shows that a file was cut inside its last cell."""
+    if text.strip() and text[-1] not in "\n\r":
+        log.warning("%s: the last line has no line end. If the file was cut short, that line is incomplete", path)
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:

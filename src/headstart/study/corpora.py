@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,12 +10,17 @@ from headstart.study.fields import Folder, Positive, Settings, Share, Split
 
 
 class WithText(Settings):
-    """What a corpus of any kind may have beside its recordings."""
+    """What a corpus of any kind has beside its recordings: its manifests do not depend on these keys."""
 
     text: list[Folder] = Field(
         [],
         description="Text files for the language models of targets, one sentence a line, UTF-8, plain or `.gz`. They "
         "need not be transcripts of anything, but may hold no sentence of the dev or test split.",
+    )
+    budget_draw: Literal["random", "speakers"] = Field(
+        "random",
+        description="How label budgets are drawn from the train split: at random, so that who speaks much has much of "
+        "a budget, or from speakers in turn, so that all have about as much, as long as theirs lasts.",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Reject, Utterance
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
 
@@ -82,6 +82,7 @@ class KaldiReader(RecordedReader):
         if all(name == speaker for name, (_, speaker) in speakers.items()):
             speakers = {}
         listed = _table(folder / "segments") if segmented else recordings
+        untold = set(listed) - set(texts) if texts is not None else set()
         for name, (line, rest) in listed.items():
             known = {"line": line, "utterance_id": name, "split": split}
             try:
@@ -89,10 +90,15 @@ class KaldiReader(RecordedReader):
             except ValueError as error:
                 yield Reject(**known, reason=str(error))
                 continue
+            text = texts.get(name, (0, ""))[1] if texts is not None else None
+            if text and (other := next((other for other in untold if _ends_a_word(other, text)), None)):
+                reason = f"two lines in one: the transcript holds {other!r}, which has no line of its own"
+                yield Reject(**known, reason=reason, audio=audio)
+                continue
             yield Utterance(
                 **known,
                 audio=audio,
-                text=texts.get(name, (0, ""))[1] if texts is not None else None,
+                text=text,
                 speaker=speakers.get(name, (0, ""))[1] or None,
                 language=languages.get(name, (0, ""))[1] or self.settings.language,
             )
@@ -111,7 +117,9 @@ def _table(path: Path) -> Table:
         CorpusError: the file is missing or no text, or a first word occurs twice.
     """
     table: Table = {}
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
+    content = read_text(path)
+    says_its_end(path, content)
+    for line, text in enumerate(content.split("\n"), start=1):
         name, _, rest = text.strip().replace("\t", " ").partition(" ")
         if not name:
             continue
@@ -119,6 +127,11 @@ def _table(path: Path) -> Table:
             raise CorpusError(f"{path}, line {line}: {name!r} is in line {table[name][0]} too; remove one of them")
         table[name] = (line, rest.strip())
     return table
+
+
+def _ends_a_word(name: str, text: str) -> bool:
+    """Whether an id is at the end of a word, as it is where the line before it lost its end."""
+    return name in text and any(word.endswith(name) for word in text.split())
 
 
 def _optional(path: Path) -> Table:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Reject, Utterance
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
 
@@ -165,7 +165,9 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         CorpusError: a line is no JSON object.
     """
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    text = read_text(path)
+    says_its_end(path, text)
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from headstart.corpora.paths import utterance_id
 from headstart.corpora.reader import AudioReference, Description, RecordedReader, Reject, Utterance
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
 
@@ -61,7 +61,9 @@ class NemoReader(RecordedReader):
         """One utterance or reject for each line."""
         self.check()
         for path, split in self._manifests():
-            for line, text in enumerate(re.split(r"\r\n|\n|\r", read_text(path)), start=1):
+            content = read_text(path)
+            says_its_end(path, content)
+            for line, text in enumerate(re.split(r"\r\n|\n|\r", content), start=1):
                 if text.strip():
                     yield self._entry(text, line, split, path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +12,12 @@ from pydantic import Field
 
 from headstart.corpora.annotations import AnnotatedCorpus, AnnotatedReader
 from headstart.corpora.reader import CorpusError, Description
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.corpora.tiers import Label, Tier
 
-TIMES = re.compile(r"^[^\n]*-->[^\n]*$", re.MULTILINE)
+CLOCK = r"\d+:\d+[.,]\d+"
+TIMES = re.compile(rf"-->|{CLOCK}.*{CLOCK}")  # in a line with times, also a damaged one
+PLACES = re.compile(r"(\s*[A-Za-z]\w*:\S+)*\s*")  # on the screen, after the times
 MARKUP = re.compile(r"</?[a-zA-Z][^<>\n]*>|\{\\[^{}\n]*\}")  # <i>, </font>, {\an8}
 
 
@@ -55,12 +58,37 @@ class SubtitlesReader(AnnotatedReader):
 
     def tiers_of(self, path: Path) -> list[Tier]:
         """The subtitles of a file, as one tier."""
-        text = read_text(path).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
-        labels = _webvtt(text) if path.suffix.lower() == ".vtt" else _srt(text)
-        # Both libraries leave out what they cannot read.
-        if len(labels) != (said := len(TIMES.findall(text))):
-            raise CorpusError(f"{path}: damaged: it has {said} lines with times, of which {len(labels)} can be read")
+        text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+        says_its_end(path, text)
+        try:
+            said = _check_blocks(text)
+            labels = _webvtt(text) if path.suffix.lower() == ".vtt" else _srt(text)
+            if len(labels) != said:  # the libraries leave out what they cannot read
+                raise ValueError(f"it has {said} lines with times, of which {len(labels)} can be read")
+            for before, label in pairwise(labels):
+                if label.begin < before.begin:
+                    raise ValueError(f"times go back from {before.begin:g} s to {label.begin:g} s")
+        except ValueError as error:
+            raise CorpusError(f"{path}: damaged: {' '.join(str(error).split())}") from None
         return [Tier("subtitles", labels)]
+
+
+def _check_blocks(text: str) -> int:
+    """Raise `ValueError` unless each block of lines has its times in its first or second line; returns how many do."""
+    count, number = 0, None
+    for block in re.split(r"\n[ \t]*\n+", text.strip()):
+        lines = block.split("\n")
+        times = [place for place, line in enumerate(lines) if TIMES.search(line)]
+        if lines[0].strip().isdecimal() and (times != [1] or lines[0] == number):
+            raise ValueError(f"subtitle {lines[0]} has no times of its own, or is there twice")
+        if times not in ([], [0], [1]):
+            raise ValueError(f"an empty line is missing in {block[:60]!r}")
+        if times:
+            count, number = count + 1, lines[0]
+            after = re.split(rf"-->\s*(?:\d+:)?{CLOCK}", lines[times[0]])
+            if len(after) != 2 or not PLACES.fullmatch(after[1]):
+                raise ValueError(f"a line with times that cannot be read: {lines[times[0]]!r}")
+    return count
 
 
 def _srt(text: str) -> list[Label]:

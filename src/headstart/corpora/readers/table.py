@@ -29,7 +29,8 @@ class FolderCorpus(RecordedCorpus):
 
     reader: Literal["folder"] = Field(description="`folder`: audio files and a table.")
     table: Folder = Field(
-        "metadata.tsv", description="The table in it, with separators of any kind; metadata.csv is found too."
+        "metadata.tsv",
+        description="The table in it, with separators of any kind; metadata.csv and .jsonl are found too.",
     )
     columns: Columns = Field(Columns(), description="Mapping from our fields to the table's columns.")
     splits: dict[str, Split | None] = Field(
@@ -63,8 +64,9 @@ class TableReader(RecordedReader):
             "`transcription`) or Common Voice (`path`, `sentence`) needs none for audio, text and ids. Speakers and "
             "splits are only read from columns that are named.",
             "Separators may be tabs, commas, semicolons or `|`, and the encoding UTF-8, or UTF-16 as spreadsheets "
-            "write it. Spreadsheets themselves (.xlsx, .ods) are refused: save them as CSV. Rows with more or fewer "
-            "cells than columns, as a line break inside a cell makes them, are rejected.",
+            "write it; a table in JSON lines (metadata.jsonl) is read too. Spreadsheets themselves (.xlsx, .ods) are "
+            "refused: save them as CSV. Rows with more or fewer cells than columns, as a line break inside a cell "
+            "makes them, are rejected.",
             "Columns `start` and `end` (or `duration`), in seconds or as h:mm:ss, make an utterance a stretch of a "
             "long recording, and a column named by `columns.channel` one channel of it.",
             "Without a column of ids, the id is the path of the audio without its suffix, with the times of a stretch.",
@@ -228,13 +230,15 @@ class TableReader(RecordedReader):
                 raise ValueError(f"malformed channel: {channel!r} is no number from 0, A or B, left or right")
             audio = audio._replace(channel=number)
         start, end, duration = (self._seconds(row, name) for name in (own.start, own.end, own.duration))
-        if end is not None:
-            duration = end - (start or 0.0)
         if start is None and end is None:
             return audio
+        if start is None or (end is None and duration is None and (own.end or own.duration)):
+            raise ValueError(f"malformed times: {own.start} is {start}, {own.end or own.duration} is {end}")
+        if end is not None:
+            duration = end - start
         if duration is not None and not duration > 0:
-            raise ValueError(f"malformed times: begins at {start or 0:g} s and ends at {(start or 0) + duration:g} s")
-        return audio._replace(offset_s=start or 0.0, duration_s=duration)
+            raise ValueError(f"malformed times: begins at {start:g} s and ends at {start + duration:g} s")
+        return audio._replace(offset_s=start, duration_s=duration)
 
     def _seconds(self, row: Row, column: str | None) -> float | None:
         """A cell with a time, in seconds; raises `ValueError`, with the reason, where it is none."""

@@ -178,4 +178,10 @@ def own_recipe(folder: str | Path) -> dict[str, Any] | None:
     kinds = {"version": int, "settings": dict, "seed": int, "data": dict}
     if not isinstance(recipe, dict) or recipe.get("stage") not in STAGES:
         return None
-    return recipe if all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()) else None
+    if not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):
+        return None
+    numbers = [recipe["settings"].get("updates"), recipe.get("wall_s"), recipe.get("parameters")]
+    for key in ("corpora", "labelled", "unlabelled"):  # hours by corpus
+        hours = recipe["data"].get(key) or {}
+        numbers += hours.values() if isinstance(hours, dict) else [hours]
+    return recipe if all(number is None or isinstance(number, int | float) for number in numbers) else None

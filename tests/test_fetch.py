@@ -233,6 +233,15 @@ def test_what_is_there_is_not_written_again(hub, checkpoint, pinned):
         assert len(hub.requests) == asked
 
 
+def test_a_broken_record_of_a_commit_is_no_reason_to_take_another(hub, checkpoint):
+    hub.push(NAME, checkpoint)
+    fetch_model(job())
+    for broken in ("{", "[]", "{}"):
+        Path("data/models/ana--small/main.json").write_text(broken)
+        with pytest.raises(CheckpointError, match="ana--small/main.json: not the record of a commit: .*; delete it"):
+            fetch_model(job())
+
+
 def test_branches_and_tags_with_a_slash(hub, checkpoint):
     commit = hub.push(NAME, checkpoint, branch="refs/pr/1")
     assert fetch_model(job(revision="refs/pr/1"))["commit"] == commit

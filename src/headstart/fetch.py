@@ -68,7 +68,7 @@ def fetch_model(job: FetchJob, update: bool = False) -> dict[str, Any]:
     found = source_of(folder) if all((folder / name).is_file() for name in FILES) else None
     if found and found["commit"] == job.revision:
         return found
-    pin = read_json(pin_file(folder)) if pin_file(folder).is_file() else None
+    pin = _pin(folder)
     with explained(job.model, job.revision):
         snapshot = _snapshot(job, pin, update)
         name = f"{job.model} at {snapshot.commit}"
@@ -125,6 +125,16 @@ def fetch_adapter(job: FetchJob, language: str) -> None:
 # ---------------------------------------------------------------------------------------------- the commit
 
 
+def _pin(folder: Path) -> dict[str, Any] | None:
+    """The recorded commit of a branch or tag; None when it was never fetched."""
+    path = pin_file(folder)
+    try:
+        pin = read_json(path) if path.is_file() else None
+        return None if pin is None else {"commit": str(pin["commit"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not the record of a commit: {error!r}; delete it to take the newest") from None
+
+
 def _snapshot(job: FetchJob, pin: dict[str, Any] | None, update: bool) -> Snapshot:
     """The commit that the job's revision stands for, and its files: from the hub, or from the cache without it."""
     fixed = job.revision if COMMIT.fullmatch(job.revision) else pin["commit"] if pin and not update else None
@@ -142,9 +152,10 @@ def _snapshot(job: FetchJob, pin: dict[str, Any] | None, update: bool) -> Snapsh
 
 def _asked(model: str, revision: str) -> Snapshot:
     info = huggingface_hub.HfApi().model_info(model, revision=revision, files_metadata=True)
-    card = getattr(info, "card_data", None)
+    card = getattr(info, "card_data", None) or {}
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    return Snapshot(info.sha, sizes, card and card.get("license"))
+    licence = card.get("license_name") or card.get("license")  # the name is given where the licence is `other`
+    return Snapshot(info.sha, sizes, licence if isinstance(licence, str) else None)
 
 
 def _cached_commit(job: FetchJob) -> str | None:

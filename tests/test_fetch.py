@@ -119,6 +119,14 @@ def test_a_model_is_fetched_pinned_and_recorded(hub, checkpoint, network):
     assert os.path.samefile(cached, folder / "model.safetensors")
 
 
+def test_the_log_has_no_addresses(hub, checkpoint, caplog):
+    """Those of large files are signed, and let anybody who reads the log download in the user's name."""
+    caplog.set_level("INFO")
+    hub.push(NAME, checkpoint)
+    fetch_model(job())
+    assert "model.safetensors" in caplog.text and "http" not in caplog.text.lower()
+
+
 def test_only_what_is_loaded_is_downloaded(hub, checkpoint):
     """A repository like that of MMS has 2,200 files of adapters, and weights in several formats."""
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}

@@ -34,6 +34,8 @@ from headstart.files import read_json, write_json, written_whole
 from headstart.jobs import FetchJob
 
 log = logging.getLogger(__name__)
+for name in ("httpx", "httpx2"):  # of huggingface_hub 1 and 2; their lines have addresses that are signed for the user
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

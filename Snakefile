@@ -38,6 +38,7 @@ rule all:
 
 include: "rules/corpora.smk"
 include: "rules/features.smk"
+include: "rules/fetch.smk"
 include: "rules/pretrain.smk"
 include: "rules/semisup.smk"
 include: "rules/finetune.smk"

@@ -73,6 +73,10 @@ def subset_settings(wildcards):
     return WORKFLOW.subset_settings(wildcards.corpus, wildcards.budget, int(wildcards.seed))
 
 
+def fetch_job(wildcards):
+    return WORKFLOW.fetch_job(f"data/models/{wildcards.model}/{wildcards.revision}").plain()
+
+
 def start_job(wildcards):
     return WORKFLOW.start_job(wildcards.start).plain()
 

@@ -55,6 +55,10 @@ def test_shards_are_loaded_and_must_be_there(folder):
         (RECIPE, True),
         ({**RECIPE, "stage": "bake"}, False),
         ({**RECIPE, "settings": 3}, False),
+        ({**RECIPE, "data": {"corpora": {"en": 3.5}}, "wall_s": 2.0}, True),
+        ({**RECIPE, "data": {"corpora": ["wikipedia"]}}, False),
+        ({**RECIPE, "data": {"labelled": {"en": "much"}}}, False),
+        ({**RECIPE, "settings": {"updates": "many"}}, False),
         ({"steps": ["flour"]}, False),
         (["flour"], False),
     ],
@@ -73,6 +77,7 @@ def test_weights_that_are_not_those_of_the_recipe_are_an_error(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "the weights are quantised"),
         ({"model_type": "bert"}, "model_type is 'bert'; a start is one of wav2vec2, "),
         ({"add_adapter": True}, "add_adapter is true"),
         ({"quantization_config": {"load_in_8bit": True}}, "the weights are quantised"),
@@ -89,3 +94,19 @@ def test_what_cannot_be_a_start_is_refused_when_the_workflow_is_planned(folder, 
     study = {"study": "a", "corpora": corpora, "starts": starts, "targets": {"en": target}, "budgets": ["1min"]}
     with pytest.raises(StudyError, match=f"study.yaml: 1 problem\n  starts.there: .*{message}"):
         Workflow(parse_study(study)).check("study.yaml")
+
+
+def test_an_adapter_of_peft_is_refused_with_and_without_a_configuration(folder):
+    """With one, transformers would load it and ask for the package peft, or train it unasked."""
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA"})
+    with pytest.raises(CheckpointError, match=r"an adapter of PEFT \(adapter_config.json\).*Merge it into that model"):
+        check_checkpoint(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="an adapter of PEFT"):
+        check_checkpoint(folder)
+
+
+def test_another_sampling_rate_is_refused_without_loading(folder):
+    write_json(folder / "preprocessor_config.json", {"sampling_rate": 8000})
+    with pytest.raises(CheckpointError, match=r"preprocessor_config.json: sampling_rate is 8000"):
+        check_checkpoint(folder)

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from headstart.corpora.manifests import write_table
+from headstart.encoder.adapters import ADAPTER
 from headstart.encoder.checkpoint_files import FAMILIES, CheckpointError
 from headstart.encoder.checkpoints import ctc_model, load_config
 from headstart.encoder.front_end import frame_counts, frame_stride, front_end, log_mel, prepared_audio, samples_for
@@ -77,9 +78,11 @@ VARIANTS = {
     "hubert large": LAYER,
     "hubert batch norm": {**GROUP, "conv_pos_batch_norm": True, "feat_proj_layer_norm": False},
     "wavlm": GROUP,
-    "wavlm large": LAYER,
+    "wavlm large": {**LAYER, "conv_bias": False},
     "unispeech": LAYER,
     "unispeech-sat": GROUP,
+    "unispeech-sat large": LAYER,
+    "wav2vec2 adapters": {**LAYER, "adapter_attn_dim": 4},
     "data2vec-audio": {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 3},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -346,6 +349,7 @@ def test_a_fine_tuned_start_transcribes_in_the_pipeline_as_here(variant, corpus,
     do_normalize = variant in ("wav2vec2 base", "wavlm", "unispeech", "hubert large")
     kind = "old" if variant in ("hubert", "unispeech") else "fine-tuned"
     parent = save_checkpoint(tmp_path / "start", variant, kind, do_normalize)
+    parent = {name: weight for name, weight in parent.items() if ADAPTER not in name}  # which are dropped
     split = {key: corpus[key] for key in ("features", "audio")}
     settings = Finetune(updates=2, batch_seconds=2.0, log_every=2, learning_rate=1e-3, freeze_encoder=0.0)
     run = tmp_path / "run"
@@ -407,7 +411,9 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path):
     save_checkpoint(tmp_path, "wav2vec2", "old")
     file, harm = tmp_path / "pytorch_model.bin", tmp_path / "harm"
     torch.save({**torch.load(file, weights_only=True), "more": Attack(harm)}, file)
-    with pytest.raises(CheckpointError, match="holds more than weights, and nothing else is ever unpickled"):
+    with pytest.raises(
+        CheckpointError, match=r"holds more than weights, namely .*; nothing but weights is ever unpickled"
+    ):
         ctc_model(tmp_path, None, VOCABULARY, 0.0)
     assert not harm.exists()
     torch.load(file, weights_only=False)
@@ -431,7 +437,7 @@ def test_weights_of_another_family_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["wav2vec2", "wav2vec2-conformer", "wav2vec2-bert", "wavlm", "data2vec-audio"])
-def test_a_checkpoint_with_adapters_is_refused(variant, tmp_path):
+def test_a_checkpoint_with_convolutional_adapters_is_refused(variant, tmp_path):
     config_of(variant, add_adapter=True).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"config.json: add_adapter is true"):
         load_config(tmp_path)
@@ -477,3 +483,26 @@ def test_audio_is_normalised_unless_the_checkpoint_says_no(settings, normalised,
     assert load_config(tmp_path).do_normalize is True
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16_000, **settings}))
     assert load_config(tmp_path).do_normalize is normalised
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_2"},
+        {"_attn_implementation_internal": "flash_attention_3"},
+        {"dtype": "bfloat16"},
+        {"torch_dtype": "float16"},
+        {"gradient_checkpointing": True},
+    ],
+)
+def test_how_to_compute_is_not_for_a_checkpoint_to_say(settings, tmp_path):
+    """Attention kernels that are not installed here would be errors; halved precision would round the weights."""
+    old = save_checkpoint(tmp_path, "wav2vec2", "bare")
+    write_json(tmp_path / "config.json", {**read_json(tmp_path / "config.json"), **settings})
+    network = ctc_model(tmp_path, None, VOCABULARY, 0.0)
+    assert network.config._attn_implementation == "sdpa" and not network.is_gradient_checkpointing
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert all(
+        torch.equal(weight, old[name]) for name, weight in network.base_model.state_dict().items() if name in old
+    )

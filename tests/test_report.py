@@ -576,6 +576,28 @@ def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
     assert "refined, more, shipped were trained once." in text
 
 
+def test_checkpoints_from_outside_are_listed_with_what_is_known_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    starts = {
+        "scratch": {"kind": "scratch"},
+        "xlsr": {"kind": "hub", "model": "facebook/wav2vec2-xls-r-300m"},
+        "shipped": {"kind": "hub", "path": "mine", "facts": {"hours": 12.5, "languages": ["qxr"], "licence": "mit"}},
+        "more": {"kind": "ssl", "from": "xlsr", "corpora": {"sw": 1}},
+    }
+    study = study_of(starts=starts, contrasts=[], claims=[], analyse=None)
+    fabricate(tmp_path, study)
+    source = {"model": "facebook/wav2vec2-xls-r-300m", "revision": "main", "commit": "1a640f3" + "0" * 33}
+    write_json(tmp_path / "data/models/facebook--wav2vec2-xls-r-300m/main/source.json", source)
+    _, text = written(study, tmp_path)
+    rows = Page(text).tables["checkpoint-table"]
+    published = ["436,000", "128", "at least 18", "apache-2.0", "arXiv 2111.09296"]
+    assert [row[0] for row in rows[1:]] == ["xlsr", "shipped"]
+    assert rows[1][1] == "facebook/wav2vec2-xls-r-300m (main, commit 1a640f3)"
+    assert rows[1][3:7] == published[:4] and rows[1][7].startswith(published[4])
+    assert rows[2][1] == "mine" and rows[2][3:] == ["12.5", "qxr", "Quechuan", "mit", "–"]
+    assert "<td>facebook/wav2vec2-xls-r-300m</td>" in text  # in the table of all starts
+
+
 @pytest.mark.parametrize("recipe", ['{"data": ["wikipedia"], "settings": 3}', "[1]", "{", '{"stage": "finetune"}'])
 def test_a_recipe_of_another_tool_is_not_believed(recipe, tmp_path):
     """The report would fail on it, after hours of training."""

@@ -1,4 +1,4 @@
-"""The `headstart` command: check and plan a study, restore its results, regenerate documents, share a start."""
+"""The `headstart` command: check and plan a study, fetch its models, restore results, make documents, share a start."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", type=Path, metavar="FILE", help="also write the plan as JSON")
     plan.add_argument("--no-calibrate", action="store_true", help="measure nothing: no times, disk and memory")
     plan.set_defaults(run=_plan)
+
+    fetch = commands.add_parser(
+        "fetch",
+        help="download the models of a hub that a study names",
+        description="Download the models of a hub that a study names by `model`, of each only what is loaded, into the "
+        "cache of huggingface_hub. Snakemake does it too, before the jobs that need them; do it here where the study "
+        "will run without a network. A branch or tag stays at the commit that it was when it was first fetched.",
+    )
+    fetch.add_argument("study", type=Path, metavar="STUDY.yaml")
+    fetch.add_argument("--update", action="store_true", help="take the commits that branches and tags are at now")
+    fetch.set_defaults(run=_fetch)
 
     restore = commands.add_parser(
         "restore",
@@ -150,6 +161,9 @@ def _check(options: argparse.Namespace) -> int:
     product = " × ".join(_count(len(getattr(study, name)), name.removesuffix("s")) for name in factors)
     runs = _count(len(study.runs()), "run")
     print(f"{options.study}: " + ", ".join(trained) + ", then " * bool(trained) + f"{product} = {runs}")
+    workflow = Workflow(study)
+    for folder in workflow.to_fetch():
+        print("to be downloaded first: {} ({})".format(*workflow.hub_models()[folder]))
     return 0
 
 
@@ -176,6 +190,33 @@ def _plan(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, outcome)
     print(in_words(outcome, str(options.study)))
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from headstart.errors import HeadstartError
+    from headstart.logs import log_to_terminal
+    from headstart.study.reading import load_study
+    from headstart.workflow import Workflow
+
+    try:
+        workflow = Workflow(load_study(options.study))
+        models = workflow.hub_models()
+        if not models:
+            print(f"{options.study}: no start names a model of a hub")
+            return 0
+        from headstart.fetch import fetch_adapter, fetch_model
+
+        log_to_terminal()
+        for folder, (model, revision) in models.items():
+            source = fetch_model(workflow.fetch_job(folder), options.update)
+            print(f"{model} ({revision}) is commit {source['commit']}, in {folder}")
+        for name, start in workflow.study.starts.items():
+            if getattr(start, "hub_model", None) and workflow.adapter(name):
+                fetch_adapter(workflow.fetch_job(workflow.start_folder(name)), start.adapter)
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -54,7 +54,7 @@ def finetune_run(job: FinetuneJob) -> None:
         return
     log_summary("training", train, job.text, training=True)
     vocabulary = build_vocabulary(references(train, job.text))
-    network = ctc_model(job.parent, job.model, vocabulary, job.settings.dropout)
+    network = ctc_model(job.parent, job.model, vocabulary, job.settings.dropout, job.adapters, job.adapter)
     train, rejected = usable(train, references(train, job.text), network.config)
     dev, dev_rejected = usable(dev, references(dev, job.text), network.config)
     for name, clips in (("training", train), ("dev", dev)):
@@ -64,7 +64,7 @@ def finetune_run(job: FinetuneJob) -> None:
     if unseen:
         log.warning("dev has %d characters that the training transcripts lack: %s", len(unseen), " ".join(unseen))
 
-    frozen = front_end_stays(network, job.parent, job.settings.freeze_front_end)
+    frozen = job.adapters or front_end_stays(network, job.parent, job.settings.freeze_front_end)
     objective = CtcObjective(network, vocabulary, train, dev, job.text, job.settings, frozen, job.seed)
     recipe["data"] |= {
         "train_utterances": len(train),

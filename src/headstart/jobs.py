@@ -78,6 +78,14 @@ class Normalisation(Settings):
     normalisation: int = Field(default_factory=lambda: VERSIONS["normalisation"])
 
 
+class FetchJob(Job, stage="fetch"):
+    """Fetching of one revision of a hub's model into the checkpoint folder `output`."""
+
+    model: str
+    revision: str
+    output: str
+
+
 class TrainingJob(Job):
     """Base of the jobs of the training stages."""
 
@@ -108,12 +116,22 @@ class SemisupJob(TrainingJob, Normalisation, stage="semisup"):
 
 
 class FinetuneJob(TrainingJob, Normalisation, stage="finetune"):
-    """Fine-tuning of one run. `subset` is the parquet file that lists the label budget's utterances."""
+    """Fine-tuning of one run. `subset` is the parquet file that lists the label budget's utterances.
+
+    With `adapters`, only adapters and the output layer are trained; `adapter` is the file of their first weights, or
+    None for random ones.
+    """
 
     train: SplitFiles
     dev: SplitFiles
     subset: str
     settings: Finetune
+    adapters: bool = False
+    adapter: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        # Left out where they are not used, so that the params of other jobs are what they were.
+        return self.model_dump(mode="json", exclude=set() if self.adapters else {"adapters", "adapter"})
 
 
 class LanguageModelJob(Job, Normalisation, stage="decode"):

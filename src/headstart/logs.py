@@ -26,6 +26,14 @@ def log_to(path: str | Path, append: bool = False) -> None:
     sys.excepthook = _log_error
 
 
+def log_to_terminal() -> None:
+    """Send log lines of this process to standard error, as they are."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("headstart").setLevel(logging.INFO)
+
+
 def _log_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, HeadstartError):
         logging.error(str(error))

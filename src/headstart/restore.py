@@ -19,6 +19,7 @@ from typing import Any
 
 from headstart.corpora.manifests import table_recipe
 from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
+from headstart.encoder.hub_folder import FILES, MODELS
 from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
@@ -79,13 +80,16 @@ def restore(file: Path, cores: int) -> Outcome:
 
 
 def _make_data(workflow: Workflow, call: list[str]) -> None:
-    """Make the manifests, features and label budgets that the study's results are compared with."""
+    """Make the manifests, features and label budgets that the study's results are compared with, and fetch models."""
     files = [path for split in workflow.splits() for path in workflow.split(*split).model_dump().values()]
     subsets = {
         workflow.subset(workflow.study.targets[target].corpus, budget, seed)
         for _, target, budget, seed in workflow.study.runs()
     }
-    targets = [*files, *sorted(subsets)]
+    adapters = filter(None, (workflow.adapter(name) for name in workflow.study.starts))
+    models = [f"{folder}/{name}" for folder in workflow.to_fetch() for name in FILES]
+    models += [path for path in adapters if path.startswith(MODELS) and not os.path.isfile(path)]
+    targets = [*files, *sorted(subsets), *models]
     summary = _snakemake([*call, "--summary", *targets], capture=True)
     rows = [line.split("\t") for line in summary.splitlines()[1:]]
     # Existing data that Snakemake has no record of may have been made with other settings.

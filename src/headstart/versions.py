@@ -10,11 +10,12 @@ VERSIONS = {
     "corpora": 3,
     "features": 4,
     "subsets": 1,
+    "fetch": 1,
     "pretrain": 4,
     "semisup": 2,
     "finetune": 4,
     "decode": 2,
     "score": 4,
     "analyse": 1,
-    "report": 9,
+    "report": 10,
 }

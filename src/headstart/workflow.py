@@ -17,9 +17,11 @@ from headstart.corpora.reading import audio_state
 from headstart.corpora.registry import open_reader
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
+from headstart.encoder.hub_folder import FILES, SOURCE, adapter_file, model_folder, source_of
 from headstart.jobs import (
     AnalyseJob,
     CorpusHours,
+    FetchJob,
     FinetuneJob,
     LanguageModelFiles,
     LanguageModelJob,
@@ -31,6 +33,7 @@ from headstart.jobs import (
 from headstart.study.analyse import Analyse
 from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
+from headstart.study.facts import Facts, facts_of
 from headstart.study.reading import StudyError
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
@@ -62,13 +65,11 @@ class Workflow:
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
         for name, start in self.study.starts.items():
             try:
-                if model := getattr(start, "model", None):
-                    raise CheckpointError(
-                        f"{model!r} is a model of a hub, and Headstart does not download models yet. Download it, and "
-                        "name its folder by `path`"
-                    )
-                if folder := getattr(start, "path", None):
+                # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
+                if (folder := outside_folder(start)) and folder not in self.to_fetch():
                     check_checkpoint(folder)
+                if (adapter := self.adapter(name)) and getattr(start, "path", None) and not Path(adapter).is_file():
+                    raise CheckpointError(f"{adapter}: no such file; `adapter` names the language of a file here")
             except CheckpointError as error:
                 found.append(f"starts.{name}: {error}")
         return found
@@ -170,7 +171,7 @@ class Workflow:
         """Checkpoint folder of a start; None for random weights."""
         if self.is_trained(instance):
             return f"{self.results}/starts/{instance}"
-        return getattr(self._start(instance), "path", None)
+        return outside_folder(self._start(instance))
 
     def parent(self, instance: str) -> str | None:
         """The instance of another start of this study that a start is trained from; None if there is none."""
@@ -181,7 +182,35 @@ class Workflow:
     def parent_folder(self, instance: str) -> str | None:
         """Checkpoint folder that a start is trained from; None for random weights."""
         parent = self.parent(instance)
-        return self._start(instance).path if parent is None else self.start_folder(parent)
+        return outside_folder(self._start(instance)) if parent is None else self.start_folder(parent)
+
+    def hub_models(self) -> dict[str, tuple[str, str]]:
+        """The models of a hub that the study uses: folder -> name and revision."""
+        models = filter(None, (getattr(start, "hub_model", None) for start in self.study.starts.values()))
+        return {model_folder(*model): model for model in models}
+
+    def to_fetch(self) -> list[str]:
+        """The folders of the hub's models that are not there yet."""
+        return [folder for folder in self.hub_models() if not all(Path(folder, name).is_file() for name in FILES)]
+
+    def adapter(self, name: str) -> str | None:
+        """The file of the adapter that fine-tuning from a start begins with; None if there is none."""
+        start = self.study.starts[name]
+        language = getattr(start, "adapter", None)
+        return adapter_file(outside_folder(start), language) if language else None
+
+    def facts(self, name: str) -> Facts:
+        """What is known of the checkpoint from outside that a start is or descends from; nothing if there is none."""
+        start = self.study.starts[name]
+        while parent := getattr(start, "from_", None):
+            start = self.study.starts[parent]
+        folder = outside_folder(start)
+        return facts_of(start, source_of(folder) if folder else None)
+
+    def fetch_job(self, folder: str) -> FetchJob:
+        """The job that fetches a hub's model."""
+        model, revision = self.hub_models()[folder]
+        return FetchJob.of(model=model, revision=revision, output=folder)
 
     def checkpoint_input(self, folder: str | None) -> list[str]:
         """The files of a checkpoint folder that a job opens to train from it; none for random weights."""
@@ -189,6 +218,8 @@ class Workflow:
             return []
         if folder in map(self.start_folder, self.ancestors_first()):
             return [f"{folder}/{name}" for name in CHECKPOINT]
+        if folder in self.hub_models():
+            return [f"{folder}/{name}" for name in FILES]
         recipe = Path(folder) / "recipe.json"
         return [str(path) for path in (*checkpoint_files(folder), *([recipe] if recipe.is_file() else []))]
 
@@ -261,6 +292,8 @@ class Workflow:
             parent=parent,
             model=None if parent else self.study.model,
             seed=seed + self.study.starts[start].seed_offset,
+            adapters=getattr(self.study.starts[start], "adapters", None) == "train",
+            adapter=self.adapter(start),
             output=f"{self.results}/runs/{run}",
             state=f"{self.results}/.state/runs/{run}",
         )
@@ -272,7 +305,7 @@ class Workflow:
             "features": [job.train.features, job.dev.features],
             "audio": [job.train.audio, job.dev.audio],
             "subset": job.subset,
-            "parent": self.checkpoint_input(job.parent),
+            "parent": [*self.checkpoint_input(job.parent), *([job.adapter] if job.adapter else [])],
         }
 
     def language_model_files(self, target: str) -> LanguageModelFiles | None:
@@ -391,8 +424,9 @@ class Workflow:
     def report_input(self) -> Files:
         """The files that the report is made from."""
         files = self.summary_input()
-        outside = [start.path for start in self.study.starts.values() if isinstance(start, HubStart)]
+        outside = [outside_folder(start) for start in self.study.starts.values() if isinstance(start, HubStart)]
         parents = [recipe for folder in outside if (recipe := Path(folder) / "recipe.json").is_file()]
+        parents += [f"{folder}/{SOURCE}" for folder in self.hub_models()]
         splits = self.splits()
         return {
             "summary": f"{self.results}/summary.json",
@@ -406,6 +440,12 @@ class Workflow:
                 for stage in ("manifests", "features")
             ],
         }
+
+
+def outside_folder(start: Start) -> str | None:
+    """The folder of the checkpoint from outside the study that a start is or goes on from; None if there is none."""
+    hub_model = getattr(start, "hub_model", None)
+    return model_folder(*hub_model) if hub_model else getattr(start, "path", None)
 
 
 def raw_folder(corpus: str) -> str:

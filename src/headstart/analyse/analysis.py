@@ -157,7 +157,8 @@ def compared(job: AnalyseJob, start: str, runs: dict[int, str]) -> Iterator[dict
         DataError: no utterance is long enough for a frame.
     """
     options = job.settings
-    before, *after = (encoder_model(folder, None, 0.0).base_model.eval() for folder in (start, *runs.values()))
+    before = encoder_model(start, None, 0.0).base_model.eval()
+    after = [encoder_model(run, None, 0.0, adapters=True).base_model.eval() for run in runs.values()]
     config = before.config
     clips = Clips.open(job.test.features, job.test.audio).first(options.minutes)
     frames = frame_counts(config, torch.from_numpy(clips.lengths)).numpy()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.features.audio import SAMPLE_RATE
 from headstart.files import fingerprint, read_json
 
 FAMILIES = (  # the supported encoders, by their `model_type` in transformers
@@ -24,6 +26,8 @@ FAMILIES = (  # the supported encoders, by their `model_type` in transformers
     "data2vec-audio",
 )
 SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+PEFT = "adapter_config.json"
+NAMES = ("config.json", PEFT)
 # In transformers' order of preference. An index lists the files (shards) that large checkpoints are split into.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 STAGES = ("pretrain", "semisup", "finetune")
@@ -44,17 +48,33 @@ def check_checkpoint(folder: str | Path) -> None:
         raise CheckpointError(f"{folder}: no weights here ({WEIGHTS[0]} or {WEIGHTS[2]}); copy the whole checkpoint")
 
 
+def check_names(names: Collection[str]) -> None:
+    """Check by the names of a checkpoint's files that it is a whole model in Hugging Face format.
+
+    Raises:
+        CheckpointError: it is an adapter of PEFT, or has no configuration.
+    """
+    if PEFT in names:
+        raise CheckpointError(
+            f"an adapter of PEFT ({PEFT}), which changes another model's weights. Merge it into that model "
+            "(`merge_and_unload`), and take the result"
+        )
+    if "config.json" not in names:
+        raise CheckpointError("no config.json; a start is a checkpoint folder in Hugging Face format")
+
+
 def check_config(folder: str | Path) -> None:
     """Check that a checkpoint's configuration is that of a model that can be a start.
 
     Raises:
-        CheckpointError: it is missing or broken, or the model is of another family, has adapter layers or quantised
-            weights. The message names the file.
+        CheckpointError: it is missing or broken, or the model is of another family, is an adapter of PEFT, or has
+            convolutional adapters, quantised weights or another sampling rate. The message names the file.
     """
-    folder = Path(folder)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no config.json; a start is a checkpoint folder in Hugging Face format")
+    path = Path(folder) / "config.json"
+    try:
+        check_names([name for name in NAMES if Path(folder, name).is_file()])
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
     try:
         config = read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -72,6 +92,31 @@ def check_config(folder: str | Path) -> None:
             f"{path}: the weights are quantised (quantization_config), and such weights cannot be trained. "
             "Take the checkpoint in full precision"
         )
+    read_settings(folder)
+
+
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """The settings of a checkpoint's feature extractor; empty where it has none.
+
+    transformers 5 writes all parts of a processor into one file; earlier versions have one for the feature extractor.
+
+    Raises:
+        CheckpointError: a file is broken, or the encoder takes audio of another sampling rate.
+    """
+    settings: dict[str, Any] = {}
+    for path in (Path(folder) / name for name in SETTINGS[1:]):
+        if not path.is_file():
+            continue
+        try:
+            found = read_json(path)
+            found = found if path.name.startswith("pre") else found.get("feature_extractor", {})
+            rate = found.get("sampling_rate", SAMPLE_RATE)
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: not a feature extractor's settings: {error}") from None
+        if rate != SAMPLE_RATE:
+            raise CheckpointError(f"{path}: sampling_rate is {rate}; all audio here has {SAMPLE_RATE} samples a second")
+        settings |= found
+    return settings
 
 
 def weight_files(folder: str | Path) -> list[Path]:
@@ -133,4 +178,10 @@ def own_recipe(folder: str | Path) -> dict[str, Any] | None:
     kinds = {"version": int, "settings": dict, "seed": int, "data": dict}
     if not isinstance(recipe, dict) or recipe.get("stage") not in STAGES:
         return None
-    return recipe if all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()) else None
+    if not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):
+        return None
+    numbers = [recipe["settings"].get("updates"), recipe.get("wall_s"), recipe.get("parameters")]
+    for key in ("corpora", "labelled", "unlabelled"):  # hours by corpus
+        hours = recipe["data"].get(key) or {}
+        numbers += hours.values() if isinstance(hours, dict) else [hours]
+    return recipe if all(number is None or isinstance(number, int | float) for number in numbers) else None

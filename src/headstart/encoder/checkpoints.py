@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import pickle
 import shutil
@@ -22,12 +22,14 @@ from transformers import (
 from transformers.models.auto import AutoModelForCTC
 from transformers.utils import logging as transformers_logging
 
-from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe
+from headstart.encoder.adapters import ADAPTER_SIZE, check_adapters, load_adapter
+from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe, read_settings
+from headstart.encoder.conversion import check_finite, unpickling_refused
 from headstart.encoder.front_end import MEL_CHANNELS, MEL_STACK, takes_log_mel
 from headstart.encoder.lean_imports import import_models, quick_norms
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
-from headstart.files import read_json, write_json, written_whole
+from headstart.files import write_json, written_whole
 from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
@@ -44,8 +46,14 @@ transformers_logging.disable_progress_bar()
 # ---------------------------------------------------------------------------------------------------- loading
 
 
-def load_config(folder: str | Path) -> Any:
+def load_config(folder: str | Path, adapters: bool = False) -> Any:
     """The configuration of a local checkpoint, with `do_normalize` added from its feature extractor's settings.
+
+    What it says about how to compute (attention, precision, recomputed activations) is left out: that is ours to say.
+
+    Args:
+        adapters: keep MMS's adapters, small layers for one language, if the checkpoint has them. Otherwise the network
+            has none, and their weights are not loaded.
 
     Raises:
         CheckpointError: it is missing or broken, or needs what is not supported: another family, adapter layers,
@@ -62,29 +70,17 @@ def load_config(folder: str | Path) -> Any:
             f"{path}: feature_projection_input_dim is {config.feature_projection_input_dim}; "
             f"log-mel features have {MEL_CHANNELS} channels"
         )
-    config.do_normalize = _normalises(Path(folder), config)
+    # Whether the encoder takes audio with zero mean and unit variance; true where the checkpoint does not say.
+    config.do_normalize = bool(read_settings(folder).get("do_normalize", True)) and not takes_log_mel(config)
+    config._attn_implementation, config.dtype = None, None
+    for name in ("attn_implementation", "gradient_checkpointing"):  # in files of earlier versions of transformers
+        if hasattr(config, name):
+            delattr(config, name)
+    if not adapters and getattr(config, "adapter_attn_dim", None) is not None:
+        config.adapter_attn_dim = None
     if not (config.mask_time_prob or config.mask_feature_prob):
         config.mask_time_prob = 0.05  # otherwise transformers makes no embedding for masked frames
     return config
-
-
-def _normalises(folder: Path, config: Any) -> bool:
-    """Whether the encoder takes audio with zero mean and unit variance; true where the checkpoint does not say."""
-    settings: dict[str, Any] = {}
-    # transformers 5 writes all parts of a processor into one file; earlier versions have one for the feature extractor.
-    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
-        if not path.is_file():
-            continue
-        try:
-            found = read_json(path)
-            found = found if path.name.startswith("pre") else found.get("feature_extractor", {})
-            rate = found.get("sampling_rate", SAMPLE_RATE)
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: not a feature extractor's settings: {error}") from None
-        if rate != SAMPLE_RATE:
-            raise CheckpointError(f"{path}: sampling_rate is {rate}; all audio here has {SAMPLE_RATE} samples a second")
-        settings |= found
-    return bool(settings.get("do_normalize", True)) and not takes_log_mel(config)
 
 
 def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[str]]:
@@ -108,10 +104,9 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
             network, found = kind.from_pretrained(
                 folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
-    except pickle.UnpicklingError:  # its own message advises to unpickle everything, which is unsafe
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{folder}: the checkpoint cannot be loaded: its .bin file is broken or holds more than weights, and "
-            "nothing else is ever unpickled. Take the safetensors of the same model"
+            f"{folder}: the checkpoint cannot be loaded, its .bin file: {unpickling_refused(error)}"
         ) from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be loaded: {error}") from None
@@ -121,18 +116,8 @@ def load_weights(kind: type, folder: str | Path, config: Any) -> tuple[Any, set[
         raise CheckpointError(
             f"{folder}: the checkpoint has no weights for {len(lost)} parameters of its encoder, such as {lost[0]}"
         )
-    _check_finite(folder, {name: w for name, w in network.state_dict().items() if name not in missing})
+    check_finite(folder, {name: w for name, w in network.state_dict().items() if name not in missing})
     return network, missing
-
-
-def _check_finite(folder: str | Path, weights: dict[str, torch.Tensor]) -> None:
-    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
-    if bad:
-        count, size = int((~torch.isfinite(weights[bad[0]])).sum()), weights[bad[0]].numel()
-        raise CheckpointError(
-            f"{folder}: the checkpoint has weights that are not finite: {count} of the {size} of {bad[0]}, the first "
-            f"of {len(bad)} such tensors. Its training diverged or the file is damaged; take another copy or checkpoint"
-        )
 
 
 def finetuned_model(folder: str | Path) -> Any:
@@ -141,23 +126,26 @@ def finetuned_model(folder: str | Path) -> Any:
     Raises:
         CheckpointError: it cannot be read, lacks weights, or has weights that are not finite.
     """
-    network, missing = load_weights(AutoModelForCTC, folder, load_config(folder))
+    network, missing = load_weights(AutoModelForCTC, folder, load_config(folder, adapters=True))
     if lost := sorted(name for name in missing if name.startswith("lm_head")):
         raise CheckpointError(f"{folder}: the checkpoint has no output layer: no {lost[0]}; fine-tune the run again")
     return network
 
 
-def encoder_model(start: str | Path | None, model: Model | None, dropout: float) -> EncoderWithHeads:
+def encoder_model(
+    start: str | Path | None, model: Model | None, dropout: float, adapters: bool = False
+) -> EncoderWithHeads:
     """An encoder without output layers.
 
     Args:
         start: checkpoint folder, of any family, or None for random weights.
         model: shape of the encoder with random weights.
+        adapters: see `load_config`.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
     """
-    config = load_config(start) if start else new_config(model)
+    config = load_config(start, adapters) if start else new_config(model)
     set_dropout(config, dropout)
     if start:
         return EncoderWithHeads(load_weights(AutoModel, start, config)[0])
@@ -187,7 +175,7 @@ def load_heads(network: EncoderWithHeads, folder: str | Path) -> None:
                 log.info("%s has no weights of %s, which begins with random ones", folder, name)
                 continue
             weights = {key: file.get_tensor(full).float() for key, full in keys.items()}
-            _check_finite(folder, {keys[key]: weight for key, weight in weights.items()})
+            check_finite(folder, {keys[key]: weight for key, weight in weights.items()})
             if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):
                 head.load_state_dict(weights)
 
@@ -199,13 +187,23 @@ def set_dropout(config: Any, dropout: float) -> None:
         config.conformer_conv_dropout = dropout
 
 
-def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[str, int], dropout: float) -> Any:
+def ctc_model(
+    start: str | Path | None,
+    model: Model | None,
+    vocabulary: dict[str, int],
+    dropout: float,
+    adapters: bool = False,
+    adapter: str | Path | None = None,
+) -> Any:
     """An encoder with a new CTC output layer over `vocabulary`.
 
     Args:
         start: checkpoint folder of a pre-trained start (its output layer, if any, is dropped), or None for random
             weights of shape `model`.
         vocabulary: token -> index, with the CTC blank among the tokens.
+        adapters: give the encoder new adapters, which are then the only weights that are trained beside the output
+            layer. Otherwise it has none.
+        adapter: file with the adapters' weights, for those of one language instead of random ones.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
@@ -214,12 +212,19 @@ def ctc_model(start: str | Path | None, model: Model | None, vocabulary: dict[st
     set_dropout(config, dropout)
     config.update({"vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
     config.update({"ctc_zero_infinity": True, "tokenizer_class": None})
+    bare = copy.deepcopy(config)
+    if adapters:
+        config.adapter_attn_dim = getattr(load_config(start, adapters=True), "adapter_attn_dim", None) or ADAPTER_SIZE
     network = AutoModelForCTC.from_config(config)
+    if adapters:
+        check_adapters(network, start)
     if not start:
         initialise(network)
     else:
-        encoder, _ = load_weights(type(network.base_model), start, config)
-        network.base_model.load_state_dict(encoder.state_dict())
+        encoder, _ = load_weights(type(network.base_model), start, bare)
+        network.base_model.load_state_dict(encoder.state_dict(), strict=not adapters)
+    if adapter:
+        load_adapter(network, adapter)
     return network
 
 
@@ -286,9 +291,9 @@ def export_start(start: Path, output: Path) -> None:
         if (start / name).is_file():
             shutil.copyfile(start / name, output / name)
     weights = load_file(start / "model.safetensors")
-    _check_finite(start, weights)
+    check_finite(start, weights)
     weights = {name: weight.half() for name, weight in weights.items()}
-    _check_finite(f"{start}, in float16", weights)
+    check_finite(f"{start}, in float16", weights)
     with written_whole(output / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     if recipe := own_recipe(start):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
+from headstart.encoder.adapters import ADAPTER, has_adapters
 from headstart.encoder.front_end import (
     FRAMES_QUANTUM,
     MEL_CHANNELS,
@@ -113,6 +114,7 @@ class CtcObjective(Objective):
     ):
         self.network, self.vocabulary, self.settings, self.seed = network, vocabulary, settings, seed
         self.frozen = freeze_front_end or takes_log_mel(network.config)  # a log-mel front-end has no weights to train
+        self.adapters = has_adapters(network.config)  # then the only weights to train, besides the output layer
         self.train, self.dev = train, dev
         self.references = pa.array(references(train, text), pa.large_string())  # a tenth of the memory of lists
         self.dev_references = list(references(dev, text))
@@ -137,6 +139,8 @@ class CtcObjective(Objective):
         names = {name for name, _ in self.network.named_parameters()}
         if update <= self.settings.freeze_encoder * self.settings.updates:
             return {name for name in names if name.startswith("lm_head.")}
+        if self.adapters:
+            return {name for name in names if name.startswith("lm_head.") or ADAPTER in name}
         if self.frozen:
             names = {name for name in names if ".feature_extractor." not in name}
         return names

@@ -180,6 +180,8 @@ class Graph:
         root = self.root(job)
         if root is None:
             return json.dumps(self.study.model.model_dump(mode="json"), sort_keys=True)
+        if root in self.workflow.to_fetch():
+            return root  # its shape is not known yet
         config = json.loads(Path(root, "config.json").read_text(encoding="utf-8"))
         names = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size", "conv_dim", "conv_stride")
         return json.dumps({name: config.get(name) for name in names})

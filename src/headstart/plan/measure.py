@@ -197,6 +197,8 @@ def small(task: dict[str, Any]) -> TrainingJob:
     if "dev_minutes" in settings:
         settings["dev_minutes"] = 0.05
     values |= {"parent": task["root"], "model": None if task["root"] else task["model"]}
+    if values.get("adapter"):
+        values["adapter"] = None  # random weights cost the same
     values |= {"output": f"{task['stage']}", "state": f"{task['stage']}.state"}
     corpus = CorpusHours(name="small", hours=0.016, train=_files("train"), dev=_files("dev")).model_dump(mode="json")
     other = {**corpus, "name": "other", "dev": None}
@@ -218,7 +220,10 @@ def multiplications(task: dict[str, Any]) -> float:
     """Multiplications of the encoder's forward pass for each second of 16 kHz audio, without attention scores."""
     model = read_json(Path(task["root"], "config.json")) if task["root"] else task["model"]
     frames, channels, total = 16000.0, 1, 0.0
-    for width, kernel, stride in zip(model["conv_dim"], model["conv_kernel"], model["conv_stride"], strict=True):
+    convolutions = [model.get(key, ()) for key in ("conv_dim", "conv_kernel", "conv_stride")]
+    if not convolutions[0]:  # log-mel features, two of 10 ms in a frame
+        frames /= 320
+    for width, kernel, stride in zip(*convolutions, strict=True):
         frames /= stride
         total += frames * channels * kernel * width
         channels = width

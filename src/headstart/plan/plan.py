@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headstart.errors import HeadstartError
 from headstart.plan.graph import Graph, Node, schedule
 from headstart.plan.measure import measured
 from headstart.study.study import Study
@@ -45,7 +46,7 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
         and `claims` (see `planned_claims`). Times and sizes are None if they were not measured.
 
     Raises:
-        HeadstartError: a measurement failed.
+        HeadstartError: a measurement failed, or needs a model of a hub that is not fetched yet.
     """
     graph = Graph(Workflow(study))
     to_do = [node for node in graph.nodes.values() if not node.done]
@@ -58,6 +59,11 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
         kinds |= {kind for kind, job in graph.examples.items() if job.stage == "finetune"}
         examples = {kind: graph.examples[kind] for kind in graph.examples if kind in kinds}
         jobs = {kind: (job, graph.root(job)) for kind, job in examples.items()}
+        if missing := sorted({root for _, root in jobs.values() if root in graph.workflow.to_fetch()}):
+            raise HeadstartError(
+                f"{missing[0]}: this model of a hub is not there yet, so what its jobs take cannot be measured. Run "
+                "`headstart fetch STUDY.yaml` first; or with --no-calibrate, the plan has no times"
+            )
         costs = measured(study, jobs, copies, say)
     seconds = {node.name: _seconds(node, costs) for node in to_do} if costs else {}
     memory = max(cost["memory"] for cost in costs.values()) if costs else None

@@ -24,6 +24,7 @@ import headstart
 from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
 from headstart.report import tables
+from headstart.report.checkpoints import checkpoint_rows
 from headstart.report.gallery import Gallery
 from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
@@ -34,6 +35,7 @@ from headstart.study.study import Study
 from headstart.summarise.tables import run_folder
 from headstart.text.summary import RARE
 from headstart.training.curve import read_curve
+from headstart.workflow import outside_folder
 
 MEASURES = {"pwcca": "PWCCA", "svcca": "SVCCA", "cka": "linear CKA"}
 Row = dict[str, Any]
@@ -130,6 +132,8 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "refined": list(dict.fromkeys(row["start"] for row in refining if row["curve"])),
         "samples": samples(study, results),
         "histories": histories(study, trained),
+        "origin": origin,
+        "checkpoints": checkpoint_rows(study, runs),
         "training_audio": training_audio,
         "corpora": corpora,
         "settings": settings(study),
@@ -182,13 +186,21 @@ def histories(study: Study, trained: list[Row]) -> Row:
     """For each start whose recipe records it, how its checkpoint was trained before this study."""
     before = {row["start"]: row["recipe"].get("parent") for row in trained}
     for name, start in study.starts.items():
-        if (folder := getattr(start, "path", None)) and (recipe := own_recipe(folder)):
+        if (folder := outside_folder(start)) and (recipe := own_recipe(folder)):
             before[name] = recipe
     # A start whose parent is another start of this study has no line here: that one is listed itself.
     by_name = {name for name in before if getattr(study.starts[name], "from_", None) in study.starts}
     return {
-        name: _history(recipe) for name, recipe in before.items() if isinstance(recipe, dict) and name not in by_name
+        name: _history(recipe)
+        for name, recipe in before.items()
+        if isinstance(recipe, dict) and "stage" in recipe and name not in by_name
     }
+
+
+def origin(start: Start) -> str:
+    """What a start goes on from: another start, a model of a hub, a folder, or nothing."""
+    checkpoint = getattr(start, "model", None) or getattr(start, "path", None)
+    return getattr(start, "from_", None) or checkpoint or "random weights"
 
 
 def _history(recipe: Row) -> str:

@@ -13,11 +13,15 @@ BUDGET_PATTERN = r"^[0-9]+(\.[0-9]+)?(s|min|h)$"
 KEEP_PATTERN = r"^[^|<>]*$"  # the excluded characters occur in the vocabulary's special tokens
 LANGUAGE_PATTERN = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$"
 HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+REVISION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+ADAPTER_PATTERN = r"^[a-z]{3}(-[a-z]+_[a-z]+)?$"
 PATTERNS = {
     NAME_PATTERN: "letters, digits, _, + and -, a letter or digit first",
     BUDGET_PATTERN: "a number and a unit, such as 90s, 10min or 1h",
     LANGUAGE_PATTERN: "a BCP 47 tag such as tr or de-AT",
     HUB_PATTERN: "the name of a model on a hub, such as facebook/wav2vec2-base (a folder is named by `path`)",
+    REVISION_PATTERN: "a commit, tag or branch such as main",
+    ADAPTER_PATTERN: "a language code of MMS such as swh or urd-script_arabic",
     KEEP_PATTERN: "characters other than |, < and >, which mark word boundaries and special tokens",
 }
 

@@ -15,7 +15,16 @@ from pydantic import BaseModel
 from headstart.corpora.catalogue import page
 from headstart.corpora.registry import READERS
 from headstart.study.corpora import RecordedCorpus
-from headstart.study.explain import BUDGET_PATTERN, HUB_PATTERN, KEEP_PATTERN, LANGUAGE_PATTERN, NAME_PATTERN, PATTERNS
+from headstart.study.explain import (
+    ADAPTER_PATTERN,
+    BUDGET_PATTERN,
+    HUB_PATTERN,
+    KEEP_PATTERN,
+    LANGUAGE_PATTERN,
+    NAME_PATTERN,
+    PATTERNS,
+    REVISION_PATTERN,
+)
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
 
@@ -104,6 +113,7 @@ SECTIONS = [
     *_sections_of_readers(),
     ("`starts.NAME` with `kind: scratch`", "ScratchStart"),
     ("`starts.NAME` with `kind: hub`", "HubStart"),
+    ("`starts.NAME.facts`", "Facts"),
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`targets.NAME`", "Target"),
@@ -126,7 +136,15 @@ SECTIONS = [
 ]
 
 # Pattern of a text -> its type in the tables of the reference.
-KINDS = {NAME_PATTERN: "name", BUDGET_PATTERN: "amount of audio", KEEP_PATTERN: "text", HUB_PATTERN: "model name"}
+KINDS = {
+    NAME_PATTERN: "name",
+    BUDGET_PATTERN: "amount of audio",
+    KEEP_PATTERN: "text",
+    HUB_PATTERN: "model name",
+    REVISION_PATTERN: "text",
+    ADAPTER_PATTERN: "text",
+    LANGUAGE_PATTERN: "language tag",
+}
 
 
 def json_schema() -> str:

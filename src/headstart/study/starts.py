@@ -6,10 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from headstart.study.explain import HUB_PATTERN
+from headstart.study.explain import ADAPTER_PATTERN, HUB_PATTERN, REVISION_PATTERN
+from headstart.study.facts import Facts
 from headstart.study.fields import Folder, Name, Positive, Seed, Settings
 
 HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
+Revision = Annotated[str, Field(pattern=REVISION_PATTERN)]
+AdapterName = Annotated[str, Field(pattern=ADAPTER_PATTERN)]
+DEFAULT_REVISION = "main"
 
 
 class RunSeeds(Settings):
@@ -35,7 +39,14 @@ class Checkpoint(RunSeeds):
         None, description="A checkpoint folder in Hugging Face format, absolute or relative to where Snakemake runs."
     )
     model: HubName | None = Field(None, description="A model of a hub, such as `facebook/wav2vec2-base`.")
-    revision: str | None = Field(None, description="Commit, tag or branch of `model`, so that it stays the same one.")
+    revision: Revision | None = Field(
+        None,
+        description="Commit, tag or branch of `model`; `main` without it. A branch or tag stands for the commit that "
+        "it was when the model was first fetched.",
+    )
+    facts: Facts | None = Field(
+        None, description="What is known of the checkpoint, for the report: hours, languages, families, licence."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Checkpoint:
@@ -45,18 +56,38 @@ class Checkpoint(RunSeeds):
             raise ValueError(f"{given} are given, but a start goes on from one checkpoint; keep one of them")
         if self.revision is not None and self.model is None:
             raise ValueError("revision is given without model; it says which version of a hub's model to take")
+        if self.facts is not None and self.path is None and self.model is None:
+            raise ValueError("facts are given without path or model; they are about a checkpoint from outside")
         return self
+
+    @property
+    def hub_model(self) -> tuple[str, str] | None:
+        """Name and revision of the model of a hub that the start is or goes on from; None if there is none."""
+        return None if self.model is None else (self.model, self.revision or DEFAULT_REVISION)
 
 
 class HubStart(Checkpoint):
     """A checkpoint in Hugging Face format as it is, from a local folder or a hub."""
 
     kind: Literal["hub"] = Field(description="`hub`: a checkpoint in Hugging Face format, named by `path` or `model`.")
+    adapters: Literal["drop", "train"] = Field(
+        "drop",
+        description="Adapters are small layers for one language, as MMS has them. `drop`: the encoder is fine-tuned "
+        "without any. `train`: they are the only weights that are fine-tuned, besides the output layer; an encoder "
+        "without adapters gets new ones.",
+    )
+    adapter: AdapterName | None = Field(
+        None,
+        description="Language whose adapter `train` begins with: `swh` is the file `adapter.swh.safetensors` of the "
+        "checkpoint. Without, adapters begin with random weights.",
+    )
 
     @model_validator(mode="after")
     def _some_source(self) -> HubStart:
         if self.path is None and self.model is None:
             raise ValueError("path or model is required: name the folder of a checkpoint, or a model of a hub")
+        if self.adapter is not None and self.adapters != "train":
+            raise ValueError("adapter is given, but adapters are dropped; set `adapters: train`")
         return self
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from headstart.encoder.checkpoint_files import checkpoint_content, file_hash, own_recipe
+from headstart.encoder.hub_folder import source_of
 from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
 
 DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
+DECIDING += ("adapters",)  # of runs that train nothing else of their encoder
 DECIDING_DATA = ("content", "units_content")  # under `data`
 
 
@@ -29,9 +31,11 @@ def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
         "version": job.version,
         **{key: section.model_dump(mode="json") if section else None for key, section in sections.items()},
         **({"normalisation": job.normalisation} if hasattr(job, "normalisation") else {}),
-        # The parent's own recipe, with its ancestors' in it; or the path of a checkpoint from outside Headstart.
-        "parent": (own_recipe(job.parent) or job.parent) if job.parent else None,
+        # The parent's own recipe, with its ancestors' in it; or, of a checkpoint from outside Headstart, the record of
+        # its fetching from a hub, or its path.
+        "parent": (own_recipe(job.parent) or source_of(job.parent) or job.parent) if job.parent else None,
         "parent_content": checkpoint_content(job.parent) if job.parent else None,
+        **({"adapters": file_hash(job.adapter) if job.adapter else "new"} if getattr(job, "adapters", False) else {}),
         "seed": job.seed,
         "data": data,
     }

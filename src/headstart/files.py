@@ -15,6 +15,8 @@ from typing import Any
 from headstart.errors import HeadstartError
 
 BROKEN = ".broken"  # appended to the name of a damaged file or folder
+UMASK = os.umask(0o077)  # can be read only by setting it
+os.umask(UMASK)
 
 
 class BrokenFileError(HeadstartError):
@@ -74,12 +76,18 @@ def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_resu
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Context that yields a temporary path beside `path`, and renames it to `path` if the block raises no error."""
+    """Context that yields a temporary path beside `path`, and renames it to `path` if the block raises no error.
+
+    The file gets the rights of any new file. safetensors would keep its own to the user, so that nobody else on a
+    cluster could load a model.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        if not temporary.is_symlink():
+            temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""Common Voice, any release.
+
+Read through the table reader. lhotse's recipe opens every clip, needs columns that older releases lack, and leaves out
+files without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from headstart.corpora.reader import CorpusError, Description, Reject, Utterance
+from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
+from headstart.corpora.rooted import RootedReader
+from headstart.study.corpora import RecordedCorpus
+from headstart.study.fields import Split
+
+CLIPS = "clips"
+COLUMNS = Columns(audio="path", utterance_id=None, text="sentence", speaker="client_id")
+# Tables of clips, the evaluation splits first: a clip, or a speaker, of these is not read again from the others.
+TABLES = ("test", "dev", "train", "validated", "other", "invalidated")
+
+
+class CommonVoiceCorpus(RecordedCorpus):
+    """Common Voice: sentences that volunteers read aloud."""
+
+    reader: Literal["common_voice"] = Field(description="`common_voice`: one language of a release of Common Voice.")
+    splits: dict[str, Split | None] = Field(
+        {"train": "train", "dev": "dev", "test": "test", "validated": None, "other": None, "invalidated": None},
+        description="The release's tables, without their suffix -> our splits; null leaves one out.",
+    )
+    shared_speakers: Literal["reject", "keep"] = Field(
+        "reject",
+        description="Training clips of speakers whom a dev or test table has too, as `validated` and `other` do.",
+    )
+
+
+class CommonVoiceReader(RootedReader):
+    """Reads the tables of clips of one language."""
+
+    section = CommonVoiceCorpus
+    description = Description(
+        title="Common Voice, one language of any release",
+        layout="""
+            cv-corpus-23.0-2025-09-05/sw/
+              train.tsv dev.tsv test.tsv             client_id  path  sentence, and more by release
+              validated.tsv other.tsv invalidated.tsv
+              clips/common_voice_sw_27727175.mp3
+            """,
+        example="path: data/raw/cv-corpus-23.0-2025-09-05/sw, language: sw",
+        source="https://datacollective.mozillafoundation.org (releases up to 2025: https://commonvoice.mozilla.org)",
+        licence="CC0",
+        notes=(
+            "`path` may be the folder of a release: the folder of `language` is read there.",
+            "`other` (not validated) and `invalidated` (voted down) are read only where `splits` says so. `validated` "
+            "holds the clips of train, dev and test and many more; `splits: {validated: train, dev: dev, test: test}` "
+            "trains on all but those of dev and test.",
+            "The speaker is `client_id`. The tables train, dev and test share no speaker, but `validated` and `other` "
+            "have more clips of the speakers of dev and test: these clips are rejected, or kept with `shared_speakers: "
+            "keep`.",
+        ),
+    )
+    contents = "clips/ and tables such as train.tsv"
+
+    def is_root(self, folder: Path) -> bool:
+        return (folder / CLIPS).is_dir() and any((folder / f"{table}.tsv").is_file() for table in TABLES)
+
+    def is_meant(self, folder: Path) -> bool:
+        wanted = self.settings.language.lower()
+        return folder.name.lower() == wanted or folder.name.lower().split("-")[0] == wanted
+
+    def tables(self) -> dict[str, Split]:
+        """The tables that the study names, the evaluation splits first, with their splits."""
+        names = [*TABLES, *(name for name in self.settings.splits if name not in TABLES)]
+        named = (name for name in names if name in self.settings.splits and (self.root / f"{name}.tsv").is_file())
+        used = self.used(named)
+        return dict(sorted(used.items(), key=lambda item: item[1] == "train"))
+
+    def annotations(self) -> list[Path]:
+        return [self.root / f"{table}.tsv" for table in self.tables()]
+
+    def entries(self) -> Iterator[Utterance | Reject]:
+        tables = self.tables()
+        clips: set[str] = set()  # that were read
+        speakers: dict[str, str] = {}  # of dev and test -> the table
+        for table, split in tables.items():
+            for entry in self._entries(table, split):
+                name = entry.utterance_id
+                if isinstance(entry, Utterance) and name:
+                    if name in clips and len(tables) > 1 and table not in ("train", "dev", "test"):
+                        continue  # `validated` repeats them
+                    clips.add(name)
+                    if split != "train":
+                        speakers.setdefault(entry.speaker or "", table)
+                    elif self.settings.shared_speakers == "reject" and entry.speaker and entry.speaker in speakers:
+                        yield Reject(
+                            line=entry.line,
+                            reason=f"speaker of the evaluation: {speakers[entry.speaker]}.tsv has this speaker too",
+                            utterance_id=name,
+                            audio=entry.audio,
+                            split=split,
+                        )
+                        continue
+                yield entry
+
+    def check(self) -> None:
+        """Check the columns of the tables, too."""
+        super().check()
+        for path in self.annotations():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                missing = {COLUMNS.audio, COLUMNS.text, COLUMNS.speaker} - set(file.readline().strip().split("\t"))
+            if missing:
+                raise CorpusError(
+                    f"{path}: no table of clips of Common Voice; it has no column {' and '.join(missing)}"
+                )
+
+    def _entries(self, table: str, split: Split) -> Iterator[Utterance | Reject]:
+        settings = FolderCorpus(
+            reader="folder", path=str(self.root), table=f"{table}.tsv", columns=COLUMNS, language=self.settings.language
+        )
+        for entry in TableReader(settings).utterances():
+            audio = entry.audio
+            if audio is not None:
+                name = audio.path if Path(audio.path).suffix else f"{audio.path}.mp3"  # the first releases
+                audio = audio._replace(path=self.relative(self.root / CLIPS / name))
+                entry = replace(entry, utterance_id=Path(name).stem)
+            yield replace(entry, audio=audio, split=split)

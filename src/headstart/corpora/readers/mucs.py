@@ -36,7 +36,7 @@ class MucsReader(RootedReader):
     description = Description(
         title="MUCS 2021, Hindi-English or Bengali-English lectures",
         layout="""
-            Hindi-English/
+            mucs/                             or another folder of yours
               train/transcripts/wav.scp       072Wvm62KcQqRBNa 072Wvm62KcQqRBNa.wav
               train/transcripts/segments      utterance, recording, begin and end in seconds
               train/transcripts/text          utterance and words in Devanagari (or Bengali) and Latin
@@ -44,10 +44,11 @@ class MucsReader(RootedReader):
               train/072Wvm62KcQqRBNa.wav      (in another folder of train/, too)
               test/
             """,
-        example="path: data/raw/Hindi-English, language: hi",
+        example="path: data/raw/mucs, language: hi",
         source="https://www.openslr.org/104",
         licence="CC BY-SA 4.0",
         notes=(
+            "The archives of both languages hold the same folders, train and test: unpack each into a folder of its own.",
             "The names in wav.scp have no folder; recordings are found below the split by their names.",
             "Segments that end before they begin, or that lie outside their recording, are rejected.",
             "There is no dev split; it is drawn from the training speakers. Tokens are tagged by script.",

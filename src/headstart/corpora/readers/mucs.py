@@ -48,7 +48,7 @@ class MucsReader(RootedReader):
         source="https://www.openslr.org/104",
         licence="CC BY-SA 4.0",
         notes=(
-            "The archives of both languages hold the same folders, train and test: unpack each into a folder of its own.",
+            "The archives of both languages hold the same folders, train and test: unpack each language apart.",
             "The names in wav.scp have no folder; recordings are found below the split by their names.",
             "Segments that end before they begin, or that lie outside their recording, are rejected.",
             "There is no dev split; it is drawn from the training speakers. Tokens are tagged by script.",

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from miniature import recording, write
+from pydantic import TypeAdapter
 
 from headstart.cli import main
 from headstart.corpora.reader import Utterance
+from headstart.corpora.registry import Corpus, open_reader
 from headstart.study.reading import load_study
 from headstart.study.starts import HubStart
 from headstart.workflow import Workflow
@@ -55,6 +57,9 @@ def test_a_paper_study_finds_its_corpora_as_they_are_distributed(path, corpora, 
         assert main(["check", str(path)]) == 0 and "runs" in capsys.readouterr().out
     for name in study.corpora:
         entries = list(workflow.reader(name).utterances())
+        # A job gets all settings, with the defaults that the study does not name.
+        settings = TypeAdapter(Corpus).validate_python(study.corpora[name].model_dump(mode="json"))
+        assert list(open_reader(settings).utterances()) == entries
         assert entries and all(isinstance(entry, Utterance) and entry.text for entry in entries)
         splits = {entry.split for entry in entries}
         assert splits == {"train", "dev", "test"} - ({"dev"} if name.startswith("mucs") else set())

@@ -104,7 +104,7 @@ class RootedReader(RecordedReader):
         """
         found = list(found)
         ours = {name: self.split(name, str(self.root)) for name in found}
-        if "splits" in self.settings.model_fields_set:
+        if self.settings.splits != type(self.settings).model_fields["splits"].default:
             missing = [name for name, split in self.settings.splits.items() if split and name not in ours]
             if missing:
                 raise CorpusError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from miniature import entries, reader_of, reading, recording, write
 
-from headstart.corpora.reader import CorpusError, Reject, Utterance
+from headstart.corpora.reader import CorpusError, Utterance
 from headstart.corpora.readers.chat import tagged_words
 from headstart.corpora.script_tags import tokens_by_script
 from headstart.study.text import Text

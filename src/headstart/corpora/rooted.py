@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -83,8 +84,8 @@ class RootedReader(RecordedReader):
     def check(self) -> None:
         """Raise `CorpusError` when there is no corpus at or below `path`, or nothing of it is used."""
         self.check_folder()
-        if not self.root or not self.annotations():
-            raise CorpusError(f"{self.root}: nothing of the corpus is used by its `splits`")
+        if not self.annotations():
+            raise CorpusError(f"{self.root}: the study's `splits` uses nothing that is there")
 
     def inputs(self) -> list[str]:
         """The annotation files; the folder where the corpus is not found, which `check` says."""
@@ -120,30 +121,40 @@ class RootedReader(RecordedReader):
 def folders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except PermissionError:
         return []
+    return [folder / name for name in sorted(names)]
 
 
 def audio_by_stem(folder: Path, deep: bool = False) -> dict[str, Path]:
-    """The audio files of a folder by their names without suffix.
+    """The audio files of a folder by their names without suffix, sorted; none where there is no such folder.
+
+    Of files in the same folder whose names differ in the suffix only, the first by `AUDIO` counts.
 
     Args:
         deep: whether files in folders of it count too.
 
     Raises:
-        CorpusError: two files have the same name but for the suffix or the folder.
+        CorpusError: two files in different folders have the same name.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if path.suffix.lower() in AUDIO and not path.name.startswith("."):
-            if path.stem in found:
-                raise CorpusError(
-                    f"{found[path.stem]} and {path} have the same name; which of them has the transcript cannot be "
-                    "told, so move one of them out of the corpus"
-                )
-            found[path.stem] = path
-    return found
+    for parent, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
+        split = [(*os.path.splitext(name), name) for name in names if not name.startswith(".")]
+        ranks = [(AUDIO.index(suffix.lower()), stem, name) for stem, suffix, name in split if suffix.lower() in AUDIO]
+        own: dict[str, Path] = {}
+        for _, stem, name in sorted(ranks):
+            own.setdefault(stem, Path(parent, name))
+        if twice := found.keys() & own.keys():
+            stem = min(twice)
+            raise CorpusError(
+                f"{found[stem]} and {own[stem]} have the same name; which of them has the transcript cannot be told, "
+                "so move one of them out of the corpus"
+            )
+        found |= own
+    return dict(sorted(found.items()))
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

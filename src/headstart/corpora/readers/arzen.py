@@ -21,7 +21,7 @@ from headstart.study.fields import Split
 
 SPLITS = ("train", "dev", "test")
 # S04-C03-R04_011631-012393: speaker, recording, begin and end in hundredths of a second
-_ID = regex.compile(r"(?P<speaker>[^-]+)-(?P<recording>.+)_(?P<start>\d+)-(?P<end>\d+)")
+_ID = regex.compile(r"(?P<speaker>[^-]+)-(?P<recording>.+)_(?P<start>\d{1,9})-(?P<end>\d{1,9})")
 
 
 class ArzenCorpus(RecordedCorpus):
@@ -69,7 +69,7 @@ class ArzenReader(RootedReader):
     def entries(self) -> Iterator[Utterance | Reject]:
         listed = {Path(name.split()[0]).stem: split for split, path in self.lists().items() for _, name in lines(path)}
         used = self.used(self.lists())
-        audio = audio_by_stem(self.root / "recordings") if (self.root / "recordings").is_dir() else {}
+        audio = audio_by_stem(self.root / "recordings")
         for number, line in lines(self.root / "ASR_files" / "text"):
             name, *rest = line.split(None, 1)
             found = _ID.fullmatch(name)

@@ -17,7 +17,7 @@ from headstart.corpora.rooted import RootedReader, audio_by_stem, folders, lines
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Folder, Split
 
-_TIME = regex.compile(r"\[(\d+(?:\.\d+)?)\]")
+_TIME = regex.compile(r"\[(\d{1,6}(?:\.\d+)?)\]")
 _NO_SPEECH = regex.compile(r"(?:<(?:no-speech|breath|click|cough|dtmf|int|laugh|lipsmack|ring|sta)>\s*)+")
 STYLES = ("conversational", "scripted")
 
@@ -83,6 +83,8 @@ class BabelReader(RootedReader):
 
     def annotations(self) -> list[Path]:
         listed = [Path(self.settings.recordings)] if self.settings.recordings else []
+        if listed and not listed[0].is_file():
+            raise CorpusError(f"{listed[0]}: no such file, which `recordings` names")
         return listed + [path for folder in self.transcripts() for path in sorted(folder.glob("*.txt"))]
 
     def entries(self) -> Iterator[Utterance | Reject]:
@@ -92,7 +94,7 @@ class BabelReader(RootedReader):
         if wanted is not None and not wanted:
             raise CorpusError(f"{self.settings.recordings}: names no recording")
         for folder, split in self.transcripts().items():
-            audio = audio_by_stem(folder.with_name("audio")) if folder.with_name("audio").is_dir() else {}
+            audio = audio_by_stem(folder.with_name("audio"))
             for path in sorted(folder.glob("*.txt")):
                 if split != "train" or wanted is None or path.stem in wanted:
                     yield from self._recording(path, audio.get(path.stem, path.with_suffix(".sph")), split)

@@ -22,7 +22,8 @@ from headstart.study.fields import Split
 CLIPS = "clips"
 COLUMNS = Columns(audio="path", utterance_id=None, text="sentence", speaker="client_id")
 # Tables of clips, the evaluation splits first: a clip, or a speaker, of these is not read again from the others.
-TABLES = ("test", "dev", "train", "validated", "other", "invalidated")
+OWN = ("test", "dev", "train")  # the release's own splits
+TABLES = (*OWN, "validated", "other", "invalidated")
 
 
 class CommonVoiceCorpus(RecordedCorpus):
@@ -35,7 +36,7 @@ class CommonVoiceCorpus(RecordedCorpus):
     )
     shared_speakers: Literal["reject", "keep"] = Field(
         "reject",
-        description="Training clips of speakers whom a dev or test table has too, as `validated` and `other` do.",
+        description="What becomes of training clips of other tables than `train` whose speaker is in the evaluation.",
     )
 
 
@@ -86,17 +87,18 @@ class CommonVoiceReader(RootedReader):
     def entries(self) -> Iterator[Utterance | Reject]:
         tables = self.tables()
         clips: set[str] = set()  # that were read
-        speakers: dict[str, str] = {}  # of dev and test -> the table
+        speakers: dict[str | None, str] = {}  # of the evaluation -> the table
+        rejects = self.settings.shared_speakers == "reject"
         for table, split in tables.items():
             for entry in self._entries(table, split):
                 name = entry.utterance_id
                 if isinstance(entry, Utterance) and name:
-                    if name in clips and len(tables) > 1 and table not in ("train", "dev", "test"):
+                    if name in clips and table not in OWN:
                         continue  # `validated` repeats them
                     clips.add(name)
                     if split != "train":
-                        speakers.setdefault(entry.speaker or "", table)
-                    elif self.settings.shared_speakers == "reject" and entry.speaker and entry.speaker in speakers:
+                        speakers.setdefault(entry.speaker, table)
+                    elif rejects and entry.speaker and entry.speaker in speakers and table not in OWN:
                         yield Reject(
                             line=entry.line,
                             reason=f"speaker of the evaluation: {speakers[entry.speaker]}.tsv has this speaker too",

@@ -105,7 +105,7 @@ class CsFleursReader(RootedReader):
         return Utterance(
             line=number,
             # Ids are those of sentences in some parts; file names are not shared.
-            utterance_id=f"{self.relative(part)}/{Path(name).with_suffix('')}".replace("/audio/", "/"),
+            utterance_id=str(part.relative_to(self.root) / Path(name).with_suffix("")).replace("/audio/", "/"),
             audio=AudioReference(self.relative(part / name)),
             language=self.settings.language or first,
             text=text,

@@ -71,7 +71,7 @@ class KillkanReader(RootedReader):
                 number += 1
                 try:
                     sentences = conllu.parse(block + "\n\n")
-                except ParseException as error:
+                except (ParseException, ValueError) as error:  # ValueError: a number of thousands of digits
                     yield Reject(line=number, reason=f"not CoNLL-U: {error}")
                     continue
                 for sentence in sentences:
@@ -87,6 +87,8 @@ class KillkanReader(RootedReader):
             audio = self._audio(chapter, int(place), int(facts["start"]), int(facts["end"]))
         except (KeyError, ValueError):
             return Reject(line=number, reason="no chapter and times in the comments", utterance_id=name)
+        if not all(isinstance(token.get("form"), str) and token.get("id") for token in sentence):
+            return Reject(line=number, reason="a word without an id or a form", utterance_id=name, audio=audio)
         words = list(_surface(sentence))
         return Utterance(
             line=number,
@@ -122,5 +124,5 @@ def _surface(sentence: Any) -> Iterator[tuple[str, str]]:
             covered = place[2]
         elif isinstance(place, tuple) or place <= covered:
             continue  # an empty node, or a part of a written word
-        code = (token["misc"] or {}).get("CSID")
+        code = (token.get("misc") or {}).get("CSID")
         yield token["form"].strip(), TAGS.get(code or "", UNDETERMINED)

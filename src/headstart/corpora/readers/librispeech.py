@@ -60,11 +60,11 @@ class LibriSpeechReader(RootedReader):
     contents = "folders such as train-clean-100, of a folder a speaker"
 
     def is_root(self, folder: Path) -> bool:
-        return any(folder.glob(f"*/*/*/{TRANSCRIPTS}"))
+        return bool(_parts(folder))
 
     def parts(self) -> dict[Path, Split]:
         """The folders of speakers that the study uses, with their splits."""
-        named = {folder.name: folder for folder in folders(self.root) if any(folder.glob(f"*/*/{TRANSCRIPTS}"))}
+        named = _parts(self.root)
         return {named[name]: split for name, split in self.used(named).items()}
 
     def annotations(self) -> list[Path]:
@@ -111,6 +111,12 @@ class LibriSpeechReader(RootedReader):
                 audio=AudioReference(self.relative(path)),
                 split=split,
             )
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders in a folder that hold speakers, by name; other folders are not searched."""
+    named = [part for part in folders(folder) if part.name.startswith(("train-", "dev-", "test-"))]
+    return {part.name: part for part in named if any(part.glob(f"*/*/{TRANSCRIPTS}"))}
 
 
 class LibriLightCorpus(LibriSpeechCorpus):

@@ -88,15 +88,11 @@ class SeameReader(RootedReader):
 
     def entries(self) -> Iterator[Utterance | Reject]:
         used = self.used(["train", *EVALUATION, "other"]) if self.settings.lists else None
-        audio = {
-            style: audio_by_stem(folder)
-            for style in STYLES
-            if (folder := self.root / style / "audio").is_dir()
-        }  # fmt: skip
+        audio = {style: audio_by_stem(self.root / style / "audio") for style in STYLES}
         for path in self.transcripts():
             style = path.relative_to(self.root).parts[0]
             for number, line in lines(path):
-                entry = self._segment(line, number, path, audio.get(style, {}))
+                entry = self._segment(line, number, path, audio[style])
                 if used is None:
                     yield entry
                 elif split := used.get(self._listed(entry)):
@@ -108,10 +104,10 @@ class SeameReader(RootedReader):
         try:
             recording, start_ms, end_ms = cells[0], float(cells[1]), float(cells[2])
             code, text = (cells[3].strip(), cells[4]) if languages else ("CS", cells[3])
-        except (IndexError, ValueError):
+            name = f"{recording}-{round(start_ms / 10):06d}-{round(end_ms / 10):06d}"
+        except (IndexError, ValueError, OverflowError):  # also of times that are not finite
             return Reject(line=number, reason=f"not a segment with times and text in {path.name}")
         found = audio.get(recording, path.parents[1] / "audio" / f"{recording}.flac")
-        name = f"{recording}-{round(start_ms / 10):06d}-{round(end_ms / 10):06d}"
         reference = AudioReference(self.relative(found), start_ms / 1000, (end_ms - start_ms) / 1000)
         if code not in LANGUAGES:
             return Reject(line=number, reason=f"language {code!r} in {path.name}", utterance_id=name, audio=reference)

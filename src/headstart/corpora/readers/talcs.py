@@ -65,7 +65,7 @@ class TalcsReader(RootedReader):
 
     def entries(self) -> Iterator[Utterance | Reject]:
         for part, split in self.parts().items():
-            audio = audio_by_stem(part / "wav", deep=True) if (part / "wav").is_dir() else {}
+            audio = audio_by_stem(part / "wav", deep=True)
             for number, line in lines(part / "label.txt"):
                 name, *rest = line.split(None, 1)
                 text = rest[0] if rest else ""

@@ -83,10 +83,10 @@ class TedliumReader(RootedReader):
     def _segment(self, line: str, number: int, path: Path, split: Split) -> Utterance | Reject:
         cells = line.split(None, 5)
         try:
-            recording, _, _, start_s, end_s = cells[0], cells[1], cells[2], float(cells[3]), float(cells[4])
-        except (IndexError, ValueError):
+            recording, start_s, end_s = cells[0], float(cells[3]), float(cells[4])
+            name = f"{recording}-{round(100 * start_s):07d}-{round(100 * end_s):07d}"
+        except (IndexError, ValueError, OverflowError):  # also of times that are not finite
             return Reject(line=number, reason=f"not a line of STM in {path.name}", split=split)
-        name = f"{recording}-{round(100 * start_s):07d}-{round(100 * end_s):07d}"
         audio = AudioReference(
             self.relative(path.parent.with_name("sph") / f"{recording}.sph"), start_s, end_s - start_s
         )

@@ -16,10 +16,14 @@ SEGMENT = "S04-C03-R04_000050-000200"
 CORPORA: dict[str, tuple[dict[str, Any], str, dict[str, list[str]]]] = {
     "librispeech": ({}, "LibriSpeech", {
         "LibriSpeech/train-clean-100/103/1240/103-1240.trans.txt": ["103-1240-0000 CHAPTER ONE", "103-1240-0001 TWO"],
+        "LibriSpeech/train-clean-100/103/1240/103-1240-0000.flac": [],
+        "LibriSpeech/train-clean-100/103/1240/103-1240-0001.flac": [],
         "LibriSpeech/dev-clean/84/1/84-1.trans.txt": ["84-1-0000 GO"],
+        "LibriSpeech/dev-clean/84/1/84-1-0000.flac": [],
     }),
     "librilight": ({"amount": "10min"}, "", {
         "librispeech_finetuning/1h/0/clean/103/1240/103-1240.trans.txt": ["103-1240-0000 CHAPTER ONE"],
+        "librispeech_finetuning/1h/0/clean/103/1240/103-1240-0000.flac": [],
     }),
     "common_voice": ({"language": "sw"}, "sw", {
         "sw/train.tsv": ["client_id\tpath\tsentence\tlocale", "a\tc1.mp3\tMoja\tsw", "b\tc2.mp3\tPili\tsw"],
@@ -158,6 +162,8 @@ def test_the_folder_of_a_corpus_is_found_from_above_and_named_from_below(reader,
     laid_out(home, reader)
     above, at = (list(reader_of(reader, folder, **settings).utterances()) for folder in (home.parent, home / own))
     assert [entry.utterance_id for entry in above] == [entry.utterance_id for entry in at]
+    watched = set(reader_of(reader, home / own, **settings).audio_files())
+    assert watched >= {entry.audio.path for entry in at if entry.audio}
     assert [entry.audio.path for entry in above if entry.audio] == [
         str((home / own / entry.audio.path).relative_to(home.parent)) for entry in at if entry.audio
     ]

@@ -51,7 +51,7 @@ class AscendReader(RootedReader):
         licence="CC BY-SA 4.0",
         notes=(
             "Tokens are tagged by script. `[UNK]` stays as transcribed: `text: {tags: drop}` drops it.",
-            "The dataset as parquet files is read with `reader: huggingface` instead.",
+            "This is the repository with tables and an archive. Parquet files of the hub have a reader of their own.",
         ),
     )
     contents = f"train{TABLE}"

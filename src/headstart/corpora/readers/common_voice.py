@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from headstart.corpora.reader import CorpusError, Description, Reject, Utterance
 from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
-from headstart.corpora.rooted import RootedReader
+from headstart.corpora.rooted import RootedReader, lines
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
 
@@ -84,6 +85,16 @@ class CommonVoiceReader(RootedReader):
     def annotations(self) -> list[Path]:
         return [self.root / f"{table}.tsv" for table in self.tables()]
 
+    def audio_files(self) -> Iterator[str]:
+        """The clips of the tables."""
+        for path in self.annotations():
+            table = lines(path)
+            header = next(table, (0, ""))[1].split("\t")
+            if COLUMNS.audio in header:  # `check` says where it is not
+                place = header.index(COLUMNS.audio)
+                rows = (line.split("\t") for _, line in table)
+                yield from (self._clip(cells[place]) for cells in rows if len(cells) > place)
+
     def entries(self) -> Iterator[Utterance | Reject]:
         tables = self.tables()
         clips: set[str] = set()  # that were read
@@ -125,9 +136,15 @@ class CommonVoiceReader(RootedReader):
             reader="folder", path=str(self.root), table=f"{table}.tsv", columns=COLUMNS, language=self.settings.language
         )
         for entry in TableReader(settings).utterances():
-            audio = entry.audio
-            if audio is not None:
-                name = audio.path if Path(audio.path).suffix else f"{audio.path}.mp3"  # the first releases
-                audio = audio._replace(path=self.relative(self.root / CLIPS / name))
-                entry = replace(entry, utterance_id=Path(name).stem)
-            yield replace(entry, audio=audio, split=split)
+            if entry.audio is not None:
+                path = self._clip(entry.audio.path)
+                entry = replace(entry, audio=entry.audio._replace(path=path), utterance_id=Path(path).stem)
+            yield replace(entry, split=split)
+
+    def _clip(self, name: str) -> str:
+        """The path of a clip; the tables of the first releases have names without a suffix."""
+        return f"{self._clips}/{name if '.' in name else f'{name}.mp3'}"
+
+    @cached_property
+    def _clips(self) -> str:
+        return self.relative(self.root / CLIPS)

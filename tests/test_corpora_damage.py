@@ -30,6 +30,10 @@ CORPORA: dict[str, tuple[dict[str, Any], str, dict[str, list[str]]]] = {
         "sw/test.tsv": ["client_id\tpath\tsentence\tlocale", "c\tc3.mp3\tTatu\tsw"],
         "sw/clips/c1.mp3": [],
     }),
+    "spontaneous_speech": ({"language": "qvi"}, "sps-qvi", {
+        "sps-qvi/ss-corpus-qvi.tsv": ["client_id\taudio_file\ttranscription\tsplit", "a\t1.mp3\tari\ttrain"],
+        "sps-qvi/audios/1.mp3": [],
+    }),
     "mls": ({"language": "de"}, "mls_german", {
         "mls_german/train/transcripts.txt": ["1_2_000000\teins", "1_2_000001\tzwei"],
         "mls_german/dev/transcripts.txt": ["3_2_000000\tdrei"],

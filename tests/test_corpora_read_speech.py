@@ -197,6 +197,42 @@ def test_a_release_of_several_languages_is_read_in_the_language_of_the_study(tmp
         entries("common_voice", tmp_path, language="de")
 
 
+def test_a_delta_segment_of_common_voice_has_no_splits_of_its_own(tmp_path):
+    rows = [(f"speaker{i}", f"c{i}", f"Sentensi {i}") for i in range(30)]
+    common_voice(tmp_path, validated=rows, other=[("x", "c99", "Moja")])
+    with pytest.raises(CorpusError, match="only validated, other, .* set `splits: {validated: train}`"):
+        reader_of("common_voice", tmp_path, language="sw")
+    drawn = reading(
+        "common_voice", tmp_path, language="sw", splits={"validated": "train"}, dev_share=0.2, test_share=0.2
+    )
+    assert all(drawn.rows.values()) and sum(map(len, drawn.rows.values())) == 30
+
+
+def test_spontaneous_speech_is_read_where_its_transcripts_are_validated(tmp_path):
+    folder = tmp_path / "sps-corpus-5.0-2026-09-11-qvi"
+    for number in range(1, 5):
+        recording(folder / "audios" / f"spontaneous-speech-qvi-{number}.mp3", rate=32000)
+    header = "client_id\taudio_id\taudio_file\tduration_ms\tprompt\ttranscription\tlanguage\tsplit\tquality_tags"
+    row = "{0}\t{1}\tspontaneous-speech-qvi-{1}.mp3\t500\tImata?\t{2}\tKichwa\t{3}\t"
+    write(
+        folder / "ss-corpus-qvi.tsv",
+        header,
+        row.format("anna", 1, "ari [noise] mashi", "train"),
+        row.format("ben", 2, "mana", "dev"),
+        row.format("carl", 3, "ima", "test"),
+        row.format("dora", 4, "", "unassigned"),
+    )
+    write(folder / "ss-reported-audios-qvi.tsv", "client_id\taudio_id\treason", "x\t9\tother")
+    found = reading("spontaneous_speech", tmp_path, language="qvi")
+    assert [(row["utterance_id"], row["speaker"], row["text"]) for row in found.rows["train"]] == [
+        ("spontaneous-speech-qvi-1", "anna", "ari [noise] mashi")
+    ]
+    assert len(found.rows["dev"]) == len(found.rows["test"]) == 1 and not any(found.rejects.values())
+    splits = {"unassigned": "train", "train": None, "dev": None, "test": None}
+    (audio,) = entries("spontaneous_speech", folder, language="qvi", splits=splits, transcripts=False)
+    assert audio.text is None and audio.speaker == "dora"
+
+
 # ------------------------------------------------------------------------------------------------ MLS
 
 

@@ -27,6 +27,7 @@ from headstart.corpora.readers.mls import MlsReader
 from headstart.corpora.readers.mucs import MucsReader
 from headstart.corpora.readers.nemo import NemoReader
 from headstart.corpora.readers.seame import SeameReader
+from headstart.corpora.readers.spontaneous_speech import SpontaneousSpeechReader
 from headstart.corpora.readers.subtitles import SubtitlesReader
 from headstart.corpora.readers.table import TableReader
 from headstart.corpora.readers.talcs import TalcsReader
@@ -52,6 +53,7 @@ READERS: dict[str, type[Reader]] = {
         LibriSpeechReader,
         LibriLightReader,
         CommonVoiceReader,
+        SpontaneousSpeechReader,
         MlsReader,
         FleursReader,
         VoxPopuliReader,

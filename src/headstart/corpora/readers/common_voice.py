@@ -122,7 +122,13 @@ class CommonVoiceReader(RootedReader):
 
     def check(self) -> None:
         """Check the columns of the tables, too."""
-        super().check()
+        self.check_folder()
+        if not self.tables():
+            there = ", ".join(table for table in TABLES if (self.root / f"{table}.tsv").is_file())
+            raise CorpusError(
+                f"{self.root}: it has only {there}, as small languages and delta segments do, and `splits` uses none "
+                "of them; set `splits: {validated: train}`, and the dev and test splits are drawn from its speakers"
+            )
         for path in self.annotations():
             with path.open(encoding="utf-8", errors="replace") as file:
                 missing = {COLUMNS.audio, COLUMNS.text, COLUMNS.speaker} - set(file.readline().strip().split("\t"))

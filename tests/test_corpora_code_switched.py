@@ -60,7 +60,7 @@ def seame(folder: Path) -> Path:
     recording(folder / "data" / "interview" / "audio" / "NI01MAX_0101.flac", seconds=10)
     write(
         folder / "data" / "conversation" / "transcript" / "phaseII" / "01NC01FBX_0101.txt",
-        "01NC01FBX_0101\t500\t2000\tCS\t然后 then (ppl) 我 go there [lah]",
+        "01NC01FBX_0101\t500\t2000\tCS\t然后 then (ppl) 我 go there [lah] [啊] #nasi-lemak#",
         "01NC01FBX_0101\t2000\t3500\tEN\tcan or not <v-noise>",
         "01NC01FBX_0101\t3500\t5005\tZH\t<unk> 不要",
         "01NC01FBX_0101\t6000\t7000\tXX\twhat",
@@ -87,12 +87,13 @@ def test_seame_is_read_in_milliseconds_with_fillers_and_languages(tmp_path):
         "NI01MAX_0101-000010-000160",
     ]
     first, english, mandarin, interview = rows.values()
-    assert first["text"] == "然后 then (ppl) 我 go there [lah]" and first["language"] == "zh"
+    assert first["text"] == "然后 then (ppl) 我 go there lah 啊 #nasi-lemak#" and first["language"] == "zh"
     assert (first["offset_s"], first["duration_s"]) == (0.5, 1.5)
     assert tags_of(first) == [
-        ("然后", "zh"), ("then", "en"), ("(ppl)", "und"), ("我", "zh"), ("go", "en"), ("there", "en"), ("[lah]", "und")
+        ("然后", "zh"), ("then", "en"), ("(ppl)", "und"), ("我", "zh"), ("go", "en"), ("there", "en"),
+        ("lah", "en"), ("啊", "zh"), ("#nasi-lemak#", "und")
     ]  # fmt: skip
-    assert normalise(first["text"], Text(tags="drop"), "zh") == "然后 then 我 go there"
+    assert normalise(first["text"], Text(tags="drop"), "zh") == "然后 then 我 go there lah 啊 nasi lemak"
     assert english["language"] == "en" and mandarin["language"] == "zh"
     assert (first["speaker"], interview["speaker"]) == ("NC01FB", "NI01MA")
     assert reasons(found.rejects["train"]) == [
@@ -100,6 +101,15 @@ def test_seame_is_read_in_milliseconds_with_fillers_and_languages(tmp_path):
         "not a segment with times and text in 01NC01FBX_0101.txt",
     ]
     assert [entry.text for entry in entries("seame", tmp_path, phase="phaseI")][0] == "然后 then"
+
+
+def test_seame_is_read_from_its_two_discs(tmp_path):
+    seame(tmp_path)
+    for disc, style in (("seame_d1", "conversation"), ("seame_d2", "interview")):
+        (tmp_path / "LDC2015S04" / disc / "data").mkdir(parents=True)
+        (tmp_path / "data" / style).rename(tmp_path / "LDC2015S04" / disc / "data" / style)
+    found = reading("seame", tmp_path)
+    assert {row["speaker"] for row in found.rows["train"]} == {"NC01FB", "NI01MA"}
 
 
 def test_seames_published_lists_make_its_splits(tmp_path):

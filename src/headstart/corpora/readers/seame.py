@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import regex
 from pydantic import Field
 
 from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
@@ -20,11 +21,13 @@ from headstart.corpora.rooted import RootedReader, audio_by_stem, lines
 from headstart.corpora.script_tags import tokens_by_script
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Folder, Split
+from headstart.text.tags import UNDETERMINED
 
 STYLES = ("conversation", "interview")
 LANGUAGES = {"CS": "zh", "ZH": "zh", "EN": "en"}
 TOLERANCE = 3  # hundredths of a second by which the lists round otherwise
 EVALUATION = ("dev_man", "dev_sge")
+_PARTICLE = regex.compile(r"\[([^\[\]<>()]+)\]")
 
 
 class SeameCorpus(RecordedCorpus):
@@ -51,7 +54,7 @@ class SeameReader(RootedReader):
     description = Description(
         title="SEAME, Mandarin-English conversations and interviews",
         layout="""
-            data/
+            data/                                                  or seame_d1/data/ and seame_d2/data/ in a folder
               conversation/transcript/phaseII/01NC01FBX_0101.txt     01NC01FBX_0101  17890  19240  CS  然后 then
               conversation/audio/01NC01FBX_0101.flac                 times in ms; CS, ZH or EN
               interview/transcript/phaseII/NI01MAX_0101.txt
@@ -63,42 +66,42 @@ class SeameReader(RootedReader):
         notes=(
             "With `lists`, dev_man (mostly Mandarin) is the test split, dev_sge (mostly Singapore English) is left "
             "out, and the dev split is drawn from the training speakers. Segments are matched within 30 ms.",
-            "Tokens are tagged by script. Fillers and noises such as `(ppl)`, `<v-noise>` and `[lah]` stay as "
-            "transcribed, tagged as undetermined: `text: {tags: drop}` drops them.",
+            "Tokens are tagged by script. Discourse particles, which are words, lose their brackets (`[lah]`, `[啊]`). "
+            "Fillers and noises such as `(er)`, `(ppl)` and `<v-noise>` stay, tagged as undetermined, and so are words "
+            "of other languages (`#nasi-lemak#`). `text: {tags: drop}` drops those in brackets.",
             "A speaker is the part of the recording's name without its number, place of recording and channel.",
         ),
     )
     contents = "conversation/transcript or interview/transcript"
 
     def is_root(self, folder: Path) -> bool:
-        return any((folder / style / "transcript").is_dir() for style in STYLES)
+        return bool(_styles(folder))
 
-    def transcripts(self) -> list[Path]:
-        """The tables of segments."""
-        folders = [self.root / style / "transcript" for style in STYLES]
-        inner = [folder / self.settings.phase for folder in folders]
-        return [
-            path
-            for folder, phase in zip(folders, inner, strict=True)
-            for path in sorted((phase if phase.is_dir() else folder).glob("*.txt"))
-        ]
+    def transcripts(self) -> dict[Path, Path]:
+        """The tables of segments, each with the folder of its recordings."""
+        tables = {}
+        for style in _styles(self.root):
+            folder, phase = style / "transcript", style / "transcript" / self.settings.phase
+            for path in sorted((phase if phase.is_dir() else folder).glob("*.txt")):
+                tables[path] = style / "audio"
+        return tables
 
     def annotations(self) -> list[Path]:
         return [*self.transcripts(), *self._lists().values()]
 
     def entries(self) -> Iterator[Utterance | Reject]:
         used = self.used(["train", *EVALUATION, "other"]) if self.settings.lists else None
-        audio = {style: audio_by_stem(self.root / style / "audio") for style in STYLES}
-        for path in self.transcripts():
-            style = path.relative_to(self.root).parts[0]
+        transcripts = self.transcripts()
+        audio = {folder: audio_by_stem(folder) for folder in transcripts.values()}
+        for path, folder in transcripts.items():
             for number, line in lines(path):
-                entry = self._segment(line, number, path, audio[style])
+                entry = self._segment(line, number, path, audio[folder], folder)
                 if used is None:
                     yield entry
                 elif split := used.get(self._listed(entry)):
                     yield replace(entry, split=split)
 
-    def _segment(self, line: str, number: int, path: Path, audio: dict[str, Path]) -> Utterance | Reject:
+    def _segment(self, line: str, number: int, path: Path, audio: dict[str, Path], folder: Path) -> Utterance | Reject:
         languages = self.settings.phase == "phaseII"
         cells = line.split("\t", 4 if languages else 3)
         try:
@@ -107,11 +110,13 @@ class SeameReader(RootedReader):
             name = f"{recording}-{round(start_ms / 10):06d}-{round(end_ms / 10):06d}"
         except (IndexError, ValueError, OverflowError):  # also of times that are not finite
             return Reject(line=number, reason=f"not a segment with times and text in {path.name}")
-        found = audio.get(recording, path.parents[1] / "audio" / f"{recording}.flac")
+        found = audio.get(recording, folder / f"{recording}.flac")
         reference = AudioReference(self.relative(found), start_ms / 1000, (end_ms - start_ms) / 1000)
         if code not in LANGUAGES:
             return Reject(line=number, reason=f"language {code!r} in {path.name}", utterance_id=name, audio=reference)
+        text = _PARTICLE.sub(r"\1", text)
         tokens, tags = tokens_by_script(text, ("zh", "en"))
+        tags = [UNDETERMINED if token.startswith("#") else tag for token, tag in zip(tokens, tags, strict=True)]
         return Utterance(
             line=number,
             utterance_id=name,
@@ -163,6 +168,12 @@ class SeameReader(RootedReader):
             if abs(stop - int(end)) < TOLERANCE:
                 return name
         return "train" if recording in training else "other"
+
+
+def _styles(folder: Path) -> list[Path]:
+    """The folders of conversations and interviews: in `data`, of which each of the corpus's discs has one."""
+    parents = [folder, folder / "data", *sorted(folder.glob("seame*/data"))]
+    return [parent / name for parent in parents for name in STYLES if (parent / name / "transcript").is_dir()]
 
 
 def _speaker(recording: str) -> str:

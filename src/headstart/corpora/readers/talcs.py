@@ -43,7 +43,7 @@ class TalcsReader(RootedReader):
             """,
         example="path: data/raw/TALCS_corpus",
         source="https://ai.100tal.com/dataset",
-        licence="of TAL Education, for research",
+        licence="of TAL Education Group",
         notes=(
             "Speakers are unknown. Tokens are tagged by script. Full-width Latin letters stay as transcribed; "
             "`text: {map: ...}` replaces them.",

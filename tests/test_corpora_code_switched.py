@@ -371,8 +371,41 @@ def test_killkans_tags_times_and_chapters_are_read_from_the_treebank(tmp_path):
     assert (first["offset_s"], first["duration_s"]) == (0.5, 1.5)
     assert tags_of(second) == [("Shuk", "qu"), ("capítulo", "es")]
     assert third["audio_path"].endswith("Chapter2/1/02 MASTER K21.wav") and third["offset_s"] == 0.0
-    assert reasons(found.rejects["train"])[0] == "no chapter and times in the comments"
+    assert reasons(found.rejects["train"])[0] == "no chapter and times"
     assert reasons(found.rejects["train"])[1].startswith("not CoNLL-U: ")
+
+
+def test_killkans_elan_files_are_read_where_there_is_no_treebank(tmp_path):
+    from pympi.Elan import Eaf
+
+    file = Eaf()
+    file.add_linguistic_type("words", constraints="Symbolic_Subdivision", timealignable=False)
+    file.add_linguistic_type("facts", constraints="Symbolic_Association", timealignable=False)
+    file.add_tier("FORM", ling="words", parent="default")
+    file.add_tier("MISC", ling="facts", parent="FORM")
+    sentences = [
+        (500, 2000, "Ari, tamalkuta", [("Ari", ""), (",", "CSID=OTHER"), ("tamalkuta", "CSID=MIXED|Lang=qqe")]),
+        (2000, 3250, "Shuk capítulo", [("Shuk", "SpaceAfter=No"), ("capítulo", "Lang=es|CSID=ES")]),
+    ]
+    for start, end, text, words in sentences:
+        file.add_annotation("default", start, end, text)
+        sentence, before = list(file.tiers["default"][0])[-1], None
+        for form, facts in words:
+            word = file.generate_annotation_id()
+            file.tiers["FORM"][1][word] = (sentence, form, before, None)
+            file.tiers["MISC"][1][file.generate_annotation_id()] = (word, facts, None, None)
+            before = word
+    (tmp_path / "Chapter12").mkdir()
+    file.to_file(str(tmp_path / "Chapter12" / "Chapter12.eaf"))
+    recording(tmp_path / "Chapter12" / "12 MASTER K12.wav", seconds=4)
+    first, second = reading("killkan", tmp_path).rows["train"]
+    assert tags_of(first) == [("Ari", "qu"), (",", "zxx"), ("tamalkuta", "mul")]
+    assert tags_of(second) == [("Shuk", "qu"), ("capítulo", "es")]
+    assert (first["utterance_id"], first["offset_s"], first["duration_s"]) == ("12_0", 0.5, 1.5)
+    assert first["speaker"] == "chapter12" and first["text"] == "Ari, tamalkuta"
+    write(tmp_path / "Chapter12" / "Chapter12.eaf", '<!DOCTYPE x [<!ENTITY a "b">]>', "<ANNOTATION_DOCUMENT/>")
+    with pytest.raises(CorpusError, match="Chapter12.eaf: declares a document type or entities"):
+        entries("killkan", tmp_path)
 
 
 def test_no_reader_reads_audio_to_name_utterances(tmp_path, monkeypatch):

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from headstart.corpora.paths import AUDIO
 from headstart.corpora.reader import CorpusError, RecordedReader, Reject, Utterance
 from headstart.corpora.text_files import read_text
 from headstart.study.fields import Split
 
 DEPTH = 3  # folders that the corpus may lie below `path`
-AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph", ".m4a", ".aac", ".mp4", ".webm")
 
 
 class RootedReader(RecordedReader):

@@ -143,7 +143,7 @@ class CommonVoiceReader(RootedReader):
         )
         for entry in TableReader(settings).utterances():
             if entry.audio is not None:
-                path = self._clip(entry.audio.path)
+                path = self._clip(entry.audio.path.removeprefix(f"{CLIPS}/"))  # the table reader finds clips there
                 entry = replace(entry, audio=entry.audio._replace(path=path), utterance_id=Path(path).stem)
             yield replace(entry, split=split)
 

@@ -324,6 +324,13 @@ def test_fleurs_archives_that_are_still_packed_are_named(tmp_path):
     assert ids(entries("fleurs", tmp_path, language="sw")) == ["1"]
 
 
+def test_fleurs_is_read_as_lhotse_downloads_it(tmp_path):
+    write(tmp_path / "metadata" / "sw_ke" / "train.tsv", fleurs_row(1, "1.wav", "Moja."))
+    recording(tmp_path / "sw_ke" / "train" / "1.wav")
+    (row,) = reading("fleurs", tmp_path, language="sw").rows["train"]
+    assert row["audio_path"] == str(tmp_path / "sw_ke" / "train" / "1.wav")
+
+
 # ------------------------------------------------------------------------------------------------ VoxPopuli
 
 VOXPOPULI = "id\traw_text\tnormalized_text\tspeaker_id\tsplit\tgender\tis_gold_transcript\taccent"

@@ -100,10 +100,11 @@ class CommonVoiceReader(RootedReader):
         clips: set[str] = set()  # that were read
         speakers: dict[str | None, str] = {}  # of the evaluation -> the table
         rejects = self.settings.shared_speakers == "reject"
+        overlap = any(table not in OWN for table in tables)  # with the release's own splits
         for table, split in tables.items():
             for entry in self._entries(table, split):
                 name = entry.utterance_id
-                if isinstance(entry, Utterance) and name:
+                if overlap and isinstance(entry, Utterance) and name:
                     if name in clips and table not in OWN:
                         continue  # `validated` repeats them
                     clips.add(name)

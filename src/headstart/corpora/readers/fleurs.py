@@ -47,9 +47,10 @@ class FleursReader(RootedReader):
         licence="CC BY 4.0",
         notes=(
             "The number in the first column is that of the sentence, which several people read. The id of an utterance "
-            "is the name of its file, and its speaker is unknown. A sentence is in one split only.",
-            "Audio is found in audio/train/, in train/ beside the tables, and in either with a folder of the language. "
-            "`path` may hold several languages; `language: sw` then reads sw_ke.",
+            "is the name of its file, and its speaker is unknown.",
+            "Audio is found in audio/train/ or train/ beside the tables. The folders that lhotse's download makes "
+            "(metadata/sw_ke/train.tsv and sw_ke/train/) are read too. `path` may hold several languages; `language: "
+            "sw` then reads sw_ke.",
         ),
     )
     contents = "train.tsv, dev.tsv or test.tsv of FLEURS"
@@ -89,8 +90,9 @@ class FleursReader(RootedReader):
 
     def _audio(self, table: str) -> Path:
         """The folder of the audio of a table."""
-        for folder in (self.root / "audio" / table, self.root / table):
-            if folder.is_dir():
+        places = [self.root / "audio" / table, self.root / table, self.root.parent.parent / self.root.name / table]
+        for folder in places:
+            if folder.is_dir() and folder.is_relative_to(self.folder):
                 return folder
         archive = next(self.root.rglob(f"{table}.tar.gz"), None)
         advice = f'unpack {archive}: tar xzf "{archive}" -C "{archive.parent}"' if archive else "put its audio there"

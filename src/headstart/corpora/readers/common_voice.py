@@ -143,10 +143,12 @@ class CommonVoiceReader(RootedReader):
             reader="folder", path=str(self.root), table=f"{table}.tsv", columns=COLUMNS, language=self.settings.language
         )
         for entry in TableReader(settings).utterances():
-            if entry.audio is not None:
-                path = self._clip(entry.audio.path.removeprefix(f"{CLIPS}/"))  # the table reader finds clips there
-                entry = replace(entry, audio=entry.audio._replace(path=path), utterance_id=Path(path).stem)
-            yield replace(entry, split=split)
+            if entry.audio is None:
+                yield replace(entry, split=split)
+                continue
+            path = self._clip(entry.audio.path.removeprefix(f"{CLIPS}/"))  # the table reader finds clips there
+            name = path.rpartition("/")[2].rpartition(".")[0]
+            yield replace(entry, audio=entry.audio._replace(path=path), utterance_id=name, split=split)
 
     def _clip(self, name: str) -> str:
         """The path of a clip; the tables of the first releases have names without a suffix."""

@@ -288,8 +288,19 @@ def test_a_transcript_without_a_recording_or_of_another_format_is_said(tmp_path)
     found = entries("chat", tmp_path)
     assert [entry.reason for entry in found] == [
         "not a CHAT transcript: broken.cha: it has no utterance",
-        *["no recording: no audio file is named zeledon6"] * 7,
+        *["no recording: none, or several, have the name of zeledon6.cha"] * 7,
     ]
+
+
+def test_equal_names_of_transcripts_in_two_folders_are_two_conversations(tmp_path):
+    for folder in ("eng", "spa"):
+        write(tmp_path / folder / "talk1.cha", *CHAT)
+        recording(tmp_path / folder / "talk1.wav", seconds=8)
+    found = reading("chat", tmp_path)
+    assert len({row["utterance_id"] for row in found.rows["train"]}) == 8
+    assert {row["speaker"] for row in found.rows["train"]} == {
+        f"{folder}/talk1-{code}" for folder in ("eng", "spa") for code in ("PAI", "SAR")
+    }
 
 
 # ------------------------------------------------------------------------------------------------ CS-FLEURS, Killkan

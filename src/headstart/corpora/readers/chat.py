@@ -6,6 +6,7 @@ itself: pylangacq leaves out what speakers said and then corrected, and the lang
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,10 @@ import regex
 from pydantic import Field
 
 from headstart.corpora.language_codes import bcp47
+from headstart.corpora.paths import AUDIO, files_under
 from headstart.corpora.reader import AudioReference, Description, Reject, Utterance
-from headstart.corpora.rooted import RootedReader, audio_by_stem
+from headstart.corpora.recordings import Recordings
+from headstart.corpora.rooted import RootedReader
 from headstart.study.corpora import RecordedCorpus
 from headstart.text.tags import NO_SPEECH, SEVERAL, UNDETERMINED
 
@@ -73,11 +76,14 @@ class ChatReader(RootedReader):
         return sorted(self.root.rglob("*.cha"))
 
     def entries(self) -> Iterator[Utterance | Reject]:
-        audio = audio_by_stem(self.root, deep=True)
-        for path in self.annotations():
-            yield from self._transcript(path, audio.get(path.stem))
+        recordings = Recordings(files_under(self.folder, AUDIO))
+        paths = self.annotations()
+        common = os.path.commonpath([path.parent for path in paths])
+        for path in paths:
+            name = path.relative_to(common).with_suffix("").as_posix()
+            yield from self._transcript(path, name, recordings.of(self.relative(path)))
 
-    def _transcript(self, path: Path, recording: Path | None) -> Iterator[Utterance | Reject]:
+    def _transcript(self, path: Path, name: str, recording: str | None) -> Iterator[Utterance | Reject]:
         import pylangacq
 
         try:
@@ -91,19 +97,18 @@ class ChatReader(RootedReader):
             yield Reject(line=0, reason=f"not a CHAT transcript: {self.relative(path)}: it has no utterance")
         for number, utterance in enumerate(said, start=1):
             if utterance.participant:  # changes of headers have none
-                yield self._utterance(utterance, number, path, recording, languages)
+                yield self._utterance(utterance, number, name, recording, languages)
 
     def _utterance(
-        self, utterance: Any, number: int, path: Path, recording: Path | None, languages: list[str]
+        self, utterance: Any, number: int, name: str, recording: str | None, languages: list[str]
     ) -> Utterance | Reject:
-        name = f"{path.stem}-{number:05d}-{utterance.participant}"
-        known: dict[str, Any] = {"line": number, "utterance_id": name}
+        known: dict[str, Any] = {"line": number, "utterance_id": f"{name}-{number:05d}-{utterance.participant}"}
         if recording is None:
-            return Reject(reason=f"no recording: no audio file is named {path.stem}", **known)
+            return Reject(reason=f"no recording: none, or several, have the name of {name}.cha", **known)
         if not utterance.time_marks:
-            return Reject(reason=f"no time in {path.name}", audio=AudioReference(self.relative(recording)), **known)
+            return Reject(reason=f"no time in {name}.cha", audio=AudioReference(recording), **known)
         start_ms, end_ms = utterance.time_marks
-        known["audio"] = AudioReference(self.relative(recording), start_ms / 1000, (end_ms - start_ms) / 1000)
+        known["audio"] = AudioReference(recording, start_ms / 1000, (end_ms - start_ms) / 1000)
         line = utterance.tiers[utterance.participant]
         precode = _PRECODE.search(line)
         main = bcp47(precode[1]) if precode else languages[0]
@@ -115,7 +120,7 @@ class ChatReader(RootedReader):
         return Utterance(
             language=main,
             text=" ".join(word for word, _ in words),
-            speaker=f"{path.stem}-{utterance.participant}",
+            speaker=f"{name}-{utterance.participant}",
             tokens=[word for word, _ in words],
             token_languages=[tag for _, tag in words],
             **known,

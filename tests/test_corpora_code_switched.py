@@ -287,7 +287,7 @@ def test_a_transcript_without_a_recording_or_of_another_format_is_said(tmp_path)
     write(tmp_path / "broken.cha", "not a transcript")
     found = entries("chat", tmp_path)
     assert [entry.reason for entry in found] == [
-        "not a CHAT transcript: broken.cha: it has no utterance",
+        "not a CHAT transcript: broken.cha is damaged or was cut short: it is not between one @Begin and one @End",
         *["no recording: none, or several, have the name of zeledon6.cha"] * 7,
     ]
 

@@ -1,12 +1,15 @@
 """Damaged annotations of public corpora, and folders of the wrong level: a reject with a reason, or one clear error."""
 
+import logging
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from miniature import reader_of, write
+from test_damaged_corpora import DAMAGES
 
+from headstart.corpora.paths import located
 from headstart.corpora.reader import CorpusError, Reject, Utterance
 from headstart.corpora.registry import READERS
 from headstart.corpora.rooted import RootedReader
@@ -66,7 +69,7 @@ CORPORA: dict[str, tuple[dict[str, Any], str, dict[str, list[str]]]] = {
         ],
         "ASCEND/waves/a.wav": [],
     }),
-    "talcs": ({}, "TALCS_corpus", {"TALCS_corpus/train_set/label.txt": ["1_2 上面 HE IS", "1_3 好"]}),
+    "talcs": ({}, "TALCS_corpus", {"TALCS_corpus/train_set/label.txt": ["1_2_3_4_5_6 上面 HE", "1_2_3_4_5_7 好"]}),
     "mucs": ({"language": "hi"}, "mucs", {
         "mucs/train/transcripts/wav.scp": ["a a.wav"],
         "mucs/train/transcripts/segments": ["u1 a 0 1.5", "u2 a 1.5 2"],
@@ -153,6 +156,56 @@ def test_damaged_annotations_end_in_rejects_or_one_clear_error(reader, tmp_path)
                 if isinstance(entry, Utterance) and entry.token_languages:
                     assert len(entry.tokens) == len(entry.token_languages)
         path.write_bytes(whole[path])
+
+
+# What nothing shows: a comma lost in a quoted cell, a mark `@s` that became a word, speakers that were never there.
+UNKNOWABLE = {("ascend", "a lost separator"), ("chat", "a lost separator")}
+
+
+def kept(reader: str, folder: Path) -> tuple[dict[str | None, tuple], bool]:
+    """What is read and has audio and a text, by id, and whether anything was rejected or will be."""
+    entries = list(located(reader_of(reader, folder, **CORPORA[reader][0])))
+    sound = {
+        entry.utterance_id: (entry.audio, entry.text, entry.speaker, entry.split)
+        for entry in entries
+        if isinstance(entry, Utterance)
+        and entry.text
+        and (folder / entry.audio.path).is_file()
+        and entry.audio.offset_s >= 0
+        and 0 < (entry.audio.duration_s or 1) < 1e6
+    }
+    return sound, len(sound) < len(entries)
+
+
+@pytest.mark.parametrize("reader", CORPORA)
+def test_nothing_damaged_is_kept_in_a_wrong_form_or_lost_without_a_word(reader, tmp_path, caplog):
+    rng = random.Random(reader)
+    paths = [path for path in laid_out(tmp_path, reader) if path.name != "utt2spk"]  # may be empty
+    for entry in reader_of(reader, tmp_path, **CORPORA[reader][0]).utterances():
+        (tmp_path / entry.audio.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / entry.audio.path).touch()
+    truth, rejects = kept(reader, tmp_path)
+    assert truth and not rejects
+    for damage in [name for name in DAMAGES if (reader, name) not in UNKNOWABLE] * 6:
+        path = rng.choice(paths)
+        whole = path.read_bytes()
+        try:
+            path.write_bytes(DAMAGES[damage](whole, rng))
+        except (IndexError, ValueError):
+            continue  # the file has nothing of the kind
+        caplog.clear()
+        try:
+            with caplog.at_level(logging.WARNING, "headstart"):
+                found, rejects = kept(reader, tmp_path)
+        except CorpusError as error:
+            assert str(tmp_path) in str(error)
+        else:
+            case = f"{damage}: {path.read_bytes()!r}"
+            warned = any(words in caplog.text for words in ("has no line end", ": empty", "it has no row"))
+            wrong = [name for name, entry in found.items() if truth.get(name) != entry]
+            assert not wrong or (warned and len(wrong) == 1), case  # the last line, which may have been cut
+            assert truth.keys() <= found.keys() or rejects or warned, case
+        path.write_bytes(whole)
 
 
 def test_every_reader_of_a_known_layout_is_damaged_here():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,8 +14,10 @@ from typing import ClassVar
 
 from headstart.corpora.paths import AUDIO
 from headstart.corpora.reader import CorpusError, RecordedReader, Reject, Utterance
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.fields import Split
+
+log = logging.getLogger(__name__)
 
 DEPTH = 3  # folders that the corpus may lie below `path`
 
@@ -26,6 +30,8 @@ class RootedReader(RecordedReader):
     """
 
     contents: ClassVar[str]  # what the folder of the corpus contains, for messages
+    # What no transcript holds, such as an id: where one does, a line lost its end, and the next is part of it.
+    next_line: ClassVar[re.Pattern[str] | None] = None
 
     @abstractmethod
     def is_root(self, folder: Path) -> bool:
@@ -77,6 +83,14 @@ class RootedReader(RecordedReader):
     def utterances(self) -> Iterator[Utterance | Reject]:
         """The utterances, without transcripts where the study says `transcripts: false`."""
         for entry in self.entries():
+            if isinstance(entry, Utterance) and self.next_line and (found := self.next_line.search(entry.text or "")):
+                entry = Reject(
+                    line=entry.line,
+                    reason=f"two lines in one: the transcript holds {found[0]!r}",
+                    utterance_id=entry.utterance_id,
+                    audio=entry.audio,
+                    split=entry.split,
+                )
             if isinstance(entry, Utterance) and not self.settings.transcripts:
                 entry = replace(entry, text=None, tokens=None, token_languages=None)
             yield entry
@@ -163,6 +177,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         CorpusError: see `read_text`.
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    text = read_text(path)
+    says_its_end(path, text)
+    if not text.strip():
+        log.warning("%s: empty", path)
+    for number, line in enumerate(text.split("\n"), start=1):
         if line := line.strip():
             yield number, line

@@ -5,6 +5,7 @@ Read directly: lhotse's recipe opens every audio file, replaces letters, and lea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -50,6 +51,7 @@ class AishellReader(RootedReader):
         ),
     )
     contents = "transcript/ and wav/"
+    next_line = re.compile(r"BAC009S\d{4}W\d{4}")
 
     def is_root(self, folder: Path) -> bool:
         return (folder / "wav").is_dir() and any(folder.glob("transcript/aishell_transcript*.txt"))

@@ -6,6 +6,7 @@ was made on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -53,6 +54,7 @@ class ArzenReader(RootedReader):
         ),
     )
     contents = "ASR_files/text"
+    next_line = re.compile(r"S\d+-C\d+-R\d+_")
 
     def is_root(self, folder: Path) -> bool:
         return (folder / "ASR_files" / "text").is_file()

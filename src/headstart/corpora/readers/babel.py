@@ -111,7 +111,9 @@ class BabelReader(RootedReader):
                 began = began or number
                 continue
             end_s = float(time[1])
-            if start_s is not None and words:
+            if start_s is None and words:
+                yield Reject(line=began, reason=f"no time before the first words of {path.name}", split=split)
+            elif words:
                 yield self._stretch(" ".join(words), began, path.stem, speaker, audio, (start_s, end_s), split)
             start_s, words, began = end_s, [], 0
         if words:
@@ -127,6 +129,10 @@ class BabelReader(RootedReader):
             "audio": AudioReference(self.relative(path), start_s, end_s - start_s),
             "split": split,
         }
+        if end_s <= start_s:
+            return Reject(reason=f"times do not go on: from {start_s:g} s to {end_s:g} s", **known)
+        if time := _TIME.search(text):
+            return Reject(reason=f"two lines in one: a time among words: {time[0]}", **known)
         if _NO_SPEECH.fullmatch(text):
             return Reject(reason=f"no speech: {text}", **known)
         return Utterance(text=text, language=self.settings.language, speaker=speaker, **known)

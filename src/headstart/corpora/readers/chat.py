@@ -19,18 +19,21 @@ from headstart.corpora.paths import AUDIO, files_under
 from headstart.corpora.reader import AudioReference, Description, Reject, Utterance
 from headstart.corpora.recordings import Recordings
 from headstart.corpora.rooted import RootedReader
+from headstart.corpora.text_files import read_text
 from headstart.study.corpora import RecordedCorpus
 from headstart.text.tags import NO_SPEECH, SEVERAL, UNDETERMINED
 
 _BULLET = regex.compile(r"\x15[^\x15]*\x15")
 _PRECODE = regex.compile(r"\[- ?([a-z]{3})\]")
 _PIECE = regex.compile(r"\[[^\]]*\]|[<>]|[^\s\[\]<>]+")
+_CODED = regex.compile(r"\[[^\[\]]*\]|\+<")
 _REPEATED = regex.compile(r"\[x (\d{1,2})\]")
 _PAUSE = regex.compile(r"\((?:\.{1,3}|\d+(?:[.:]\d+)*\.?)\)")
 # Not words: events (&=laughs), fragments (&+fr, &~gaga, &fr), linkers and terminators (+<, +...), omitted words (0is).
 _NO_WORD = regex.compile(r"&=.*|&[+~]?[^-=+~].*|\+.*|0.*|[‡„]")
 _ADDED = regex.compile(r"[()^:≠↫“”\"]")  # within words: what was not said, blocking, lengthening, stuttering, quotes
 _MARK = regex.compile(r"[.?!,;]+")
+_CODE = regex.compile(r"[\w-]+")
 UNINTELLIGIBLE, UNTRANSCRIBED = ("xxx", "xx", "yyy", "yy"), ("www", "ww")
 
 
@@ -86,6 +89,11 @@ class ChatReader(RootedReader):
     def _transcript(self, path: Path, name: str, recording: str | None) -> Iterator[Utterance | Reject]:
         import pylangacq
 
+        frame = [line.strip() for line in read_text(path).split("\n") if line.startswith(("@Begin", "@End", "*"))]
+        if frame[:1] != ["@Begin"] or frame.count("@Begin") != 1 or frame[-1] != "@End" or frame.count("@End") != 1:
+            reason = "is damaged or was cut short: it is not between one @Begin and one @End"
+            yield Reject(line=0, reason=f"not a CHAT transcript: {self.relative(path)} {reason}")
+            return
         try:
             chat = pylangacq.read_chat(str(path), strict=False)
             languages = [bcp47(code) for code in chat.headers()[0].languages] or [self.settings.language]
@@ -103,6 +111,8 @@ class ChatReader(RootedReader):
         self, utterance: Any, number: int, name: str, recording: str | None, languages: list[str]
     ) -> Utterance | Reject:
         known: dict[str, Any] = {"line": number, "utterance_id": f"{name}-{number:05d}-{utterance.participant}"}
+        if not _CODE.fullmatch(utterance.participant):
+            return Reject(reason=f"no code of a participant before a colon in {name}.cha", **known)
         if recording is None:
             return Reject(reason=f"no recording: none, or several, have the name of {name}.cha", **known)
         if not utterance.time_marks:
@@ -110,6 +120,8 @@ class ChatReader(RootedReader):
         start_ms, end_ms = utterance.time_marks
         known["audio"] = AudioReference(recording, start_ms / 1000, (end_ms - start_ms) / 1000)
         line = utterance.tiers[utterance.participant]
+        if _unbalanced(line):
+            return Reject(reason=f"damaged: a bracket without its partner in {name}.cha", **known)
         precode = _PRECODE.search(line)
         main = bcp47(precode[1]) if precode else languages[0]
         words = list(tagged_words(line, main, next((other for other in languages if other != main), UNDETERMINED)))
@@ -125,6 +137,12 @@ class ChatReader(RootedReader):
             token_languages=[tag for _, tag in words],
             **known,
         )
+
+
+def _unbalanced(line: str) -> bool:
+    """Whether a bracket of a group or a code lacks its partner; `[<]`, `[>]` and `+<` are no brackets."""
+    rest = _CODED.sub("", line)
+    return "[" in rest or "]" in rest or rest.count("<") != rest.count(">")
 
 
 def tagged_words(line: str, main: str, other: str) -> Iterator[tuple[str, str]]:

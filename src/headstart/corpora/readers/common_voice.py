@@ -6,6 +6,7 @@ files without a word.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +20,8 @@ from headstart.corpora.readers.table import Columns, FolderCorpus, TableReader
 from headstart.corpora.rooted import RootedReader, lines
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
+
+log = logging.getLogger(__name__)
 
 CLIPS = "clips"
 COLUMNS = Columns(audio="path", utterance_id=None, text="sentence", speaker="client_id")
@@ -142,13 +145,17 @@ class CommonVoiceReader(RootedReader):
         settings = FolderCorpus(
             reader="folder", path=str(self.root), table=f"{table}.tsv", columns=COLUMNS, language=self.settings.language
         )
+        empty = True
         for entry in TableReader(settings).utterances():
+            empty = False
             if entry.audio is None:
                 yield replace(entry, split=split)
                 continue
             path = self._clip(entry.audio.path.removeprefix(f"{CLIPS}/"))  # the table reader finds clips there
             name = path.rpartition("/")[2].rpartition(".")[0]
             yield replace(entry, audio=entry.audio._replace(path=path), utterance_id=name, split=split)
+        if empty:
+            log.warning("%s: it has no row", self.root / f"{table}.tsv")
 
     def _clip(self, name: str) -> str:
         """The path of a clip; the tables of the first releases have names without a suffix."""

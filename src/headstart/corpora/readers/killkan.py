@@ -16,7 +16,7 @@ from headstart.corpora.paths import AUDIO
 from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
 from headstart.corpora.readers.elan import opened
 from headstart.corpora.rooted import RootedReader
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.corpora import RecordedCorpus
 from headstart.text.tags import NO_SPEECH, SEVERAL, UNDETERMINED
 
@@ -125,7 +125,9 @@ def _treebank(path: Path) -> Iterator[Sentence | str]:
     import conllu
     from conllu.exceptions import ParseException
 
-    for block in read_text(path).replace("\r\n", "\n").split("\n\n"):
+    text = read_text(path)
+    says_its_end(path, text)
+    for block in text.replace("\r\n", "\n").split("\n\n"):
         if not block.strip():
             continue
         try:

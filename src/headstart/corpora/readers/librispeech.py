@@ -5,6 +5,7 @@ Read directly: lhotse's recipe opens every FLAC file, and leaves out files witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -58,6 +59,7 @@ class LibriSpeechReader(RootedReader):
         ),
     )
     contents = "folders such as train-clean-100, of a folder a speaker"
+    next_line = re.compile(r"\d+-\d+-\d{4}")
 
     def is_root(self, folder: Path) -> bool:
         return bool(_parts(folder))

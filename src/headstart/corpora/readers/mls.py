@@ -5,6 +5,7 @@ Read directly: lhotse's recipe opens every audio file, and does not read the lim
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,7 @@ class MlsReader(RootedReader):
         ),
     )
     contents = "train/transcripts.txt"
+    next_line = re.compile(r"\d+_\d+_\d{6}")
 
     def is_root(self, folder: Path) -> bool:
         return any((folder / split / "transcripts.txt").is_file() for split in ("train", "dev", "test"))

@@ -5,6 +5,7 @@ Read directly: lhotse's recipe opens every audio file, replaces letters, and tak
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,7 @@ class TalcsReader(RootedReader):
         ),
     )
     contents = "train_set/label.txt"
+    next_line = re.compile(r"\d+(_\d+){5}")
 
     def is_root(self, folder: Path) -> bool:
         return any((folder / part / "label.txt").is_file() for part in ("train_set", "dev_set", "test_set"))

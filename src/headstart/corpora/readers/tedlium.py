@@ -6,6 +6,7 @@ does not say which it leaves out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,7 @@ class TedliumReader(RootedReader):
         ),
     )
     contents = "train/stm and train/sph, or legacy with them"
+    next_line = re.compile(r"<(?!unk>)|(?<!<unk)>")  # a label such as <o,f0,male>, or half of one
 
     def is_root(self, folder: Path) -> bool:
         return any((parent / "train" / "stm").is_dir() for parent in (folder / self.settings.distribution, folder))

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
 from headstart.corpora.rooted import RootedReader, audio_by_stem
-from headstart.corpora.text_files import read_text
+from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.corpora import RecordedCorpus
 
 SPLITS = ("train", "dev", "test")
@@ -84,9 +84,15 @@ class VoxPopuliReader(RootedReader):
                 yield from self._entry(row, line, path)
 
     def _entry(self, row: dict[str, str], line: int, path: Path) -> Iterator[Utterance | Reject]:
-        split = self.split(row["split"], f"{path}, line {line}") if row.get("split") in SPLITS else None
-        if split is None:
-            return  # rows without a split have no checked transcript
+        theirs = row.get("split")
+        if theirs in ("", "None"):
+            return  # without a split, there is no checked transcript
+        if theirs not in SPLITS:
+            name = row.get("id") or row.get("id_")
+            yield Reject(line=line, reason=f"split {theirs!r} is none of VoxPopuli's", utterance_id=name)
+            return
+        if (split := self.split(theirs, f"{path}, line {line}")) is None:
+            return
         text = next((row[key] for key in TEXTS[self.settings.transcript] if row.get(key) is not None), None)
         if text is None:
             yield Reject(line=line, reason="fewer cells than columns", utterance_id=row.get("id"), split=split)
@@ -122,12 +128,16 @@ class VoxPopuliReader(RootedReader):
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a table with tabs, or with vertical bars, with the line on which each ends."""
-    file = io.StringIO(read_text(path), newline="")
+    text = read_text(path)
+    says_its_end(path, text)
+    file = io.StringIO(text, newline="")
     bars = "|" in file.readline()
     file.seek(0)
     # Quotes are ordinary characters where tabs separate.
     quoting = csv.QUOTE_MINIMAL if bars else csv.QUOTE_NONE
     table = csv.DictReader(file, delimiter="|" if bars else "\t", quoting=quoting)
+    if "split" not in (table.fieldnames or []):
+        raise CorpusError(f"{path}: no column split; its first line is {(table.fieldnames or [])[:8]}")
     try:
         for row in table:
             yield table.line_num, row

@@ -8,15 +8,32 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from headstart.corpora.reader import Reader
+from headstart.corpora.readers.aishell import AishellReader
+from headstart.corpora.readers.arzen import ArzenReader
+from headstart.corpora.readers.ascend import AscendReader
+from headstart.corpora.readers.babel import BabelReader
+from headstart.corpora.readers.chat import ChatReader
 from headstart.corpora.readers.clips import ClipsReader
+from headstart.corpora.readers.common_voice import CommonVoiceReader
+from headstart.corpora.readers.cs_fleurs import CsFleursReader
 from headstart.corpora.readers.elan import ElanReader
+from headstart.corpora.readers.fleurs import FleursReader
 from headstart.corpora.readers.huggingface import HuggingFaceReader
 from headstart.corpora.readers.kaldi import KaldiReader
+from headstart.corpora.readers.killkan import KillkanReader
 from headstart.corpora.readers.lhotse import LhotseReader
+from headstart.corpora.readers.librispeech import LibriLightReader, LibriSpeechReader
+from headstart.corpora.readers.mls import MlsReader
+from headstart.corpora.readers.mucs import MucsReader
 from headstart.corpora.readers.nemo import NemoReader
+from headstart.corpora.readers.seame import SeameReader
+from headstart.corpora.readers.spontaneous_speech import SpontaneousSpeechReader
 from headstart.corpora.readers.subtitles import SubtitlesReader
 from headstart.corpora.readers.table import TableReader
+from headstart.corpora.readers.talcs import TalcsReader
+from headstart.corpora.readers.tedlium import TedliumReader
 from headstart.corpora.readers.textgrid import TextGridReader
+from headstart.corpora.readers.voxpopuli import VoxPopuliReader
 from headstart.corpora.synthetic.reader import SyntheticReader
 
 # `reader:` of a corpus in the study -> its reader, in the order of the documents.
@@ -33,6 +50,24 @@ READERS: dict[str, type[Reader]] = {
         NemoReader,
         LhotseReader,
         HuggingFaceReader,
+        LibriSpeechReader,
+        LibriLightReader,
+        CommonVoiceReader,
+        SpontaneousSpeechReader,
+        MlsReader,
+        FleursReader,
+        VoxPopuliReader,
+        TedliumReader,
+        AishellReader,
+        BabelReader,
+        SeameReader,
+        AscendReader,
+        TalcsReader,
+        MucsReader,
+        ChatReader,
+        ArzenReader,
+        CsFleursReader,
+        KillkanReader,
     )
 }
 

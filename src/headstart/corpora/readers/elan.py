@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -53,7 +53,7 @@ class ElanReader(AnnotatedReader):
 
     def tiers_of(self, path: Path) -> list[Tier]:
         """The tiers of an .eaf file."""
-        file = _opened(path)
+        file = opened(path)
         tiers = []
         for name, (_, references, attributes, _) in file.tiers.items():
             facts = [attributes.get("LINGUISTIC_TYPE_REF", ""), attributes.get("PARTICIPANT", "")]
@@ -68,10 +68,15 @@ class ElanReader(AnnotatedReader):
     def media_of(self, path: Path) -> Sequence[str]:
         """The media files that an .eaf file names."""
         keys = ("RELATIVE_MEDIA_URL", "MEDIA_URL")
-        return [media[key] for media in _opened(path).media_descriptors for key in keys if media.get(key)]
+        return [media[key] for media in opened(path).media_descriptors for key in keys if media.get(key)]
 
 
-def _opened(path: Path):
+def opened(path: Path) -> Any:
+    """An .eaf file as pympi reads it.
+
+    Raises:
+        CorpusError: the file is damaged, is of another kind, declares entities, or begins at another time.
+    """
     from pympi.Elan import Eaf
 
     check_xml(path, read_bytes(path), "ANNOTATION_DOCUMENT")

@@ -90,6 +90,11 @@ class KaldiReader(RecordedReader):
             except ValueError as error:
                 yield Reject(**known, reason=str(error))
                 continue
+            if speakers and len((speaker := speakers.get(name, (0, ""))[1]).split()) != 1:
+                said = repr(speaker) if name in speakers else "nothing of it"
+                reason = f"no speaker: utt2spk says {said}"
+                yield Reject(**known, reason=reason, audio=audio)
+                continue
             text = texts.get(name, (0, ""))[1] if texts is not None else None
             if text and (other := next((other for other in untold if _ends_a_word(other, text)), None)):
                 reason = f"two lines in one: the transcript holds {other!r}, which has no line of its own"

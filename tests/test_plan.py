@@ -108,7 +108,7 @@ def bytes_of_tiny(folder: Path) -> float:
 
     study, splits = parse_study(TINY), ("train", "dev", "test")
     corpus, raw = study.corpora["small"], folder / "raw"
-    synthesise_corpus(str(raw), **corpus.model_dump(exclude={"reader", "text"}))
+    synthesise_corpus(str(raw), **corpus.synthesis)
     manifests = {split: (f"{folder}/{split}.manifest", f"{folder}/{split}.rejects") for split in splits}
     read_corpus(open_reader(corpus, str(raw)), manifests)
     for split in splits:

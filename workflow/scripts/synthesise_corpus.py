@@ -6,4 +6,4 @@ from headstart.logs import log_to
 
 log_to(snakemake.log[0])
 corpus = SyntheticCorpus(**snakemake.params.settings["corpus"])
-synthesise_corpus(Path(snakemake.output.table).parent, **corpus.model_dump(exclude={"reader", "text"}))
+synthesise_corpus(Path(snakemake.output.table).parent, **corpus.synthesis)

@@ -23,17 +23,18 @@ generated from the readers by `make docs`. [config/README.md](../config/README.m
 
 ## What holds for every recorded corpus
 
-**Paths.** Audio is named relative to `path`. Names in another Unicode form than on disk (a folder copied from a Mac)
-are found. A path that leads out of the folder, by `../`, absolutely or by a link, is refused unless the corpus has
-`outside: true`.
+**Paths.** Audio is named relative to `path`. Names in another Unicode form than on disk (from a Mac), in another
+case or with backslashes (from Windows) are found. A path that leads out of the folder, by `../`, absolutely or by a
+link, is refused unless the corpus has `outside: true`.
 
 **Splits.** Where a corpus names its splits, `splits` maps its names to train, dev and test, or to null, which leaves
 them out. Where it has no dev or test split, `dev_share` and `test_share` of the training speakers are drawn for it, or
-of the sentences where speakers are unknown.
+of the sentences where speakers are unknown. Speakers that share a recording are drawn together, so that neither a
+speaker nor a recording comes into two splits.
 
 **What cannot be used** is listed with the reason in `data/manifests/CORPUS/SPLIT.rejects.parquet`: audio that is
-missing or cannot be decoded, empty transcripts, ids that occur twice, and clips shorter than `min_seconds` or longer
-than `max_seconds`. What makes a whole corpus unreadable is an error that names the file and the remedy.
+missing or cannot be decoded, empty or damaged transcripts, ids that occur twice, and clips shorter than `min_seconds`
+or longer than `max_seconds`. What makes a whole corpus unreadable is an error that names the file and the remedy.
 """
 
 

@@ -132,7 +132,7 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     began = time.time()
     corpus = SyntheticCorpus(**CORPUS)
     audio = sum(CORPUS["hours"].values()) * 3600
-    synthesise_corpus("raw", **corpus.model_dump(exclude={"reader", "text"}))
+    synthesise_corpus("raw", **corpus.synthesis)
     synthesised = time.time()
     splits = ("train", "dev", "test")
     read_corpus(open_reader(corpus, "raw"), {s: (f"{s}.manifest.parquet", f"{s}.rejects.parquet") for s in splits})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -46,6 +46,11 @@ class SyntheticCorpus(WithText):
     voices: Literal["usual", "other"] = Field(
         "usual", description="Whose voices: `other` ones are of unlike timbre (whisper, creak), for another domain."
     )
+
+    @property
+    def synthesis(self) -> dict[str, Any]:
+        """The arguments of `synthesise_corpus`: the keys that the recordings depend on."""
+        return self.model_dump(exclude={"reader", *WithText.model_fields})
 
 
 class SyntheticReader(TableReader):

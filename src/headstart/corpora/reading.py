@@ -142,6 +142,7 @@ def _manifest_row(
         "tokens": utterance.tokens,
         "token_languages": utterance.token_languages,
         "phonemes": utterance.phonemes,
+        **({} if utterance.audio.channel is None else {"channel": utterance.audio.channel}),
     }
 
 

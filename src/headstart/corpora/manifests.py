@@ -76,21 +76,50 @@ def write_table(
     `recipe` describes what the rows were computed from; `table_recipe` reads it back. `tuning` has what was chosen
     while they were computed; `table_tuning` reads it back.
     """
+    table = without_empty(_table(path, rows, schema))
+    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
+    if metadata:
+        table = table.replace_schema_metadata(metadata)
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
+
+
+@contextmanager
+def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Context that yields a function which writes a row, as `write_table` does, whole or not at all.
+
+    There is never more than a row group in memory. All columns of `schema` are written.
+    """
+    rows: list[dict[str, Any]] = []
+    with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as file:
+
+        def write() -> None:
+            file.write_table(_table(path, rows, schema), row_group_size=ROWS_A_GROUP)
+            rows.clear()
+
+        def add(row: dict[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) == ROWS_A_GROUP:
+                write()
+
+        yield add
+        if rows:
+            write()
+
+
+def _table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; raises `ValueError` where they do not fit the schema."""
     columns = {field.name: [] for field in schema}
     for row in rows:
         if unknown := row.keys() - columns.keys():
             raise ValueError(f"{path}: no such column in the schema: {sorted(unknown)}")
         for name, values in columns.items():
             values.append(row.get(name))
-    table = without_empty(pa.table(columns, schema=schema))
+    table = pa.table(columns, schema=schema)
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{path}: column {field.name!r} has rows without a value")
-    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
-    if metadata:
-        table = table.replace_schema_metadata(metadata)
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
+    return table
 
 
 def without_empty(table: pa.Table) -> pa.Table:
@@ -180,6 +209,39 @@ def _completed(table: pa.Table, schema: pa.Schema | None, names: Sequence[str] |
     for name in [] if names is None or schema is None else OPTIONAL.intersection(names).difference(table.column_names):
         table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
     return table if names is None else table.select(list(names))
+
+
+def count_rows(path: str | Path) -> int:
+    """Number of rows of a table, by its header."""
+    with opened(path) as file:
+        return file.metadata.num_rows
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Names of the columns of a table."""
+    with opened(path) as file:
+        return file.schema_arrow.names
+
+
+def iterate_rows(
+    path: str | Path, schema: pa.Schema, begin: int = 0, end: int | None = None, names: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows from `begin` to before `end`, as `read_table` gives them, with never more than a row group in memory.
+
+    Raises:
+        HeadstartError: the table does not have `schema`; or see `opened`.
+    """
+    with opened(path) as file:
+        _check(path, file, schema)
+        first = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            low, high = max(begin - first, 0), count if end is None else min(end - first, count)
+            if low < high:
+                part = _of_length(file.read_row_group(group, _present(file, names)), count).slice(low, high - low)
+                for some in _completed(part, schema, names).to_batches(max_chunksize=1024):
+                    yield from some.to_pylist()
+            first += count
 
 
 def _of_length(table: pa.Table, rows: int) -> pa.Table:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from headstart.audio.headers import MAX_FRAMES, HeaderError, doubt
+from headstart.audio.headers import MAX_FRAMES, HeaderError, check_wav, doubt
 from headstart.audio.sources import AudioError, Source
 
 SOUNDFILE_ERRORS = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # TypeError: headerless
@@ -21,14 +21,22 @@ class SoundFileDecoder:
     """Frames of a file that libsndfile opens."""
 
     def __init__(self, source: Source):
-        self.file = soundfile.SoundFile(source.opened)
+        self.source, self.file = source, soundfile.SoundFile(source.opened)
         self.rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
         self.is_float = self.file.subtype in ("FLOAT", "DOUBLE")
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """float32 samples, shape (up to `frames`, channels)."""
         if start != self.file.tell():
-            self.file.seek(start)
+            before = 0
+            if self.file.format in ("OGG", "MP3", "MPEG"):
+                # With libsndfile 1.2.2, the first frames after a jump are zeros in MP3, which needs the bits of earlier
+                # ones, and wrong in Ogg unless the file has just been opened.
+                self.close()
+                self.file = soundfile.SoundFile(self.source.opened)
+                before = min(start, self.rate)
+            self.file.seek(start - before)
+            self.file.read(before, dtype="float32")
         return self.file.read(frames, dtype="float32", always_2d=True)
 
     def close(self) -> None:
@@ -134,6 +142,7 @@ def open_decoder(source: Source) -> Decoder:
     except SOUNDFILE_ERRORS as error:
         problem = error
     try:
+        check_wav(source)
         if decoder is not None:
             _check(decoder)
             if not doubt(source, decoder.file):

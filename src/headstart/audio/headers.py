@@ -23,19 +23,17 @@ MPEG_SAMPLES = {True: 1152, False: 576}  # of a frame of layer III, by whether i
 
 
 class HeaderError(ValueError):
-    """A header that shows that the file is cut short. The message is the reason for the clip's rejection."""
+    """A header that shows that a file is cut short, or that two were joined. The message is the reject's reason."""
 
 
 def doubt(source: Source, file: soundfile.SoundFile) -> bool:
     """Whether the length that libsndfile takes from a file's header may be wrong.
 
     Raises:
-        HeaderError: a WAV file ends before its header says.
+        HeaderError: see `check_wav`.
     """
     if not 0 < file.frames <= MAX_FRAMES:
         return True
-    if file.format in ("WAV", "WAVEX"):
-        check_wav(source)
     size = source.size
     if width := WIDTHS.get(file.subtype):
         return size - file.frames * file.channels * width > SLACK + size // 20
@@ -49,7 +47,7 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
 
 
 def check_wav(source: Source) -> None:
-    """Raise `HeaderError` where the audio of a WAV file is shorter than its header says."""
+    """Raise `HeaderError` where the audio of a WAV file is shorter than its header says, or another file follows it."""
     head = source.part(0, HEAD)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return
@@ -60,9 +58,12 @@ def check_wav(source: Source) -> None:
             rate = struct.unpack_from("<I", head, place + 16)[0]  # bytes a second
         if name == b"data":
             there = source.size - place - 8
-            if there + 1 < size < UNKNOWN_SIZE:
-                times = f", {there / rate:.2f} s of {size / rate:.2f} s" if rate else ""
-                raise HeaderError(f"truncated: {there} of the {size} bytes of its header{times}; fetch the file anew")
+            if there < 0.99 * size and size < UNKNOWN_SIZE:
+                facts = f"{there / rate:.2f} s of {size / rate:.2f} s" if rate else f"{there} of {size} bytes"
+                raise HeaderError(f"truncated: {facts}, by its header; fetch the file anew")
+            after = place + 8 + size + size % 2
+            if 0 < size <= there and (next_file := source.part(after, 12))[:4] == b"RIFF" and next_file[8:] == b"WAVE":
+                raise HeaderError(f"two recordings in one file: another begins at byte {after}; write the file anew")
             return
         place += 8 + size + size % 2
 

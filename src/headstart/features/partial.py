@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from headstart.features.audio import content_hash
-from headstart.features.clips import AUDIO, CLIPS_A_BATCH
+from headstart.features.store import AUDIO, CLIPS_A_BATCH
 
 STREAM = 8  # bytes of an Arrow file before the part that is also a readable stream while the file is unfinished
 

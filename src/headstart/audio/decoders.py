@@ -27,17 +27,16 @@ class SoundFileDecoder:
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """float32 samples, shape (up to `frames`, channels)."""
-        if start != self.file.tell():
-            before = 0
-            if self.file.format in ("OGG", "MP3", "MPEG"):
-                # With libsndfile 1.2.2, the first frames after a jump are zeros in MP3, which needs the bits of earlier
-                # ones, and wrong in Ogg unless the file has just been opened.
-                self.close()
-                self.file = soundfile.SoundFile(self.source.opened)
-                before = min(start, self.rate)
+        before = 0
+        if self.file.format in ("OGG", "MP3", "MPEG") and (start or self.file.tell()):
+            # soundfile jumps after every read. With libsndfile 1.2.2, some 4,000 samples after a jump are wrong in MP3,
+            # whose frames need the bits of earlier ones, and a few in Ogg unless the file has just been opened.
+            self.close()
+            self.file = soundfile.SoundFile(self.source.opened)
+            before = min(start, self.rate)
+        if start - before != self.file.tell():
             self.file.seek(start - before)
-            self.file.read(before, dtype="float32")
-        return self.file.read(frames, dtype="float32", always_2d=True)
+        return self.file.read(before + frames, dtype="float32", always_2d=True)[before:]
 
     def close(self) -> None:
         """Close the file."""

@@ -24,6 +24,8 @@ class SoundFileDecoder:
         self.source, self.file = source, soundfile.SoundFile(source.opened)
         self.rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
         self.is_float = self.file.subtype in ("FLOAT", "DOUBLE")
+        self.form = self.file.format
+        self.said: list[str] = []  # of the file as a whole
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """float32 samples, shape (up to `frames`, channels)."""
@@ -37,6 +39,11 @@ class SoundFileDecoder:
         if start - before != self.file.tell():
             self.file.seek(start - before)
         return self.file.read(before + frames, dtype="float32", always_2d=True)[before:]
+
+    @property
+    def notes(self) -> list[str]:
+        """What to say of the audio that was read."""
+        return self.said
 
     def close(self) -> None:
         """Close the file."""
@@ -54,12 +61,34 @@ class AvDecoder:
         import av  # here, because most corpora do not need it
 
         self.source, self._av_error = source, av.error.FFmpegError
+        self.said: list[str] = []  # of the file as a whole
         self._blocks: Iterator[np.ndarray] = iter(())
         self._held = np.zeros((0, 1), np.float32)
         self._position = 0  # of the first frame of `_held`
         self._open()
         self.frames: int | None = None  # only known when all are decoded
         self.is_float = self.stream.format is not None and self.stream.format.name.startswith(("flt", "dbl"))
+
+    @property
+    def form(self) -> str:
+        """The container's format."""
+        name = self.container.format.name
+        return "OGG" if name == "ogg" else "MP4" if "mp4" in name else name
+
+    @property
+    def notes(self) -> list[str]:
+        """What to say of the audio that was read."""
+        passed = [f"{self.damaged} damaged packets passed over"] if self.damaged else []
+        return [*self.said, *passed]
+
+    @property
+    def stated_seconds(self) -> float | None:
+        """The length in the header, where it is one that the container keeps exactly."""
+        if not any(kind in self.container.format.name for kind in ("mp4", "matroska", "flac")):
+            return None
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        return self.container.duration / 1e6 if self.container.duration else None
 
     def _open(self) -> None:
         import av
@@ -70,6 +99,8 @@ class AvDecoder:
             if not self.container.streams.audio:
                 raise AudioError("undecodable audio: the file has no audio stream")
             self.stream = self.container.streams.audio[0]
+            if self.stream.codec_context is None:
+                raise AudioError("undecodable audio: there is no decoder for its codec")
             self.stream.thread_count = 1
             self.stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer"}
             self.rate, self.channels = self.stream.rate or 0, self.stream.channels or 0
@@ -85,13 +116,13 @@ class AvDecoder:
             self.packets += 1
             try:
                 frames = packet.decode()
-            except self._av_error as error:
+            except self._av_error:
+                frames = []
                 self.damaged += 1
-                if self.damaged > max(2, DAMAGED * self.packets):
-                    raise _undecodable(error) from None
-                continue
+            self.damaged += sum(frame.is_corrupt for frame in frames)
+            if self.damaged > max(2, DAMAGED * self.packets):
+                raise AudioError(f"undecodable audio: {self.damaged} of the first {self.packets} packets are damaged")
             for frame in frames:
-                self.damaged += frame.is_corrupt
                 if frame.rate != self.rate or len(frame.layout.channels) != self.channels:
                     raise AudioError("undecodable audio: rate or channels change within the file; write the file anew")
                 yield _as_floats(frame.to_ndarray(), frame.format, self.channels)

@@ -41,8 +41,6 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
         return _mp3_goes_on(source, size)
     if file.format == "FLAC":
         return _flac_goes_on(source, size)
-    if file.format == "OGG":
-        return _ogg_goes_on(source, size)
     return False
 
 
@@ -54,8 +52,12 @@ def check_wav(source: Source) -> None:
     place, rate = 12, 0
     while place + 8 <= len(head):
         name, size = struct.unpack_from("<4sI", head, place)
-        if name == b"fmt " and place + 20 <= len(head):
-            rate = struct.unpack_from("<I", head, place + 16)[0]  # bytes a second
+        if name == b"fmt " and place + 24 <= len(head):
+            code, channels, _, rate, block, bits = struct.unpack_from(
+                "<HHIIHH", head, place + 8
+            )  # rate: bytes a second
+            if code in (1, 3) and block != channels * ((bits + 7) // 8):
+                raise HeaderError(f"damaged header: {channels} channels of {bits} bits do not take {block} bytes")
         if name == b"data":
             there = source.size - place - 8
             if there < 0.99 * size and size < UNKNOWN_SIZE:
@@ -70,7 +72,7 @@ def check_wav(source: Source) -> None:
 
 def _mp3_goes_on(source: Source, size: int) -> bool:
     """Whether bytes follow the stream whose length the first frame gives (a Xing or Info tag with frames and bytes)."""
-    begin = _id3_size(source.part(0, 10))
+    begin = id3_size(source.part(0, 10))
     head = source.part(begin, 4096)
     tag = max(head.find(b"Xing"), head.find(b"Info"))
     if tag < 0 or len(head) < tag + 16:
@@ -79,7 +81,7 @@ def _mp3_goes_on(source: Source, size: int) -> bool:
     return flags & 3 != 3 or abs(size - begin - length) > max(4096, length // 50)
 
 
-def _id3_size(head: bytes) -> int:
+def id3_size(head: bytes) -> int:
     """Bytes of an ID3v2 tag at the beginning of an MP3 file."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
@@ -94,22 +96,3 @@ def _flac_goes_on(source: Source, size: int) -> bool:
     block, largest = struct.unpack_from(">H", head, 8)[0], int.from_bytes(head[15:18], "big")
     frames = int.from_bytes(head[18:26], "big") & (1 << 36) - 1
     return bool(largest and block) and size > SLACK + (frames // block + 1) * largest
-
-
-def _ogg_goes_on(source: Source, size: int) -> bool:
-    """Whether the last page of an Ogg file belongs to another stream than the first."""
-    head, tail = source.part(0, 18), source.part(-SLACK, SLACK)
-    last = tail.rfind(b"OggS")
-    return last < 0 or len(tail) < last + 18 or tail[last + 14 : last + 18] != head[14:18]
-
-
-def second_stream(source: Source, form: str) -> int | None:
-    """Where another recording begins in a file of format `form`, which libsndfile would pass over; None without one.
-
-    This reads the whole file.
-    """
-    starts = {"FLAC": b"fLaC\x00\x00\x00\x22", "OGG": b"OggS\x00\x02"}
-    if form not in starts:
-        return None
-    place = source.part(0, source.size).find(starts[form], 4)
-    return place if place > 0 else None

@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from headstart.audio.decoders import AvDecoder, Decoder, SoundFileDecoder, count_frames, open_decoder
-from headstart.audio.headers import second_stream
+from headstart.audio.decoders import AvDecoder, Decoder, count_frames, open_decoder
+from headstart.audio.integrity import DamageError, check_integrity
 from headstart.audio.sources import AudioError, find_source
+
+LONG_ENOUGH = 0.95  # share of the length that is expected; the headers of some formats give an approximate one
 
 
 class Recording(NamedTuple):
@@ -32,6 +34,10 @@ def describe_recording(path: str) -> Recording:
         frames = decoder.frames
         if isinstance(decoder, AvDecoder) and frames is None:
             frames = count_frames(decoder)
+            stated = decoder.stated_seconds
+            if stated and frames / decoder.rate < LONG_ENOUGH * stated:
+                seconds = frames / decoder.rate
+                raise AudioError(f"truncated: {seconds:.2f} s of {stated:.2f} s, by its header; fetch the file anew")
         if not frames:
             raise AudioError("no audio: the file has 0 samples")
         return Recording(frames / decoder.rate, decoder.channels)
@@ -54,10 +60,12 @@ class Recordings:
             self.close()
             decoder = open_decoder(source)
             self._held = key, decoder
-            if isinstance(decoder, SoundFileDecoder) and (begin := second_stream(source, decoder.file.format)):
+            try:
+                note = check_integrity(source, decoder.form, decoder.frames or 0)
+            except DamageError as error:
                 self.close()
-                facts = f"the header says {decoder.frames / decoder.rate:.2f} s, and another begins at byte {begin}"
-                raise AudioError(f"two recordings in one file: {facts}; write the file anew")
+                raise AudioError(str(error)) from None
+            decoder.said += filter(None, [note])
         try:
             yield self._held[1]
         except BaseException:

@@ -115,7 +115,7 @@ def _with_recordings(
         return str(reader.folder / entry.audio.path) if entry.audio and isinstance(entry, Utterance) else None
 
     paths = (path for path, _ in groupby(map(recorded, entries)) if path)  # stretches of one follow one another
-    results = in_order(f"{__name__}:{probe.__name__}", ((path,) for path in paths), processes)
+    results = in_order(f"{__name__}:probe", ((path,) for path in paths), processes)
     progress = Progress(str(reader.source), len(entries), "utterances")
     for path, group in groupby(entries, recorded):
         recording = _recording(next(results)) if path else None

@@ -72,7 +72,7 @@ def load_clip(
             samples = decoder.read(round(offset_s * rate), frames)
         except SOUNDFILE_ERRORS as error:
             raise error if isinstance(error, AudioError) else AudioError(f"undecodable audio: {error}") from None
-        is_float = decoder.is_float
+        is_float, notes = decoder.is_float, list(decoder.notes)
     check_numbers(samples, is_float)
     samples, repaired = mix(samples, channel)
     check_offset(samples)  # before resampling, which adds flanks to a constant clip
@@ -81,7 +81,7 @@ def load_clip(
         samples = resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
-    return Clip(np.rint(samples, out=samples).astype(np.int16), list(filter(None, (repaired, clipped))))
+    return Clip(np.rint(samples, out=samples).astype(np.int16), [*notes, *filter(None, (repaired, clipped))])
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:

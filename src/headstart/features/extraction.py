@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from headstart.audio.recordings import Recordings
+from headstart.audio.recordings import LONG_ENOUGH, Recordings
 from headstart.audio.sources import AudioError
 from headstart.corpora.manifests import (
     FEATURES,
@@ -36,7 +36,6 @@ from headstart.workers import Failure, Result, in_order
 
 log = logging.getLogger(__name__)
 
-LONG_ENOUGH = 0.95  # share of the expected length; the headers of some formats give an approximate one
 CLIP = ("audio_path", "offset_s", "duration_s", "channel")  # columns that a clip is decoded from
 
 
@@ -72,8 +71,7 @@ def extract_features(
             if partial.done:
                 log.info("%s: going on after %d of %d clips", manifest, partial.done, end - begin)
             tasks = (tuple(row.values()) for row in iterate_rows(manifest, MANIFEST, begin + partial.done, end, CLIP))
-            function = f"{__name__}:{decode_clip.__name__}"
-            for result in in_order(function, tasks, processes):
+            for result in in_order(f"{__name__}:decode_clip", tasks, processes):
                 facts, samples = _taken(result)
                 partial.add(facts, samples)
                 seconds += facts.get("num_samples", 0) / SAMPLE_RATE

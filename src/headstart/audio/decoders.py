@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from headstart.audio.headers import MAX_FRAMES, HeaderError, check_wav, doubt
+from headstart.audio.headers import MAX_FRAMES, HeaderError, check_header, doubt
 from headstart.audio.sources import AudioError, Source
 
 SOUNDFILE_ERRORS = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # TypeError: headerless
@@ -84,7 +84,7 @@ class AvDecoder:
     @property
     def stated_seconds(self) -> float | None:
         """The length in the header, where it is one that the container keeps exactly."""
-        if not any(kind in self.container.format.name for kind in ("mp4", "matroska", "flac")):
+        if not any(kind in self.container.format.name for kind in ("mp4", "matroska", "flac", "ogg")):
             return None
         if self.stream.duration:
             return float(self.stream.duration * self.stream.time_base)
@@ -172,7 +172,7 @@ def open_decoder(source: Source) -> Decoder:
     except SOUNDFILE_ERRORS as error:
         problem = error
     try:
-        check_wav(source)
+        check_header(source)
         if decoder is not None:
             _check(decoder)
             if not doubt(source, decoder.file):

@@ -6,6 +6,7 @@ length.
 
 from __future__ import annotations
 
+import re
 import struct
 
 import soundfile
@@ -30,7 +31,7 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
     """Whether the length that libsndfile takes from a file's header may be wrong.
 
     Raises:
-        HeaderError: see `check_wav`.
+        HeaderError: see `check_header`.
     """
     if not 0 < file.frames <= MAX_FRAMES:
         return True
@@ -44,11 +45,26 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
     return False
 
 
-def check_wav(source: Source) -> None:
-    """Raise `HeaderError` where the audio of a WAV file is shorter than its header says, or another file follows it."""
+def check_header(source: Source) -> None:
+    """Raise `HeaderError` where a WAV or NIST sphere file does not hold what its header says."""
     head = source.part(0, HEAD)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        _check_wav(source, head)
+    elif head[:7] == b"NIST_1A":
+        _check_sphere(source, head)
+
+
+def _check_sphere(source: Source, head: bytes) -> None:
+    fields = dict(re.findall(rb"(\w+) -i (\d+)", head[:1024]))
+    count, channels, width = (
+        int(fields.get(name, 0)) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")
+    )
+    there, stated = source.size - 1024, count * max(1, channels) * width
+    if there < 0.99 * stated and b"shorten" not in head[:1024]:
+        raise HeaderError(f"truncated: {there} of {stated} bytes, by its header; fetch the file anew")
+
+
+def _check_wav(source: Source, head: bytes) -> None:
     place, rate = 12, 0
     while place + 8 <= len(head):
         name, size = struct.unpack_from("<4sI", head, place)

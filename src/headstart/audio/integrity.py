@@ -95,9 +95,8 @@ def _check_mp3(content: bytes, frames: int) -> str | None:
         end -= 128
     found = samples = junk = rate = 0
     while place < end:
-        if (frame := _frame(content, place)) is None or (
-            place + frame[0] < end and not _goes_on(content, place, frame, end)
-        ):
+        frame = _frame(content, place)
+        if frame is None or not _goes_on(content, place + frame[0], end):
             place, junk = place + 1, junk + 1
             continue
         length, samples, rate = frame
@@ -123,11 +122,8 @@ def _frame(content: bytes, place: int) -> tuple[int, int, int] | None:
     if version == 1 or not 0 < bitrate < 15 or rate == 3:
         return None
     first, rate = version == 3, RATES[version][rate]
-    return (
-        (144 if first else 72) * 1000 * BITRATES[first][bitrate] // rate + (head[2] >> 1 & 1),
-        1152 if first else 576,
-        rate,
-    )
+    samples = 1152 if first else 576
+    return samples // 8 * 1000 * BITRATES[first][bitrate] // rate + (head[2] >> 1 & 1), samples, rate
 
 
 def _goes_on(content: bytes, place: int, end: int) -> bool:

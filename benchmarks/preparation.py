@@ -39,13 +39,14 @@ def rows(seconds: float = 6.0, threads: int = 2, utterances: int = 4000) -> list
     return [row for kind in KINDS for row in measure(kind, utterances, threads)]
 
 
-def measure(kind: str, utterances: int, processes: int) -> list[dict[str, Any]]:
-    """Rows for one kind of file, one for each peer."""
+def measure(kind: str, utterances: int, processes: int, resume: bool = True) -> list[dict[str, Any]]:
+    """Rows for one kind of file, one for each peer; with `resume`, an extraction is also killed and gone on with."""
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder), kind, utterances)
         peers = [call("preparation", "loop", 1, folder=folder, mel=mel, count=SAMPLE) for mel in (False, True)]
         ours = call("preparation", "prepare", 1, folder=folder, processes=processes)
-        ours |= {f"resumed_{name}": value for name, value in resumption(Path(folder), processes).items()}
+        if resume:
+            ours |= {f"resumed_{name}": value for name, value in resumption(Path(folder), processes).items()}
     found = []
     for peer in peers:
         row = {"name": f"preparation of {utterances} files, {kind}", "unit": "utterances/s"}
@@ -158,8 +159,9 @@ if __name__ == "__main__":
     parser.add_argument("--utterances", type=int, default=4000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--once", action="store_true", help="without killing an extraction and going on with it")
     arguments = parser.parse_args()
     for kind in arguments.kinds:
-        for row in measure(kind, arguments.utterances, arguments.processes):
+        for row in measure(kind, arguments.utterances, arguments.processes, not arguments.once):
             shown = (f"{value:.4g}" if isinstance(value, float) else value for value in row.values())
             print(", ".join(f"{key} {value}" for key, value in zip(row, shown, strict=True)), flush=True)

@@ -47,9 +47,9 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
 
 def check_header(source: Source) -> None:
     """Raise `HeaderError` where a WAV or NIST sphere file does not hold what its header says."""
-    head = source.part(0, HEAD)
+    head = source.part(0, 4096)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        _check_wav(source, head)
+        _check_wav(source, head if b"data" in head else source.part(0, HEAD))
     elif head[:7] == b"NIST_1A":
         _check_sphere(source, head)
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from headstart.corpora.manifests import REJECTS, opened, read_columns
 
-# What a leak is called in the report, and the column by which it is recognised. A recording is shared where stretches of
-# one file are in two splits; the same audio may also come under two names.
+# What a leak is called in the report, and the column by which it is recognised. A recording is shared where stretches
+# of one file are in two splits; the same audio may also come under two names.
 LEAKS = {"same audio": "content_hash", "recordings": "audio_path", "sentences": "text", "speakers": "speaker"}
 FACTS = {"speaker", "language", "duration_s", "text", "audio_path", "content_hash"}
 SECONDS = (1, 2, 3, 5, 7, 10, 15, 20)  # where the classes of utterances by length end; the last is longer
@@ -69,7 +69,7 @@ def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
 def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each `<...>/{corpus}/{split}.parquet`, for the report.
 
-    It has `utterances`, `hours`, `speakers`, `rejected` clips, `languages` (utterances of each, the most frequent first),
+    It has `utterances`, `hours`, `speakers`, `rejected` clips, `languages` (utterances of each, most frequent first),
     `lengths` of utterances (see `_lengths`), `duplicates` (utterances with the same audio as an earlier one), and
     `leaks`: what a dev or test split has in common with the training split beside it, as the number of its utterances
     with the same audio, of the same recordings, sentences and speakers. `leaks` is empty for a training split.

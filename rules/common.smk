@@ -65,6 +65,10 @@ def features_settings(wildcards):
     return WORKFLOW.features_settings(wildcards.corpus)
 
 
+def shards_input(wildcards):
+    return WORKFLOW.shards(wildcards.corpus)
+
+
 def synthesis_settings(wildcards):
     return WORKFLOW.synthesis_settings(wildcards.corpus)
 

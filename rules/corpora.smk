@@ -32,7 +32,7 @@ rule read_corpus:
         "logs/read_corpus/{corpus}.log",
     benchmark:
         "benchmarks/read_corpus/{corpus}.tsv"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=1000,
         runtime=60,

@@ -404,7 +404,8 @@ def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):
     corpus = folder_corpus(tmp_path, columns=columns, dev_share=0.0, test_share=0.0)
     read_corpus(TableReader(corpus), {"train": (str(manifest), str(rejects))})
     expected = {"corpus": "qu", "split": "train", "utterances": 3, "speakers": 2, "rejected": 1, "leaks": {}}
-    assert describe([str(manifest)]) == [{**expected, "hours": pytest.approx(1.5 / 3600)}]
+    (row,) = describe([str(manifest)])
+    assert {key: row[key] for key in expected} == expected and row["hours"] == pytest.approx(1.5 / 3600)
 
 
 def test_what_a_split_shares_with_its_training_split_is_counted(make_clips, tmp_path):
@@ -419,7 +420,16 @@ def test_what_a_split_shares_with_its_training_split_is_counted(make_clips, tmp_
         rows = read_table(folder / "a.parquet", FEATURES)
         write_table(tmp_path / "qu" / f"{split}.parquet", [{**row, "speaker": None} for row in rows], FEATURES)
     described = describe([str(tmp_path / "qu" / f"{split}.parquet") for split in ("train", "test")])
-    assert [row["leaks"] for row in described] == [{}, {"recordings": 1, "sentences": 1}]
+    assert [row["leaks"] for row in described] == [{}, {"same audio": 1, "sentences": 1}]
+    # One after the other, the test clips are 1 s, 9000 and 8000 samples long.
+    assert described[1]["lengths"]["classes"] | {"0 to 1 s": 2, "1 to 2 s": 1} == described[1]["lengths"]["classes"]
+    assert described[1]["lengths"]["median"] == pytest.approx(9000 / 16000) and described[1]["languages"] == {"en": 3}
+    rows = read_table(tmp_path / "qu" / "test.parquet", FEATURES)
+    train = read_table(tmp_path / "qu" / "train.parquet", FEATURES)
+    rows += [{**rows[0], "utterance_id": "again"}, {**rows[1], "audio_path": train[0]["audio_path"]}]
+    write_table(tmp_path / "qu" / "test.parquet", rows, FEATURES)
+    (row,) = describe([str(tmp_path / "qu" / "test.parquet")])
+    assert row["duplicates"] == 2 and row["leaks"] == {"same audio": 2, "recordings": 1, "sentences": 2}
 
 
 @pytest.mark.skipif(not KICHWA.is_dir(), reason="the Kichwa recordings are not beside the checkout")

@@ -18,6 +18,7 @@ from headstart.features import extraction
 from headstart.features.audio import SampleError, load_audio, measure
 from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips
 from headstart.features.extraction import extract_features
+from headstart.features.partial import record_batch
 from headstart.features.resampling import resample
 
 
@@ -278,7 +279,7 @@ def test_an_utterance_costs_a_few_bytes_however_long_its_text(tmp_path):
     write_table(tmp_path / "a.parquet", rows, FEATURES)
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, features.AUDIO) as writer:
         for _ in range(count // CLIPS_A_BATCH):
-            writer.write_batch(extraction._record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
+            writer.write_batch(record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
     peak(1)  # so that nothing is imported or first cached while it is measured
     (few, before), (many, after) = peak(1), peak(8)
     assert many == 8 * few
@@ -341,15 +342,15 @@ def test_the_content_hash_changes_with_the_audio_and_only_with_it(tmp_path, writ
 def test_a_writer_that_dies_leaves_no_result(tmp_path, write_manifest, monkeypatch):
     manifest = write_manifest(tmp_path, [sine(300, 0.05, 16000)] * (CLIPS_A_BATCH + 10))
     before = {path.name for path in tmp_path.iterdir()}
-    decode, calls = extraction._decode, []
+    decode, calls = extraction.decode_clip, []
 
-    def dying(row):
-        calls.append(row)
+    def dying(*task):
+        calls.append(task)
         if len(calls) == CLIPS_A_BATCH + 5:  # after a record batch has been written
             raise KeyboardInterrupt
-        return decode(row)
+        return decode(*task)
 
-    monkeypatch.setattr(extraction, "_decode", dying)
+    monkeypatch.setattr(extraction, "decode_clip", dying)
     with pytest.raises(KeyboardInterrupt):
         extract(tmp_path, manifest)
     assert {path.name for path in tmp_path.iterdir()} == before

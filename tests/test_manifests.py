@@ -77,3 +77,17 @@ def test_a_table_of_another_stage_is_refused_with_its_path(tmp_path):
     write_table(tmp_path / "m.parquet", [ROW], MANIFEST)
     with pytest.raises(ValueError, match="m.parquet"):
         read_table(tmp_path / "m.parquet", FEATURES)
+
+
+def test_a_column_that_most_corpora_have_no_use_for_is_only_in_the_tables_that_have_values(tmp_path):
+    write_table(tmp_path / "plain.parquet", [ROW], MANIFEST)
+    write_table(tmp_path / "call.parquet", [ROW, {**ROW, "utterance_id": "u2", "channel": 1}], MANIFEST)
+    assert "channel" not in pq.read_schema(tmp_path / "plain.parquet").names
+    assert [row["channel"] for row in read_table(tmp_path / "call.parquet", MANIFEST)] == [None, 1]
+    for name, channels in (("plain", [None]), ("call", [None, 1])):
+        path, rows = tmp_path / f"{name}.parquet", np.arange(len(channels))
+        for table in (
+            read_columns(path, MANIFEST, ["channel", "utterance_id"]),
+            read_rows(path, MANIFEST, ["channel", "utterance_id"], rows),
+        ):
+            assert table.column_names == ["channel", "utterance_id"] and table["channel"].to_pylist() == channels

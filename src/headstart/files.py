@@ -115,6 +115,12 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_digest(path: str | Path) -> str:
+    """Short hash of the content of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def fingerprint_rows(rows: Iterable[Any]) -> str:
     """Short hash of a sequence of JSON-like values, read one at a time so that they need not fit into memory."""
     digest = hashlib.sha256()

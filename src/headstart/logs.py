@@ -41,17 +41,25 @@ def _log_error(kind: type[BaseException], error: BaseException, trace: Traceback
         logging.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
+def show(line: str) -> None:
+    """Log a line of progress, and write it to the terminal where there is one."""
+    log.info("%s", line)
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
 class Progress:
-    """Logs how far a job is and how much time is left, every few seconds.
+    """Shows how far a job is and how much time is left, every few seconds.
 
     Args:
         what: the job, as the beginning of the line.
         total: the amount to do.
         unit: of the amount, such as `clips`.
+        done: the amount that an earlier job has done, which says nothing of this one's speed.
     """
 
-    def __init__(self, what: str, total: float, unit: str):
-        self.what, self.total, self.unit, self.done = what, total, unit, 0.0
+    def __init__(self, what: str, total: float, unit: str, done: float = 0.0):
+        self.what, self.total, self.unit, self.done, self.before = what, total, unit, done, done
         self.started = self.shown = time.monotonic()
 
     def add(self, amount: float) -> None:
@@ -61,17 +69,9 @@ class Progress:
         if now - self.shown < SECONDS:
             return
         self.shown = now
-        left = (now - self.started) * max(0.0, self.total - self.done) / max(self.done, 1e-9)
+        left = (now - self.started) * max(0.0, self.total - self.done) / max(self.done - self.before, 1e-9)
         share = self.done / max(self.total, 1e-9)
-        log.info(
-            "%s: %.4g of %.4g %s (%.0f %%), ETA %s",
-            self.what,
-            self.done,
-            self.total,
-            self.unit,
-            100 * share,
-            clock(left),
-        )
+        show(f"{self.what}: {self.done:.9g} of {self.total:.9g} {self.unit} ({share:.0%}), ETA {clock(left)}")
 
 
 def clock(seconds: float) -> str:

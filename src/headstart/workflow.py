@@ -7,7 +7,7 @@ Nothing here imports torch or transformers, so that planning is quick.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,24 @@ class Workflow:
         """The files that the feature stage writes for a split."""
         folder = f"data/features/{corpus}"
         return SplitFiles(features=f"{folder}/{split}.parquet", audio=f"{folder}/{split}.arrow")
+
+    def sharded(self) -> dict[str, int]:
+        """The corpora whose training split is extracted in several jobs, with the number of jobs."""
+        shards = {name: getattr(corpus, "shards", 1) for name, corpus in self.study.corpora.items()}
+        return {name: count for name, count in shards.items() if count > 1}
+
+    def shards(self, corpus: str) -> Files:
+        """The files of the shards of a corpus's training split, in their order."""
+        count = self.sharded().get(corpus, 0)
+        stems = [f"data/features/{corpus}/shards/train/{number}-of-{count}" for number in range(count)]
+        suffixes = {"features": ".parquet", "audio": ".arrow", "rejects": ".rejects.parquet"}
+        return {kind: [stem + suffix for stem in stems] for kind, suffix in suffixes.items()}
+
+    def _shards_of(self, splits: Iterable[SplitFiles]) -> list[str]:
+        """The files of shards that are opened with some splits."""
+        wanted = {split.audio for split in splits}
+        found = [self.shards(name) for name in self.sharded() if self.split(name, "train").audio in wanted]
+        return [path for files in found for path in (*files["features"], *files["audio"])]
 
     def subset(self, corpus: str, budget: str, seed: int) -> str:
         """The file that lists the utterances of a label budget."""
@@ -275,7 +293,7 @@ class Workflow:
         splits = [split for corpus in corpora for split in (corpus.train, corpus.dev) if split]
         return {
             "features": list(dict.fromkeys(split.features for split in splits)),
-            "audio": list(dict.fromkeys(split.audio for split in splits)),
+            "audio": [*dict.fromkeys(split.audio for split in splits), *self._shards_of(splits)],
             "parent": self.checkpoint_input(job.parent),
         }
 
@@ -303,7 +321,7 @@ class Workflow:
         job = self.finetune_job(start, target, budget, seed)
         return {
             "features": [job.train.features, job.dev.features],
-            "audio": [job.train.audio, job.dev.audio],
+            "audio": [job.train.audio, job.dev.audio, *self._shards_of([job.train])],
             "subset": job.subset,
             "parent": [*self.checkpoint_input(job.parent), *([job.adapter] if job.adapter else [])],
         }
@@ -454,8 +472,8 @@ def raw_folder(corpus: str) -> str:
 
 
 def _recordings(corpus: Any) -> dict[str, Any]:
-    """The settings of a corpus without its text files, which its recordings and transcripts do not depend on."""
-    return {key: value for key, value in _plain(corpus).items() if key not in WithText.model_fields}
+    """The settings of a corpus without those that its recordings and transcripts do not depend on."""
+    return {key: value for key, value in _plain(corpus).items() if key not in {*WithText.model_fields, "shards"}}
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -9,4 +9,4 @@ from headstart.workflow import raw_folder
 log_to(snakemake.log[0])
 corpus = TypeAdapter(Corpus).validate_python(snakemake.params.settings["corpus"])
 reader = open_reader(corpus, raw_folder(snakemake.wildcards.corpus))
-read_corpus(reader, {s: (snakemake.output[s], snakemake.output[f"{s}_rejects"]) for s in SPLITS})
+read_corpus(reader, {s: (snakemake.output[s], snakemake.output[f"{s}_rejects"]) for s in SPLITS}, snakemake.threads)

@@ -34,8 +34,11 @@ MANIFEST = pa.schema(
         pa.field("tokens", pa.list_(pa.string())),
         pa.field("token_languages", pa.list_(pa.string())),
         pa.field("phonemes", pa.string()),
+        pa.field("channel", pa.int16()),  # counted from 0; null for all of them, mixed
     ]
 )
+# Columns that a table lacks where no row has a value, as most corpora have one channel: their tables stay as they are.
+OPTIONAL = frozenset({"channel"})
 
 # What the feature stage adds: measurements of the decoded 16 kHz audio.
 FEATURES = pa.schema(
@@ -68,9 +71,44 @@ def write_table(
 ) -> None:
     """Write rows as parquet under `schema`, whole or not at all. Missing nullable fields become null.
 
+    Columns of `OPTIONAL` without any value are left out.
+
     `recipe` describes what the rows were computed from; `table_recipe` reads it back. `tuning` has what was chosen
     while they were computed; `table_tuning` reads it back.
     """
+    table = without_empty(_table(path, rows, schema))
+    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
+    if metadata:
+        table = table.replace_schema_metadata(metadata)
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
+
+
+@contextmanager
+def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Context that yields a function which writes a row, as `write_table` does, whole or not at all.
+
+    There is never more than a row group in memory. All columns of `schema` are written.
+    """
+    rows: list[dict[str, Any]] = []
+    with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as file:
+
+        def write() -> None:
+            file.write_table(_table(path, rows, schema), row_group_size=ROWS_A_GROUP)
+            rows.clear()
+
+        def add(row: dict[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) == ROWS_A_GROUP:
+                write()
+
+        yield add
+        if rows:
+            write()
+
+
+def _table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; raises `ValueError` where they do not fit the schema."""
     columns = {field.name: [] for field in schema}
     for row in rows:
         if unknown := row.keys() - columns.keys():
@@ -81,11 +119,13 @@ def write_table(
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"{path}: column {field.name!r} has rows without a value")
-    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
-    if metadata:
-        table = table.replace_schema_metadata(metadata)
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
+    return table
+
+
+def without_empty(table: pa.Table) -> pa.Table:
+    """The table without those of the `OPTIONAL` columns in which nothing but null stands."""
+    empty = [name for name in OPTIONAL.intersection(table.column_names) if table[name].null_count == len(table)]
+    return table.drop_columns(empty) if empty else table
 
 
 @contextmanager
@@ -121,12 +161,12 @@ def _metadata(path: str | Path, key: bytes) -> dict[str, Any] | None:
 
 
 def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read a parquet table as rows; see `read_columns`."""
+    """Read a parquet table as rows; see `read_columns`. Rows lack the `OPTIONAL` columns that the table lacks."""
     return read_columns(path, schema).to_pylist()
 
 
 def read_columns(path: str | Path, schema: pa.Schema | None, names: Sequence[str] | None = None) -> pa.Table:
-    """Read these columns of a parquet table, or all.
+    """Read these columns of a parquet table, or all that it has. An `OPTIONAL` one that it lacks, if named, is null.
 
     Raises:
         HeadstartError: the table does not have `schema`, where one is given; or see `opened`.
@@ -134,7 +174,8 @@ def read_columns(path: str | Path, schema: pa.Schema | None, names: Sequence[str
     with opened(path) as file:
         if schema is not None:
             _check(path, file, schema)
-        return _of_length(file.read(names), file.metadata.num_rows)
+        rows = file.metadata.num_rows
+        return _completed(_of_length(file.read(_present(file, names)), rows), schema, names)
 
 
 def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: np.ndarray) -> pa.Table:
@@ -152,10 +193,55 @@ def read_rows(path: str | Path, schema: pa.Schema, names: Sequence[str], rows: n
             raise IndexError(f"{path} has no row {rows.max()}")  # a mistake of the caller, not damage
         return gather(
             np.searchsorted(begins, rows, side="right") - 1,
-            lambda group, places: _of_length(file.read_row_group(group, names), counts[group]).take(
-                pa.array(rows[places] - begins[group])
-            ),
+            lambda group, places: _completed(
+                _of_length(file.read_row_group(group, _present(file, names)), counts[group]), schema, names
+            ).take(pa.array(rows[places] - begins[group])),
         )
+
+
+def _present(file: pq.ParquetFile, names: Sequence[str] | None) -> list[str] | None:
+    """The named columns less the `OPTIONAL` ones that the file lacks."""
+    return names and [name for name in names if name not in OPTIONAL or name in file.schema_arrow.names]
+
+
+def _completed(table: pa.Table, schema: pa.Schema | None, names: Sequence[str] | None) -> pa.Table:
+    """The table with the named `OPTIONAL` columns that it lacks, and the columns in the order of `names`."""
+    for name in [] if names is None or schema is None else OPTIONAL.intersection(names).difference(table.column_names):
+        table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+    return table if names is None else table.select(list(names))
+
+
+def count_rows(path: str | Path) -> int:
+    """Number of rows of a table, by its header."""
+    with opened(path) as file:
+        return file.metadata.num_rows
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Names of the columns of a table."""
+    with opened(path) as file:
+        return file.schema_arrow.names
+
+
+def iterate_rows(
+    path: str | Path, schema: pa.Schema, begin: int = 0, end: int | None = None, names: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows from `begin` to before `end`, as `read_table` gives them, with never more than a row group in memory.
+
+    Raises:
+        HeadstartError: the table does not have `schema`; or see `opened`.
+    """
+    with opened(path) as file:
+        _check(path, file, schema)
+        first = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            low, high = max(begin - first, 0), count if end is None else min(end - first, count)
+            if low < high:
+                part = _of_length(file.read_row_group(group, _present(file, names)), count).slice(low, high - low)
+                for some in _completed(part, schema, names).to_batches(max_chunksize=1024):
+                    yield from some.to_pylist()
+            first += count
 
 
 def _of_length(table: pa.Table, rows: int) -> pa.Table:
@@ -179,5 +265,6 @@ def gather(keys: np.ndarray, read: Callable[[int, np.ndarray], pa.Table]) -> pa.
 
 
 def _check(path: str | Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
-    if file.schema_arrow.remove_metadata() != schema.remove_metadata():
+    found = file.schema_arrow.remove_metadata()
+    if found != pa.schema([field for field in schema if field.name in found.names or field.name not in OPTIONAL]):
         raise HeadstartError(f"{path}: not the expected columns; delete the file and run again to rebuild it")

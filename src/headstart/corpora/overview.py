@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headstart.corpora.manifests import REJECTS, opened, read_columns
 
-# What a leak is called in the report, and the column by which it is recognised.
-LEAKS = {"recordings": "content_hash", "sentences": "text", "speakers": "speaker"}
+# What a leak is called in the report, and the column by which it is recognised. A recording is shared where stretches
+# of one file are in two splits; the same audio may also come under two names.
+LEAKS = {"same audio": "content_hash", "recordings": "audio_path", "sentences": "text", "speakers": "speaker"}
+FACTS = {"speaker", "language", "duration_s", "text", "audio_path", "content_hash"}
+SECONDS = (1, 2, 3, 5, 7, 10, 15, 20)  # where the classes of utterances by length end; the last is longer
 
 
 def _facts(manifest: Path) -> pa.Table:
     """The columns that are counted. Only the manifests of the feature stage have content hashes."""
     with opened(manifest) as file:
-        return file.read(sorted({"speaker", "duration_s", "text", "content_hash"} & set(file.schema_arrow.names)))
+        return file.read(sorted(FACTS & set(file.schema_arrow.names)))
+
+
+def _lengths(table: pa.Table) -> dict[str, Any]:
+    """Shortest, median and longest utterance in seconds, and how many there are of each class of lengths."""
+    seconds = table["duration_s"].to_numpy()
+    if not len(seconds):
+        return {}
+    edges = np.array([0, *SECONDS, np.inf])
+    names = [f"{low:g} to {high:g} s" for low, high in pairwise(edges[:-1])] + [f"over {SECONDS[-1]} s"]
+    counts = np.histogram(seconds, edges)[0].tolist()
+    return {
+        "shortest": float(seconds.min()),
+        "median": float(np.median(seconds)),
+        "longest": float(seconds.max()),
+        "classes": dict(zip(names, counts, strict=True)),
+    }
+
+
+def _duplicates(table: pa.Table) -> int:
+    """How many utterances have the same audio as an earlier one of the split."""
+    if "content_hash" not in table.column_names:
+        return 0
+    return len(table) - pc.count_distinct(table["content_hash"]).as_py()
 
 
 def _count(table: Path) -> int:
@@ -27,7 +56,7 @@ def _count(table: Path) -> int:
 
 
 def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
-    """How many utterances of a split have something in common with a training split."""
+    """How many utterances of a split have something in common with another split."""
     shared = {}
     for name, column in LEAKS.items():
         if column in split.column_names and column in train.column_names:
@@ -38,10 +67,12 @@ def _shared(split: pa.Table, train: pa.Table) -> dict[str, int]:
 
 
 def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each `<...>/{corpus}/{split}.parquet`: utterances, hours, speakers, rejected clips, and `leaks`.
+    """One row for each `<...>/{corpus}/{split}.parquet`, for the report.
 
-    `leaks` counts what a dev or test split has in common with the training split beside it: `recordings` (the same
-    audio), `sentences` and `speakers`, each by utterances. It is empty for a training split.
+    It has `utterances`, `hours`, `speakers`, `rejected` clips, `languages` (utterances of each, most frequent first),
+    `lengths` of utterances (see `_lengths`), `duplicates` (utterances with the same audio as an earlier one), and
+    `leaks`: what a dev or test split has in common with the training split beside it, as the number of its utterances
+    with the same audio, of the same recordings, sentences and speakers. `leaks` is empty for a training split.
     """
     rows = []
     for path in map(Path, manifests):
@@ -49,6 +80,7 @@ def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
         train = path.with_name("train.parquet")
         stages = (path.parents[2] / stage / path.parent.name for stage in ("manifests", "features"))
         rejects = [stage / f"{path.stem}.rejects.parquet" for stage in stages]
+        languages = Counter({row["values"]: row["counts"] for row in pc.value_counts(table["language"]).to_pylist()})
         rows.append(
             {
                 "corpus": path.parent.name,
@@ -57,6 +89,9 @@ def describe(manifests: Sequence[str]) -> list[dict[str, Any]]:
                 "hours": sum(table["duration_s"].to_pylist()) / 3600,
                 "speakers": len(set(table["speaker"].to_pylist()) - {None}),
                 "rejected": sum(_count(file) for file in rejects if file.exists()),
+                "languages": dict(languages.most_common()),
+                "lengths": _lengths(table),
+                "duplicates": _duplicates(table),
                 "leaks": _shared(table, _facts(train)) if path != train and train.exists() else {},
             }
         )

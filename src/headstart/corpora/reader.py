@@ -40,10 +40,11 @@ class CorpusError(HeadstartError):
 
 
 class AudioReference(NamedTuple):
-    """Where the audio of an utterance is: a whole file, a stretch of one, or one channel of either.
+    """Where the audio of an utterance is: a whole file, a stretch of one, or a row of a container; all of its channels
+    or one of them.
 
-    The manifest has these fields as `audio_path`, `offset_s` and `duration_s`. The path `shard.parquet#12` is the audio
-    in a row of a container, with rows counted from 0.
+    The manifest has these fields as `audio_path`, `offset_s`, `duration_s` and `channel`; `manifests.py` says how a row
+    of a container is written into the path.
     """
 
     path: str  # relative to the reader's folder, or absolute

@@ -6,18 +6,20 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
-import soundfile
-
+from headstart.audio.recordings import Recording, describe_recording
+from headstart.audio.sources import AudioError
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
 from headstart.corpora.paths import Folder, located
-from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Utterance
+from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Reject, Utterance
 from headstart.corpora.splits import Rows, check_drawn, draw_keys, draw_split, missing_splits, shared_sentences
-from headstart.study.fields import SPLITS, Split
+from headstart.logs import Progress
+from headstart.study.fields import SPLITS, Channels, Split
+from headstart.workers import Failure, Result, in_order
 
 log = logging.getLogger(__name__)
 
@@ -59,47 +61,105 @@ def audio_state(reader: Reader) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def read_utterances(reader: Reader) -> Reading:
+def read_utterances(reader: Reader, processes: int = 0) -> Reading:
     """Read a corpus: check every utterance, and draw the splits that the corpus does not have.
+
+    Args:
+        processes: that open the audio; with 0 this one does, and a file that crashes the decoder ends the job.
 
     Raises:
         CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
     """
     entries = list(located(reader))
     shares, keys = missing_splits(reader, entries), draw_keys(entries)
-    audio_seconds = lru_cache(maxsize=1)(_audio_seconds)  # the stretches of a recording follow one another
-    reading = Reading()
+    channels = getattr(reader.settings, "channels", "mix")
+    reading, several = Reading(), 0
     lines: dict[str, int] = {}  # of the ids that are used
     split: Split = "train"
-    for entry, key in zip(entries, keys, strict=True):
-        is_utterance = isinstance(entry, Utterance)
-        if is_utterance or entry.split is not None:
+    recorded = _with_recordings(reader, entries, processes)
+    for (entry, path, recording), key in zip(recorded, keys, strict=True):
+        if isinstance(entry, Utterance) or entry.split is not None:
             split = entry.split or "train"
             if split == "train":
                 split = draw_split(shares, key)
-        path = str(reader.folder / entry.audio.path) if entry.audio else None
-        try:
-            if not is_utterance:
-                raise UnusableError(entry.reason)
-            row = _manifest_row(entry, path, reader.settings, audio_seconds)
-            if entry.utterance_id in lines:
-                raise UnusableError(f"duplicate id: already used in line {lines[entry.utterance_id]}")
-        except UnusableError as error:
-            reject = {"utterance_id": entry.utterance_id, "audio_path": path, "row": entry.line, "reason": str(error)}
-            reading.rejects[split].append(reject)
-        else:
-            lines[entry.utterance_id] = entry.line
-            reading.rows[split].append(row)
+        for part in _channels(entry, recording, channels):
+            try:
+                row = _manifest_row(part, path, reader.settings, recording)
+                if part.utterance_id in lines:
+                    raise UnusableError(f"duplicate id: already used in line {lines[part.utterance_id]}")
+            except UnusableError as error:
+                reject = {"utterance_id": part.utterance_id, "audio_path": path, "row": part.line}
+                reading.rejects[split].append({**reject, "reason": str(error)})
+            else:
+                lines[part.utterance_id] = part.line
+                reading.rows[split].append(row)
+                several += channels == "each" and part is not entry and bool(part.text)
     _check_not_empty(reader, reading)
     check_drawn(reader, shares, reading.rows, reading.rejects, keys)
     reading.notes += [f"{split}: no utterance" for split in SPLITS if not reading.rows[split]]
     reading.notes += shared_sentences(reading.rows)
+    if several:
+        reading.notes.append(
+            f"{several} utterances are one channel of several and have the transcript of all of them: `channels: each` "
+            "is meant for audio without transcripts"
+        )
     return reading
 
 
-def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]]) -> Reading:
-    """Read a corpus and write, for each split, its (manifest, rejects) parquet files."""
-    reading = read_utterances(reader)
+def _with_recordings(
+    reader: Reader, entries: list[Utterance | Reject], processes: int
+) -> Iterator[tuple[Utterance | Reject, str | None, Recording | str | None]]:
+    """Each entry with the path of its audio, and what is known of the recording, or why it cannot be used."""
+
+    def recorded(entry: Utterance | Reject) -> str | None:
+        return str(reader.folder / entry.audio.path) if entry.audio and isinstance(entry, Utterance) else None
+
+    paths = (path for path, _ in groupby(map(recorded, entries)) if path)  # stretches of one follow one another
+    results = in_order(f"{__name__}:probe", ((path,) for path in paths), processes)
+    progress = Progress(str(reader.source), len(entries), "utterances")
+    for path, group in groupby(entries, recorded):
+        recording = _recording(next(results)) if path else None
+        for entry in group:
+            progress.add(1)
+            yield entry, str(reader.folder / entry.audio.path) if entry.audio else None, recording
+
+
+def probe(path: str) -> Result:
+    """Length in seconds and channels of a recording, or the reason why it cannot be used."""
+    try:
+        return Result(list(describe_recording(path)), None)
+    except AudioError as error:
+        return Result(str(error), None)
+
+
+def _recording(result: Result | Failure) -> Recording | str:
+    if isinstance(result, Failure):
+        return result.reason
+    return result.facts if isinstance(result.facts, str) else Recording(*result.facts)
+
+
+def _channels(
+    entry: Utterance | Reject, recording: Recording | str | None, channels: Channels
+) -> Iterable[Utterance | Reject]:
+    """The utterances that one becomes, by the corpus's setting and the channels of the recording."""
+    count = recording.channels if isinstance(recording, Recording) else 1
+    if not isinstance(entry, Utterance) or not entry.audio or entry.audio.channel is not None or channels == "mix":
+        return [entry]
+    if channels != "each":
+        if count == 1 and channels == 0:
+            return [entry]
+        return [replace(entry, audio=entry.audio._replace(channel=channels))]
+    if count == 1 or not entry.utterance_id:
+        return [entry]
+    return [
+        replace(entry, utterance_id=f"{entry.utterance_id}-ch{n}", audio=entry.audio._replace(channel=n))
+        for n in range(count)
+    ]
+
+
+def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]], processes: int = 0) -> Reading:
+    """Read a corpus and write, for each split, its (manifest, rejects) parquet files; see `read_utterances`."""
+    reading = read_utterances(reader, processes)
     for note in reading.notes:
         log.warning(note)
     for split, (manifest, rejects) in paths.items():
@@ -114,9 +174,11 @@ def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]]) -> Reading:
 
 
 def _manifest_row(
-    utterance: Utterance, path: str | None, settings: CommonSettings, audio_seconds: Callable[[str], float]
+    utterance: Utterance | Reject, path: str | None, settings: CommonSettings, recording: Recording | str | None
 ) -> dict[str, Any]:
     """The manifest row of an utterance; raises `UnusableError` where it has to be rejected."""
+    if isinstance(utterance, Reject):
+        raise UnusableError(utterance.reason)
     if not utterance.utterance_id:
         raise UnusableError("empty id")
     if path is None:
@@ -126,7 +188,12 @@ def _manifest_row(
     tokens, tags = utterance.tokens or [], utterance.token_languages or []
     if tags and len(tokens) != len(tags):
         raise UnusableError(f"token tags do not match: {len(tokens)} tokens, {len(tags)} tags")
-    duration_s = _duration(utterance.audio, audio_seconds(path))
+    if isinstance(recording, str):
+        raise UnusableError(recording)
+    channel = utterance.audio.channel
+    if channel is not None and not 0 <= channel < recording.channels:
+        raise UnusableError(f"no channel {channel}: the audio has {recording.channels}, counted from 0")
+    duration_s = _duration(utterance.audio, recording.seconds)
     if duration_s < settings.min_seconds:
         raise UnusableError(f"too short: {duration_s:.2f} s, min_seconds is {settings.min_seconds:g}")
     if duration_s > settings.max_seconds:
@@ -142,17 +209,8 @@ def _manifest_row(
         "tokens": utterance.tokens,
         "token_languages": utterance.token_languages,
         "phonemes": utterance.phonemes,
+        **({} if channel is None else {"channel": channel}),
     }
-
-
-def _audio_seconds(path: str) -> float:
-    """Length of an audio file by its header; raises `UnusableError` where it has none."""
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:  # TypeError: headerless .raw
-        missing = not os.path.exists(path)  # also for a name that no file can have
-        raise UnusableError("audio file not found" if missing else f"undecodable audio: {error}") from None
-    return info.frames / info.samplerate if info.samplerate else 0.0
 
 
 def _duration(audio: AudioReference, file_seconds: float) -> float:

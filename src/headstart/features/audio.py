@@ -3,92 +3,85 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 
+from headstart.audio.decoders import SOUNDFILE_ERRORS
+from headstart.audio.headers import MAX_FRAMES
+from headstart.audio.recordings import Recordings
+from headstart.audio.sources import AudioError
 from headstart.features.resampling import resample
+from headstart.features.samples import SampleError, check_clipping, check_numbers, check_offset, mix
 
 SAMPLE_RATE = 16_000
 RATES = (1000, 1_000_000)  # Hz; a header with another sampling rate is damaged
-SILENCE_DBFS = -65.0  # above the level of 16-bit dither and idle converters, well below the faintest usable speech
-MAX_PEAK = 100.0  # times full scale, which is 40 dB above it; no recording has a higher peak
 
 
-class SampleError(ValueError):
-    """A clip that cannot be a recording, because its samples or its sampling rate are impossible."""
+class Clip(NamedTuple):
+    """A decoded clip."""
+
+    samples: np.ndarray  # int16, shape (num_samples,), 16 kHz
+    notes: list[str]  # what was repaired, and what is bad but was kept
 
 
-def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
-    """Decode a clip to 16 kHz mono.
+def load_audio(
+    path: str, offset_s: float = 0.0, duration_s: float | None = None, channel: int | None = None
+) -> np.ndarray:
+    """Decode a clip to 16 kHz mono; see `load_clip`.
 
     Returns:
         int16 samples, shape (num_samples,).
+    """
+    recordings = Recordings()
+    try:
+        return load_clip(recordings, path, offset_s, duration_s, channel).samples
+    finally:
+        recordings.close()
+
+
+def load_clip(
+    recordings: Recordings,
+    path: str,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    channel: int | None = None,
+) -> Clip:
+    """Decode a clip to 16 kHz mono.
+
+    Args:
+        recordings: holds the recording open of which the last clip was a stretch.
+        path: a file, or a row of a table (see `headstart.audio.sources`).
+        offset_s: where the clip begins.
+        duration_s: its length; None for all that follows.
+        channel: counted from 0; None for the mix of all.
 
     Raises:
-        soundfile.LibsndfileError: the file is missing or cannot be decoded.
-        SampleError: samples are not finite or far beyond full scale, there is no sound beside a constant offset, or the
-            sampling rate is none of `RATES`.
+        AudioError: the file is missing or cannot be decoded.
+        SampleError: samples are not finite or far beyond full scale, most are clipped, there is no sound beside a
+            constant offset, the sampling rate is none of `RATES`, or there is no such channel.
     """
-    with soundfile.SoundFile(path) as file:
-        rate, subtype = file.samplerate, file.subtype
+    with recordings.opened(path) as decoder:
+        rate = decoder.rate
         if not RATES[0] <= rate <= RATES[1]:
             raise SampleError(f"sampling rate of {rate} Hz in the header, which is damaged; write the file anew")
-        if offset_s:
-            file.seek(round(offset_s * rate))
-        frames = -1 if duration_s is None else round(duration_s * rate)
-        samples = file.read(frames, dtype="float32", always_2d=True)
-    _check_numbers(samples, subtype)
-    samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    _check_offset(samples)  # before resampling, which adds flanks to a constant clip
+        frames = MAX_FRAMES if duration_s is None else round(duration_s * rate)
+        if duration_s is None and decoder.frames is not None:
+            frames = max(0, decoder.frames - round(offset_s * rate))
+        try:
+            samples = decoder.read(round(offset_s * rate), frames)
+        except SOUNDFILE_ERRORS as error:
+            raise error if isinstance(error, AudioError) else AudioError(f"undecodable audio: {error}") from None
+        is_float, notes = decoder.is_float, list(decoder.notes)
+    check_numbers(samples, is_float)
+    samples, repaired = mix(samples, channel)
+    check_offset(samples)  # before resampling, which adds flanks to a constant clip
+    clipped = check_clipping(samples)
     if rate != SAMPLE_RATE:
         samples = resample(samples, rate, SAMPLE_RATE)
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
-    return np.rint(samples, out=samples).astype(np.int16)
-
-
-def _check_numbers(samples: np.ndarray, subtype: str) -> None:
-    """Raise `SampleError` unless all samples are finite, and all but a few peaks are between -1 and 1.
-
-    In compressed formats any number of samples may exceed 1, because whoever writes them does not choose the scale.
-    """
-    if not samples.size or (samples.min() >= -1 and samples.max() <= 1):  # NaN fails both comparisons
-        return
-    size = np.abs(samples)
-    counts = {"NaN": np.isnan(size).sum(), "infinite": np.isinf(size).sum()}
-    if any(counts.values()):
-        listing = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        raise SampleError(f"samples that are no numbers: {listing}, of {size.size}; write the file anew")
-    if subtype in ("FLOAT", "DOUBLE") and (size <= 1).mean() < 0.99:
-        raise SampleError("samples beyond full scale (1.0): write floats between -1 and 1, or integers")
-    if count := int((size > MAX_PEAK).sum()):
-        facts = f"{count} of {size.size} beyond {MAX_PEAK:g} times full scale, up to {size.max():.3g}"
-        raise SampleError(f"absurd samples: {facts}; write the file anew")
-
-
-def _check_offset(samples: np.ndarray) -> None:
-    """Raise `SampleError` for a clip that holds nothing but a constant offset.
-
-    A clip of zeros passes: it is rejected as silent when its loudness has been measured.
-    """
-    # A quick test first: most clips have far more than the -50 dBFS around their mean that 1e-5 stands for.
-    if not len(samples) or np.dot(samples, samples) / len(samples) - samples.mean() ** 2 > 1e-5:
-        return
-    samples = samples.astype(np.float64)
-    mean, level = samples.mean(), _dbfs(samples.var())
-    if _dbfs(np.square(samples).mean()) < SILENCE_DBFS:
-        return
-    if samples.min() == samples.max():
-        raise SampleError(f"constant: every sample is {mean:.4g} of full scale, and there is no sound")
-    if level < SILENCE_DBFS:
-        raise SampleError(f"constant offset: {mean:.4g} of full scale, and the sound around it has {level:.0f} dBFS")
-
-
-def _dbfs(energy: float) -> float:
-    """Level of a mean square of samples, in dB relative to full scale."""
-    return float(10 * np.log10(energy + 1e-10))
+    return Clip(np.rint(samples, out=samples).astype(np.int16), [*notes, *filter(None, (repaired, clipped))])
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:

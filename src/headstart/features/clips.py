@@ -12,13 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from headstart.corpora.manifests import FEATURES, ROWS_A_GROUP, gather, read_columns, read_rows
+from headstart.corpora.manifests import FEATURES, ROWS_A_GROUP, count_rows, gather, read_columns, read_rows
 from headstart.errors import HeadstartError
 from headstart.features.audio import SAMPLE_RATE, content_hash
+from headstart.features.store import AUDIO, CLIPS_A_BATCH, read_index
 from headstart.files import BrokenFileError, derived, fingerprint_rows, set_aside
-
-AUDIO = pa.schema([pa.field("audio", pa.large_list(pa.int16()), nullable=False)])
-CLIPS_A_BATCH = 64  # rows in an Arrow record batch: the most that is held in memory while writing
 
 
 class AudioStore:
@@ -121,7 +119,12 @@ class Clips:
 
     @classmethod
     def open(cls, features: str | Path, audio: str | Path) -> Clips:
-        """The whole of a split; raises `HeadstartError` when the two files do not belong together."""
+        """The whole of a split, also in shards; raises `HeadstartError` when the two files do not belong together."""
+        if (shards := read_index(audio)) is not None:
+            clips = cls.concatenate([cls.open(*shard) for shard in shards])
+            if (count := count_rows(features)) != len(clips):
+                raise HeadstartError(f"the shards of {audio} have {len(clips)} clips, {features} {count}; delete both")
+            return clips
         lengths = read_columns(features, FEATURES, ["num_samples"])["num_samples"].to_numpy()
         store, count = AudioStore(audio), len(lengths)
         if count != len(store):

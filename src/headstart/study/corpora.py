@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from headstart.study.fields import Folder, Positive, Settings, Share, Split
+from headstart.study.fields import Channels, Folder, Positive, Settings, Share, Split
 
 
 class WithText(Settings):
@@ -54,6 +54,19 @@ class RecordedCorpus(WithText):
     )
     min_seconds: Positive = Field(0.2, description="Shorter clips go to the rejects file.")
     max_seconds: Positive = Field(30.0, description="Longer clips go to the rejects file.")
+    channels: Channels = Field(
+        "mix",
+        description="What is heard of recordings with several channels: `mix`, their mean; a number, that channel, "
+        "counted from 0; `each`, an utterance for every channel, with `-ch0`, `-ch1` and so on added to its id. It "
+        "does not apply where the corpus itself names a channel.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Jobs among which the features of the training split are divided, which may run on different "
+        "machines. The results are the same.",
+    )
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:

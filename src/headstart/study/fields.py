@@ -13,6 +13,7 @@ from headstart.study.explain import BUDGET_PATTERN, NAME_PATTERN, nearest
 
 SPLITS = ("train", "dev", "test")
 Split = Literal["train", "dev", "test"]
+Channels = Literal["mix", "each"] | Annotated[int, Field(ge=0, lt=64)]
 
 
 def budget_seconds(budget: str) -> float:

@@ -105,7 +105,8 @@ def describe_texts(manifests: Sequence[str], settings: Text) -> list[dict[str, A
     """One row for each `<...>/{corpus}/{split}.parquet` that has transcripts, for the report.
 
     Each has `corpus`, `split`, the number of `mismatched` utterances, and lists of counted things as text: `dropped`,
-    `joined`, `split_on`, `tags`, `tags_dropped` and, for training splits, `rare`.
+    `joined`, `split_on`, `tags`, `tags_dropped` and, for training splits, `rare`. `characters` has all characters of
+    the normalised transcripts with their counts, the most frequent first.
     """
     rows = []
     for path in map(Path, manifests):
@@ -125,6 +126,7 @@ def describe_texts(manifests: Sequence[str], settings: Text) -> list[dict[str, A
                 "tags": listed(found.tags),
                 "tags_dropped": listed(found.tags_dropped),
                 "rare": listed(summary.rare) if path.stem == "train" else "",
+                "characters": [(shown(character), count) for character, count in summary.characters.most_common()],
             }
         )
     return rows

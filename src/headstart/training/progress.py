@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from typing import Any
 
-from headstart.logs import clock
-
-log = logging.getLogger(__name__)
+from headstart.logs import clock, show
 
 SECONDS = 10.0  # minimum time between two lines
 UNSHOWN = {"step", "wall_s", "flops", "audio_hours_seen", "skipped"}
@@ -33,10 +29,7 @@ class Meter:
         if not now and moment - self.shown < SECONDS:
             return
         self.shown = moment
-        line = self.line(moment - self.started)
-        log.info(line)
-        if sys.stderr.isatty():
-            print(line, file=sys.stderr)
+        show(self.line(moment - self.started))
 
     def line(self, spent: float) -> str:
         """The progress line after `spent` seconds: stage, update, percentage, speed, time left, latest metrics."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from headstart import __version__
+from headstart.transcribe.command import add_transcribe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what an utterance without a hypothesis is (default: %(default)s)",
     )
     score.set_defaults(run=_score)
+
+    add_transcribe(commands)
 
     export = commands.add_parser(
         "export",

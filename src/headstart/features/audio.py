@@ -39,17 +39,22 @@ def load_audio(path: str, offset_s: float = 0.0, duration_s: float | None = None
             file.seek(round(offset_s * rate))
         frames = -1 if duration_s is None else round(duration_s * rate)
         samples = file.read(frames, dtype="float32", always_2d=True)
-    _check_numbers(samples, subtype)
+    check_numbers(samples, subtype)
     samples = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     _check_offset(samples)  # before resampling, which adds flanks to a constant clip
     if rate != SAMPLE_RATE:
         samples = resample(samples, rate, SAMPLE_RATE)
+    return to_int16(samples)
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Float samples, of which those beyond full scale are clipped, as int16."""
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
     return np.rint(samples, out=samples).astype(np.int16)
 
 
-def _check_numbers(samples: np.ndarray, subtype: str) -> None:
+def check_numbers(samples: np.ndarray, subtype: str) -> None:
     """Raise `SampleError` unless all samples are finite, and all but a few peaks are between -1 and 1.
 
     In compressed formats any number of samples may exceed 1, because whoever writes them does not choose the scale.

@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         "language model and its model card. Or copy a start's checkpoint folder, weights in float16, to where a study "
         "names it as a hub start.",
     )
-    export.add_argument("model", type=Path, metavar="MODEL", help="results/STUDY/runs/…/seedN or results/STUDY/starts/…")
+    export.add_argument(
+        "model", type=Path, metavar="MODEL", help="results/STUDY/runs/…/seedN or results/STUDY/starts/…"
+    )
     export.add_argument("output", type=Path, metavar="FOLDER", help="folder to write, such as starts/NAME")
     export.add_argument("--push", metavar="USER/NAME", help="then upload the folder to this model repository of a hub")
     export.add_argument("--private", action="store_true", help="a repository that --push makes is private")

@@ -63,7 +63,9 @@ def export(model: Path, output: Path) -> list[str]:
     if not language_model:
         remarks.append("no language model is with it, because the run has none")
     if not (output / CARD).is_file():
-        remarks.append(f"no model card ({CARD}) is with it, because the study's report, with which cards are written, is not")
+        remarks.append(
+            f"no model card ({CARD}) is with it, because the study's report, with which cards are written, is not"
+        )
     return remarks
 
 

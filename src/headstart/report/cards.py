@@ -49,7 +49,10 @@ def write_cards(study: Study, summary: Row, results: Path, corpora: list[Row]) -
         corpora: a row for each split: corpus, split, utterances, hours, speakers.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headstart.report"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=jinja2.PackageLoader("headstart.report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {"count": count, "percent": percent, "rate": rate}
     template = environment.get_template("card.md.j2")
@@ -122,7 +125,9 @@ def card_of(
         "corpus": corpus,
         "languages": languages,
         "language_model": study.decoding.language_model is not None,
-        "hub": front_matter(study, run, languages, [*licences.values(), *(one for _, one in begun)], rates, chain, config),
+        "hub": front_matter(
+            study, run, languages, [*licences.values(), *(one for _, one in begun)], rates, chain, config
+        ),
     }
 
 

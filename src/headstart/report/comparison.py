@@ -100,7 +100,9 @@ def _shown(study: Study, results: Path, target: str, budget: str) -> tuple[list[
             if not rows:
                 rows = [_facts(columns, i) for i in range(len(chosen))]
             for i, row in enumerate(rows):
-                row["runs"].setdefault(start, []).append([columns[name][i] if name in columns else None for name in names[5:]])
+                row["runs"].setdefault(start, []).append(
+                    [columns[name][i] if name in columns else None for name in names[5:]]
+                )
     return rows, len(spread)
 
 
@@ -129,4 +131,3 @@ def _write_clips(folder: Path, corpus: str, test: SplitFiles, wanted: set[str]) 
             with written_whole(folder / name) as temporary:
                 soundfile.write(temporary, clips.audio(index), SAMPLE_RATE, format=kind)
     return written
-

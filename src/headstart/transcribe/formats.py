@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from headstart.transcribe.elan import elan
@@ -93,7 +94,7 @@ class Cue:
 def cues(transcript: Transcript) -> Iterator[Cue]:
     """Subtitles of at most two lines, which are shown while their words are said, but not too briefly."""
     groups = [group for segment in transcript.segments for group in _groups(segment.words)]
-    for group, after in zip(groups, [*groups[1:], None], strict=True):
+    for group, after in zip_longest(groups, groups[1:]):
         latest = after[0].start_s if after else max(transcript.seconds, group[-1].end_s)
         end = min(max(group[-1].end_s, group[0].start_s + BRIEFEST_CUE_S), max(latest, group[-1].end_s))
         yield Cue(group[0].start_s, end, _lines([word.text for word in group]))
@@ -156,7 +157,14 @@ def textgrid(transcript: Transcript) -> str:
         "words": [(one.start_s, one.end_s, one.text) for one in words],
     }
     end = round(max([transcript.seconds, *(row[1] for rows in tiers.values() for row in rows)]), 4)
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}", "tiers? <exists>"]
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {end}",
+        "tiers? <exists>",
+    ]
     lines += [f"size = {len(tiers)}", "item []:"]
     for number, (name, rows) in enumerate(tiers.items(), 1):
         intervals = _intervals(rows, end)

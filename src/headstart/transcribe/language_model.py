@@ -54,9 +54,7 @@ def _exported(folder: Path) -> RunLanguageModel:
         raise HeadstartError(f"{folder}: the language model cannot be read ({what}); export the run again") from None
     if not (folder / ARPA).is_file():
         raise HeadstartError(f"{folder / ARPA}: no such file; export the run again, or transcribe with --no-lm")
-    return RunLanguageModel(
-        LanguageModelFiles(arpa=str(folder / ARPA), recipe=str(folder / RECIPE)), weights, search
-    )
+    return RunLanguageModel(LanguageModelFiles(arpa=str(folder / ARPA), recipe=str(folder / RECIPE)), weights, search)
 
 
 def _of_study(folder: Path) -> tuple[RunLanguageModel | None, str]:

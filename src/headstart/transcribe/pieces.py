@@ -163,7 +163,9 @@ class _Cutter:
     def _cut(self, pauses: list[tuple[int, int]]) -> Piece:
         """The piece up to a cut in a short pause, or within speech."""
         latest = self.begin + int(LONGEST_S * FRAMES_S)
-        pause = max((pause for pause in pauses if pause[0] < latest), key=lambda pause: pause[1] - pause[0], default=None)
+        pause = max(
+            (pause for pause in pauses if pause[0] < latest), key=lambda pause: pause[1] - pause[0], default=None
+        )
         if pause and pause[1] - pause[0] >= SHORT_PAUSE_S * FRAMES_S:
             return self._until(*pause)
         middle = (self.begin + latest) // 2
@@ -187,7 +189,13 @@ class _Cutter:
             start = max(self.free, self.begin - int(EDGE_S * FRAMES_S))
         start = max(start, self.first)
         audio = self.audio[(start - self.first) * FRAME : (stop - self.first) * FRAME]
-        return Piece(audio, start / FRAMES_S, self.begin / FRAMES_S, end / FRAMES_S, self.joined)
+        # Samples of zero are no recording but what an editor has put between two. Without them, a clip that was put
+        # there is transcribed from its first sample on, as it would be by itself: a network's frames begin there, and
+        # one that has learnt from little speech may write something else if they begin 10 ms earlier.
+        sound = np.flatnonzero(audio)
+        first, last = (int(sound[0]), int(sound[-1]) + 1) if len(sound) else (0, len(audio))
+        audio_s = start / FRAMES_S + first / SAMPLE_RATE
+        return Piece(audio[first:last], audio_s, self.begin / FRAMES_S, end / FRAMES_S, self.joined)
 
 
 def _runs(flags: np.ndarray, first: int) -> list[tuple[bool, int, int]]:

@@ -91,7 +91,9 @@ def labels(folder: Path) -> dict[str, int]:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a vocabulary: {error}") from None
     if missing := [label for label in (BLANK, WORD_BOUNDARY) if label not in vocabulary]:
-        raise CheckpointError(f"{path}: no label {missing[0]!r}; only models that Headstart fine-tuned are transcribed with")
+        raise CheckpointError(
+            f"{path}: no label {missing[0]!r}; only models that Headstart fine-tuned are transcribed with"
+        )
     return vocabulary
 
 

@@ -195,4 +195,3 @@ def in_words(outcome: Outcome, spent: float) -> str:
         f"{recordings} transcribed: {outcome.words} words in {clock(outcome.spoken_s)} of speech and "
         f"{clock(outcome.seconds - outcome.spoken_s)} of pauses, in {clock(spent)}"
     )
-

@@ -1,4 +1,4 @@
-"""`headstart transcribe`: a recording of any length gives the words of its clips, with times, and the model can be moved."""
+"""`headstart transcribe`: a recording of any length gives the words of its clips, and a run can be moved."""
 
 import csv
 import json
@@ -222,7 +222,9 @@ def compared(rows: list[dict], begins: list[float], words: list[dict]) -> tuple[
             if step.type == "equal":
                 same += step.ref_end_idx - step.ref_start_idx
                 for i, j in zip(
-                    range(step.ref_start_idx, step.ref_end_idx), range(step.hyp_start_idx, step.hyp_end_idx)
+                    range(step.ref_start_idx, step.ref_end_idx),
+                    range(step.hyp_start_idx, step.hyp_end_idx),
+                    strict=True,
                 ):
                     times = row["word_times"][i]
                     apart += [abs(found[j][key] - begin - times[key]) for key in ("start_s", "end_s")]

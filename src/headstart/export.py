@@ -81,9 +81,8 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     Raises:
         HeadstartError: there is no token for the hub, or the hub refuses it or the files, or cannot be reached.
     """
-    import httpx
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     if get_token() is None:
         raise HeadstartError(
@@ -103,6 +102,6 @@ def push(folder: Path, name: str, private: bool = False) -> str:
             403: "the token may not write there; make one with the right to write, or name a repository of your own",
         }.get(status, " ".join(str(error).split()))
         raise HeadstartError(f"--push {name}: {why}") from None
-    except (httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise HeadstartError(f"--push {name}: the hub at {api.endpoint} cannot be reached: {error}") from None
     return str(address)

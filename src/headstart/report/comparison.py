@@ -1,8 +1,8 @@
 """Pages that show what two starts recognised in the same test utterances, side by side, with the audio to play.
 
-There is one page for each target and label budget, with all of its runs in it: the reader chooses two starts, a seed and
-a decoding, and the page puts the utterances in which they differ most first. It is one file with a little JavaScript;
-only the clips lie beside it, since a page with all of them in it would be too large to open.
+There is one page for each target and label budget, with all of its runs in it: the reader chooses two starts, a seed
+and a decoding, and the page puts the utterances in which they differ most first. It is one file with a little
+JavaScript; only the clips lie beside it, since a page with all of them in it would be too large to open.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ def add_transcribe(commands: Any) -> None:
     command = commands.add_parser(
         "transcribe",
         help="transcribe recordings with a fine-tuned run",
-        description="Transcribe recordings of any length with a fine-tuned run. Long ones are cut at pauses. Words have "
-        "times and confidences; docs/transcribing.md describes the formats. A recording that cannot be decoded is named "
-        "and left out, and the exit status is then 1.",
+        description="Transcribe recordings of any length with a fine-tuned run. Long ones are cut at pauses. Words "
+        "have times and confidences; docs/transcribing.md describes the formats. A recording that cannot be decoded is "
+        "named and left out, and the exit status is then 1.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="folder of a run, or one that was exported")
     command.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="audio files, or folders with some")

@@ -1,4 +1,4 @@
-"""Cutting a recording into pieces of speech that a network can take: at pauses, and with an overlap where there is none.
+"""Cutting a recording into pieces of speech for a network: at pauses, or with an overlap where there is none.
 
 A frame of 10 ms is speech where its level, averaged over 50 ms, is above a threshold: a quarter of the way from the
 noise floor (10th percentile of the levels around it) to the loudest speech (99th percentile), and never below
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 

@@ -73,7 +73,8 @@ def check_finetuned(folder: Path) -> None:
     check_checkpoint(folder)
     if not (folder / "vocab.json").is_file():
         raise CheckpointError(
-            f"{folder}: no vocab.json, so this is a start and no fine-tuned model; name a run, results/STUDY/runs/…/seed1"
+            f"{folder}: no vocab.json, so this is a start and no fine-tuned model; "
+            "name a run, results/STUDY/runs/…/seed1"
         )
 
 

@@ -58,8 +58,8 @@ def sources(named: Sequence[Path]) -> list[Source]:
         name = name if plain[name] == 1 else place.as_posix()
         if name in made:
             raise HeadstartError(
-                f"{made[name]} and {path} would have transcripts of the same name; transcribe the folders that hold them "
-                "one after the other, into different output folders, or name a folder above both"
+                f"{made[name]} and {path} would have transcripts of the same name; transcribe the folders that hold "
+                "them one after the other, into different output folders, or name a folder above both"
             )
         made[name] = path
     return [Source(path, name) for name, path in made.items()]

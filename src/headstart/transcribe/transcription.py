@@ -120,8 +120,8 @@ def _one(
     outcome.spoken_s += spoken
     if audio.expected and audio.seconds < TRUNCATED * audio.expected:
         meter.note(
-            f"{source.path}: only {clock(audio.seconds)} of the {clock(audio.expected)} in its header could be decoded, "
-            "and only that is transcribed; the file is cut short or damaged"
+            f"{source.path}: only {clock(audio.seconds)} of the {clock(audio.expected)} in its header could be "
+            "decoded, and only that is transcribed; the file is cut short or damaged"
         )
     elif not spoken:
         meter.note(f"{source.path}: nothing to transcribe, {audio.seconds:.1f} s without any sound above silence")

@@ -84,7 +84,7 @@ def test_a_licence_is_claimed_only_where_all_are_known_and_the_same(cards):
 
 
 def test_ancestors_come_oldest_first_and_no_path_of_a_machine_is_told():
-    start = {"kind": "hub", "path": "/home/somebody/models/xlsr", "licence": "apache-2.0"}
+    start = {"kind": "hub", "path": "/home/somebody/models/xlsr", "facts": {"licence": "apache-2.0"}}
     more = {"kind": "ssl", "from": "xlsr", "corpora": {"sw": 1}}
     steps = ancestry(
         study_of(

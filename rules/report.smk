@@ -25,6 +25,8 @@ rule write_report:
     output:
         report="results/{study}/report.html",
         utterances=directory("results/{study}/utterances"),
+        comparisons=directory("results/{study}/comparisons"),
+        cards=[f"results/{{study}}/{card}" for card in WORKFLOW.cards()],
     log:
         "logs/write_report/{study}.log",
     benchmark:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from headstart import __version__
+from headstart.transcribe.command import add_transcribe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,13 +130,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(run=_score)
 
+    add_transcribe(commands)
+
     export = commands.add_parser(
         "export",
-        help="copy a start in half precision, small enough to share",
-        description="Copy a start's checkpoint folder, weights in float16, to where a study names it as a hub start.",
+        help="copy a run or a start to a folder that can be shared, or push it to a hub",
+        description="Copy a run into a folder that transformers.pipeline and `headstart transcribe` load, with its "
+        "language model and its model card. Or copy a start's checkpoint folder, weights in float16, to where a study "
+        "names it as a hub start.",
     )
-    export.add_argument("start", type=Path, metavar="START", help="folder of the start, results/STUDY/starts/NAME")
+    export.add_argument(
+        "model", type=Path, metavar="MODEL", help="results/STUDY/runs/…/seedN or results/STUDY/starts/…"
+    )
     export.add_argument("output", type=Path, metavar="FOLDER", help="folder to write, such as starts/NAME")
+    export.add_argument("--push", metavar="USER/NAME", help="then upload the folder to this model repository of a hub")
+    export.add_argument("--private", action="store_true", help="a repository that --push makes is private")
     export.set_defaults(run=_export)
     return parser
 
@@ -291,12 +300,15 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from headstart.encoder.checkpoint_files import CheckpointError
-    from headstart.encoder.checkpoints import export_start
+    from headstart.errors import HeadstartError
+    from headstart.export import export, push
 
     try:
-        export_start(options.start, options.output)
-    except CheckpointError as error:
+        for remark in export(options.model, options.output):
+            print(f"{options.output}: {remark}", file=sys.stderr)
+        if options.push:
+            print(push(options.output, options.push, options.private))
+    except HeadstartError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

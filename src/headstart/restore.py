@@ -165,7 +165,8 @@ def judge(workflow: Workflow) -> Outcome:
     if accept(outputs, lambda: files_recipe(settings, inputs), _recorded_summary(summary), needs):
         good.add(summary)
     report = f"{workflow.results}/report.html"
-    pages = [report, f"{workflow.results}/utterances"]
+    beside = ["utterances", "comparisons", *workflow.cards()]
+    pages = [report, *(f"{workflow.results}/{name}" for name in beside)]
     accept(pages, lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
     return outcome
 

@@ -439,6 +439,15 @@ class Workflow:
             "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }
 
+    def cards(self) -> list[str]:
+        """The model cards of all runs, relative to the study's folder."""
+        return [f"runs/{s}/{t}/{b}/seed{n}/README.md" for s, t, b, n in self.study.runs()]
+
+    def played(self) -> dict[str, SplitFiles]:
+        """The test splits of targets whose clips are put beside the report."""
+        targets = self.study.targets.items() if self.study.report.clips else ()
+        return {name: self.split(target.corpus, "test") for name, target in targets}
+
     def report_input(self) -> Files:
         """The files that the report is made from."""
         files = self.summary_input()
@@ -451,7 +460,9 @@ class Workflow:
             "scores": files["scores"],
             "curves": files["curves"],
             "recipes": [*files["recipes"], *map(str, parents)],
+            "configs": [f"{self.results}/runs/{s}/{t}/{b}/seed{n}/config.json" for s, t, b, n in self.study.runs()],
             "manifests": [self.split(corpus, split).features for corpus, split in splits],
+            "clips": sorted({test.audio for test in self.played().values()}),
             "rejects": [
                 f"data/{stage}/{corpus}/{split}.rejects.parquet"
                 for corpus, split in splits

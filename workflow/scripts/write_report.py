@@ -3,6 +3,7 @@ from pathlib import Path
 from headstart.corpora.overview import describe
 from headstart.files import read_json
 from headstart.logs import log_to
+from headstart.report.cards import write_cards
 from headstart.report.page import write_report
 from headstart.study.reading import parse_study
 from headstart.text.summary import describe_texts
@@ -12,14 +13,17 @@ from headstart.workflow import Workflow
 
 log_to(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
-study = parse_study(settings["study"])
+study, summary, corpora = parse_study(settings["study"]), read_json(files.summary), describe(files.manifests)
+workflow, results = Workflow(study), Path("results")
+write_cards(study, summary, results, corpora)
 write_report(
     study,
-    read_json(files.summary),
-    Path("results"),
-    describe(files.manifests),
+    summary,
+    results,
+    corpora,
     Path(snakemake.output.report),
     files_recipe(settings, dict(files.items())),
     describe_texts(files.manifests, study.text),
-    describe_languages(*Workflow(study).inferred_languages(), study.text),
+    describe_languages(*workflow.inferred_languages(), study.text),
+    workflow.played(),
 )

@@ -16,7 +16,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from headstart.corpora.paths import AUDIO, files_under, utterance_id, without_suffix
+from headstart.audio.suffixes import AUDIO
+from headstart.corpora.paths import files_under, utterance_id, without_suffix
 from headstart.corpora.reader import AudioReference, CorpusError, RecordedReader, Reject, Utterance
 from headstart.corpora.recordings import Recordings
 from headstart.corpora.tiers import Label, Tier, longest_overlap, matching, overlapping, transcript_tiers

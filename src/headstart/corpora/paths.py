@@ -34,28 +34,6 @@ def located(reader: Reader) -> Iterator[Utterance | Reject]:
         yield entry
 
 
-# Suffixes of recordings, the preferred one first where a recording lies there in several forms.
-AUDIO = (
-    *(
-        ".wav",
-        ".flac",
-        ".sph",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".ogg",
-        ".opus",
-        ".oga",
-        ".m4a",
-        ".mp4",
-    ),
-    *(".mp3", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr", ".3gp"),
-)
-
-
 # What a transcript cannot hold unless characters were lost: zeros and other control characters, and U+FFFD, which
 # stands for bytes that could not be decoded.
 DAMAGED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ufffd]")

@@ -6,7 +6,8 @@ import os
 import unicodedata
 from collections.abc import Sequence
 
-from headstart.corpora.paths import AUDIO, without_suffix
+from headstart.audio.suffixes import AUDIO
+from headstart.corpora.paths import without_suffix
 
 
 class Recordings:

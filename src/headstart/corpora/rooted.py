@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from headstart.corpora.paths import AUDIO
+from headstart.audio.suffixes import AUDIO
 from headstart.corpora.reader import CorpusError, RecordedReader, Reject, Utterance
 from headstart.corpora.text_files import read_text, says_its_end
 from headstart.study.fields import Split

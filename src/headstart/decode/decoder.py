@@ -72,6 +72,15 @@ class Decoder:
         self.tuning = tune(engine, fusion, log_probs, [reference for _, reference in spoken])
         self._engine, self._n_best = engine(fusion.weighted(self.tuning.weights)), search.n_best
 
+    def weigh_language_model(self, files: LanguageModelFiles, search: Search, weights: Weights) -> None:
+        """Decode with a language model, with weights that were tuned before.
+
+        Raises:
+            DataError: the ARPA file cannot be used.
+        """
+        fusion = Fusion(Arpa(files.arpa), language_model_units(files.recipe) == "characters", weights)
+        self._engine, self._n_best = beam_search(self.labels, fusion, files.arpa, search.beam), search.n_best
+
     def facts(self) -> dict[str, Any] | None:
         """The weights and the dev errors that they were chosen by; None without a language model."""
         if self.tuning is None:

@@ -79,9 +79,14 @@ def load_clip(
     clipped = check_clipping(samples)
     if rate != SAMPLE_RATE:
         samples = resample(samples, rate, SAMPLE_RATE)
+    return Clip(to_int16(samples), [*notes, *filter(None, (repaired, clipped))])
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Float samples, of which those beyond full scale are clipped, as int16."""
     samples = np.clip(samples, -1.0, 1.0)
     samples *= 32767
-    return Clip(np.rint(samples, out=samples).astype(np.int16), [*notes, *filter(None, (repaired, clipped))])
+    return np.rint(samples, out=samples).astype(np.int16)
 
 
 def measure(samples: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -23,8 +23,10 @@ from markupsafe import Markup
 import headstart
 from headstart.encoder.checkpoint_files import own_recipe
 from headstart.files import read_json, written_whole
+from headstart.jobs import SplitFiles
 from headstart.report import tables
 from headstart.report.checkpoints import checkpoint_rows
+from headstart.report.comparison import comparison_page, write_comparisons
 from headstart.report.gallery import Gallery
 from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
@@ -50,6 +52,7 @@ def write_report(
     recipe: str = "",
     texts: Sequence[Row] = (),
     inferred: Sequence[Row] = (),
+    tests: Mapping[str, SplitFiles] | None = None,
 ) -> None:
     """Write the page of a study to `output`, whole or not at all, and pages with its test utterances.
 
@@ -57,6 +60,7 @@ def write_report(
     and `<study>/starts`, and `corpora` has one row per split: corpus, split, utterances, hours, speakers, rejected.
     `texts` has one for each split with transcripts, from `describe_texts`, and `inferred` one for each target whose
     words have no tags of their own, from `describe_languages`.
+    `tests` has the files of each target's test split, whose clips are put beside the pages; None for no clips.
     Learning curves and recipes may be missing; what they would have shown is then left out or reported as missing.
     `recipe` is a hash of the page's inputs. After a clone, it tells whether the page is up to date.
     """
@@ -67,6 +71,7 @@ def write_report(
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
     write_utterances(study, Path(results), environment)
+    write_comparisons(study, Path(results), environment, tests or {})
     page = environment.get_template("report.html.j2").render(
         page_of(study, summary, Path(results), corpora), texts=texts, inferred=inferred, rare=RARE, recipe=recipe
     )
@@ -100,6 +105,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "difficulty": METRICS[DIFFICULTY],
         "interval_name": f"{percent(summary['confidence'])} interval",
         "utterance_page": utterance_page,
+        "comparison_page": comparison_page,
         "verdicts": VERDICTS,
         "percent": percent,
         "once": [

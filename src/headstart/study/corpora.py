@@ -22,6 +22,10 @@ class WithText(Settings):
         description="How label budgets are drawn from the train split: at random, so that who speaks much has much of "
         "a budget, or from speakers in turn, so that all have about as much, as long as theirs lasts.",
     )
+    licence: str | None = Field(
+        None,
+        description="Licence of the recordings, such as `cc-by-4.0`, for the model cards of what is trained on them.",
+    )
 
 
 class RecordedCorpus(WithText):

@@ -25,3 +25,11 @@ class Report(Settings):
         "The others are shown beside it.",
     )
     samples: Count = Field(4, description="Test utterances whose hypotheses are shown for each target.")
+    compared: Count = Field(
+        200,
+        description="Test utterances of each target and budget on the page that shows two starts side by side: those "
+        "in which starts differ most.",
+    )
+    clips: bool = Field(
+        True, description="Whether their audio is put beside the report, so that it can be played; false keeps it out."
+    )

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import regex
 from pydantic import Field
 
+from headstart.audio.suffixes import AUDIO
 from headstart.corpora.language_codes import bcp47
-from headstart.corpora.paths import AUDIO, files_under
+from headstart.corpora.paths import files_under
 from headstart.corpora.reader import AudioReference, Description, Reject, Utterance
 from headstart.corpora.recordings import Recordings
 from headstart.corpora.rooted import RootedReader

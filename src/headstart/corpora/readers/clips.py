@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from headstart.audio.suffixes import AUDIO
 from headstart.corpora.annotations import SPEAKER_PATTERN, SpeakerPattern
-from headstart.corpora.paths import AUDIO, files_under, utterance_id, without_suffix
+from headstart.corpora.paths import files_under, utterance_id, without_suffix
 from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Reject, Utterance
 from headstart.corpora.recordings import Recordings
 from headstart.corpora.text_files import read_text

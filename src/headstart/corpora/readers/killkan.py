@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import regex
 from pydantic import Field
 
-from headstart.corpora.paths import AUDIO
+from headstart.audio.suffixes import AUDIO
 from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
 from headstart.corpora.readers.elan import opened
 from headstart.corpora.rooted import RootedReader

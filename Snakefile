@@ -24,6 +24,7 @@ wildcard_constraints:
     target=any_of(STUDY.targets),
     budget=any_of(STUDY.budgets),
     seed="[0-9]+",
+    clusters="[0-9]+",
 
 
 rule all:

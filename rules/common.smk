@@ -81,6 +81,14 @@ def fetch_job(wildcards):
     return WORKFLOW.fetch_job(f"data/models/{wildcards.model}/{wildcards.revision}").plain()
 
 
+def clusters_input(wildcards):
+    return WORKFLOW.clusters_input(wildcards.corpus)
+
+
+def clusters_settings(wildcards):
+    return WORKFLOW.clusters_settings(int(wildcards.clusters))
+
+
 def start_job(wildcards):
     return WORKFLOW.start_job(wildcards.start).plain()
 

@@ -91,3 +91,22 @@ rule draw_subset:
         settings=subset_settings,
     script:
         "../workflow/scripts/draw_subset.py"
+
+
+rule cluster_clips:
+    input:
+        unpack(clusters_input),
+    output:
+        clusters="data/clusters/{corpus}/{clusters}.parquet",
+    log:
+        "logs/cluster_clips/{corpus}/{clusters}.log",
+    benchmark:
+        "benchmarks/cluster_clips/{corpus}/{clusters}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        settings=clusters_settings,
+    script:
+        "../workflow/scripts/cluster_clips.py"

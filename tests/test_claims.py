@@ -7,6 +7,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 from test_summary import row_of, study_of, write_scores
 
+from headstart.report.sentences import claim_sentences
 from headstart.study.reading import StudyError, parse_study
 from headstart.study.study import Study
 from headstart.summarise.power import planned_claims
@@ -99,6 +100,36 @@ def test_what_cannot_be_compared_is_not_tested_and_says_why(scored):
         "the study has one seed, which says nothing of how much runs vary",
     )
     assert "not known" in verdict(scored, treatment="better", metric="time", size=0.1)["reason"]
+
+
+def test_training_times_of_starts_are_compared_where_each_seed_trained_its_own(scored, tmp_path):
+    """`slow` takes about ten times as much time; `once` was trained once, for all four seeds."""
+    ssl = {"kind": "ssl", "corpora": {"a": 1.0}}
+    starts = {"slow": {**ssl, "per_seed": True}, "quick": {**ssl, "per_seed": True}, "once": ssl}
+    claims = [
+        {"claim": "Quick.", "treatment": "quick", "baseline": "slow", "metric": "seconds"},
+        {"claim": "Once.", "treatment": "quick", "baseline": ["once"], "metric": "seconds"},
+    ]
+    study, rng = claims_study(claims, starts={**STARTS, **starts}), np.random.default_rng(2)
+    for run in study.runs():
+        write_scores(tmp_path, study, run, rng.integers(60, 80, 40).tolist(), [200] * 40)
+    times = {"slow": [100.0, 110.0, 104.0, 98.0], "quick": [10.0, 10.4, 11.0, 9.9]}
+    seconds = {f"{name}/seed{s}": times[name][s - 1] for name in times for s in study.seeds}
+    for instance, wall in {**seconds, "once": 50.0}.items():
+        folder = tmp_path / study.study / "starts" / instance
+        folder.mkdir(parents=True)
+        (folder / "recipe.json").write_text(json.dumps({"wall_s": wall, "settings": {}}))
+    summary = summarise(study, tmp_path)
+    quick, once = summary["claims"]
+    ratio = np.prod(times["quick"]) ** 0.25 / np.prod(times["slow"]) ** 0.25
+    assert quick["estimate"] == pytest.approx(ratio - 1) and quick["verdict"] == "supported"
+    assert sorted(quick["runs"]) == sorted(f"starts/{name}" for name in seconds)
+    assert once["verdict"] == "not tested" and once["reason"].startswith("once is not trained for each seed")
+    (sentence, *_) = claim_sentences(study, summary, quick)
+    assert sentence.startswith("The time of training of quick is ") and sentence.endswith("from 8 trainings.")
+    assert not any(row["metric"] == "seconds" for row in summarise(claims_study([]), scored)["spread"])
+    plans = planned_claims(study, tmp_path / "none")
+    assert plans[0]["resolves"] > 0 and plans[1]["resolves"] is None
 
 
 def test_p_values_are_adjusted_over_the_claims_that_are_tested(scored):

@@ -46,6 +46,7 @@ def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
         "corpora": 2,
         "features": 5,  # train and dev of one corpus, three splits of the other
         "label budgets": 2,
+        "clusters": 1,
         "language models": 1,
         "pre-training": 4,
         "refinement": 4,

@@ -106,16 +106,20 @@ def test_a_start_with_per_seed_is_trained_anew_for_each_seed(finished):
     recipes = [json.loads((starts / f"best-rq+S/seed{seed}/recipe.json").read_text()) for seed in (1, 2)]
     assert [recipe["seed"] for recipe in recipes] == [1, 2]
     summary = json.loads((finished / "results/smoke/summary.json").read_text())
+    selections = [pq.read_table(starts / f"best-rq/seed{seed}/selection.parquet").to_pylist() for seed in (1, 2)]
+    assert selections[0] != selections[1] and all(
+        0.06 <= sum(row["seconds"] for row in rows) / 3600 < 0.07 for rows in selections
+    )
     (stage,) = [row for row in summary["stages"] if row["start"] == "best-rq+S"]
     assert stage["seconds"] == pytest.approx(sum(recipe["wall_s"] for recipe in recipes) / 2)
 
 
 def test_every_claim_has_a_verdict(finished):
     claims = json.loads((finished / "results/smoke/summary.json").read_text())["claims"]
-    assert [row["metric"] for row in claims] == ["cer", "cer", "updates", "gap", "time"]
+    assert [row["metric"] for row in claims] == ["cer", "cer", "updates", "gap", "time", "seconds"]
     assert claims[1]["verdict"] == "not tested" and "in-domain" in claims[1]["reason"]
     tested = {"supported", "contradicted", "equal", "inconclusive"}
-    assert all(row["verdict"] in tested for row in (claims[0], claims[3], claims[4]))
+    assert all(row["verdict"] in tested for row in (claims[0], claims[3], claims[4], claims[5]))
     # On some machines, no run of this small study recognises anything; all error rates are then exactly 1.
     assert all(row["low"] <= row["estimate"] <= row["high"] and 0 <= row["p"] <= 1 for row in (claims[0], claims[3]))
     assert claims[3]["low"] < claims[3]["high"]

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from headstart.study.analyse import Analyse
 from headstart.study.decoding import LanguageModel, Search
-from headstart.study.fields import Settings
+from headstart.study.fields import Settings, is_none
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
+from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
 from headstart.study.text import Text
 from headstart.versions import VERSIONS
@@ -37,12 +38,14 @@ class CorpusHours(Settings):
         hours: amount of audio to draw from the training split.
         train: the training split.
         dev: the dev split, where the stage evaluates on it.
+        clusters: the file that lists the acoustic clusters of the training split, where audio is selected by them.
     """
 
     name: str
     hours: float
     train: SplitFiles
     dev: SplitFiles | None = None
+    clusters: str | None = Field(None, exclude_if=is_none)
 
 
 class Job(Settings):
@@ -97,20 +100,23 @@ class TrainingJob(Job):
 
 
 class PretrainJob(TrainingJob, stage="pretrain"):
-    """Pre-training of one start."""
+    """Pre-training of one start. `select` is None for audio that is drawn at random."""
 
     corpora: list[CorpusHours]
+    select: Select | None = Field(None, exclude_if=is_none)
     settings: Pretrain
 
 
 class SemisupJob(TrainingJob, Normalisation, stage="semisup"):
     """Refinement of one start by the semi-supervised stage.
 
-    `ssl` has the settings of the self-supervised loss; it is None if that loss is not used.
+    `ssl` has the settings of the self-supervised loss; it is None if that loss is not used. `select` says how
+    unlabelled audio is chosen; it is None for audio that is drawn at random.
     """
 
     labelled: list[CorpusHours]
     unlabelled: list[CorpusHours]
+    select: Select | None = Field(None, exclude_if=is_none)
     settings: Semisup
     ssl: Pretrain | None
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -25,9 +26,10 @@ from headstart.objectives.best_rq import BestRqObjective, RandomQuantiser
 from headstart.objectives.data2vec import Data2vecObjective
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective, initialise_quantiser, sample_features
+from headstart.selection import Pool, select, selection_recipe, write_selection
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
-from headstart.subsets import draw
+from headstart.study.selection import Select
 from headstart.training import finished
 from headstart.training import loop as training
 from headstart.training.recipes import recipe_of
@@ -106,16 +108,20 @@ def make_objective(network: Any, clips: Clips, settings: Pretrain, frozen: bool,
 
 
 def chosen_clips(job: PretrainJob) -> Clips:
-    """The utterances that a start is pre-trained on: the wanted hours of each corpus, drawn by the job's seed.
+    """The utterances that a start is pre-trained on: the wanted hours of each corpus, chosen with the job's seed.
 
     Raises:
         BudgetError: a corpus holds less audio than the start asks for.
+        DataError: its utterances cannot be grouped as `select` asks for.
     """
-    chosen = []
-    for number, corpus in enumerate(job.corpora):
+    pools = []
+    for corpus in job.corpora:
         split = Clips.open(corpus.train.features, corpus.train.audio)
         what = f"corpus {corpus.name!r} of a start"
-        chosen.append(split.take(draw(split.lengths, corpus.hours * 3600, job.seed + number, what)))
+        pools.append(Pool(split, np.arange(len(split)), corpus.hours * 3600, what, corpus.clusters))
+    chosen = []
+    for corpus, pool, indices in zip(job.corpora, pools, select(pools, job.select or Select(), job.seed), strict=True):
+        chosen.append(pool.clips.take(indices))
         log.info("%s: %d utterances, %.2f h", corpus.name, len(chosen[-1]), chosen[-1].seconds / 3600)
     return Clips.concatenate(chosen)
 
@@ -129,6 +135,7 @@ def pretrain_recipe(job: PretrainJob, clips: Clips) -> dict[str, Any]:
             "utterances": len(clips),
             "seconds": round(clips.seconds, 1),
             "content": clips.content,
+            **selection_recipe(job.select, job.corpora, clips),
         },
     )
 
@@ -153,5 +160,7 @@ def pretrain_start(job: PretrainJob) -> None:
 
     def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
         save_encoder(network, weights, folder)
+        if job.select is not None:
+            write_selection(folder, job.corpora, clips)
 
     training.run(objective, job, recipe, save)

@@ -80,7 +80,7 @@ def restore(file: Path, cores: int) -> Outcome:
 
 
 def _make_data(workflow: Workflow, call: list[str]) -> None:
-    """Make the manifests, features and label budgets that the study's results are compared with, and fetch models."""
+    """Make the data that the study's results are compared with: manifests to label budgets and clusters, and models."""
     files = [path for split in workflow.splits() for path in workflow.split(*split).model_dump().values()]
     subsets = {
         workflow.subset(workflow.study.targets[target].corpus, budget, seed)
@@ -89,7 +89,8 @@ def _make_data(workflow: Workflow, call: list[str]) -> None:
     adapters = filter(None, (workflow.adapter(name) for name in workflow.study.starts))
     models = [f"{folder}/{name}" for folder in workflow.to_fetch() for name in FILES]
     models += [path for path in adapters if path.startswith(MODELS) and not os.path.isfile(path)]
-    targets = [*files, *sorted(subsets), *models]
+    clusters = {path for name in workflow.ancestors_first() for path in workflow.start_input(name)["clusters"]}
+    targets = [*files, *sorted(subsets), *sorted(clusters), *models]
     summary = _snakemake([*call, "--summary", *targets], capture=True)
     rows = [line.split("\t") for line in summary.splitlines()[1:]]
     # Existing data that Snakemake has no record of may have been made with other settings.

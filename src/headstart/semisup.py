@@ -27,8 +27,10 @@ from headstart.jobs import SemisupJob
 from headstart.objectives.ctc import usable
 from headstart.objectives.semisup import SemisupObjective
 from headstart.pretrain import ssl_network
+from headstart.selection import Pool, select, selection_recipe, write_selection
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
+from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
 from headstart.subsets import draw
 from headstart.text.normalisation import BLANK
@@ -44,37 +46,41 @@ log = logging.getLogger(__name__)
 def chosen_clips(job: SemisupJob) -> tuple[Clips, Clips | None]:
     """The labelled and the unlabelled utterances that a start is trained on; the latter are None if none are wanted.
 
-    Labelled utterances are drawn first, from those with a transcript. Unlabelled ones are drawn from the rest of a
+    Labelled utterances are drawn first, from those with a transcript. Unlabelled ones are chosen from the rest of a
     corpus, so that no utterance is both.
 
     Raises:
         BudgetError: a corpus holds less audio than the start asks for.
+        DataError: unlabelled utterances cannot be grouped as `select` asks for.
     """
     taken: dict[str, np.ndarray] = {}
     over: dict[str, float] = {}  # corpus -> seconds drawn beyond what was asked for
-    kinds: list[list[Clips]] = [[], []]
-    for kind, corpora in enumerate((job.labelled, job.unlabelled)):
-        for number, corpus in enumerate(corpora):
-            split = Clips.open(corpus.train.features, corpus.train.audio)
-            free = np.ones(len(split), bool)
-            free[taken.get(corpus.name, [])] = False
-            if kind == 0:
-                texts = pa.array(split.column("text"), pa.large_string())
-                free &= pc.fill_null(pc.not_equal(texts, ""), False).to_numpy(zero_copy_only=False)
-            places = np.flatnonzero(free)
-            what = f"{('labelled', 'unlabelled')[kind]} corpus {corpus.name!r} of a start"
-            seconds = corpus.hours * 3600
-            if kind:
-                # The labelled draw ends with a whole utterance and may exceed its hours by a part of it. If these
-                # seconds are missing now, the unlabelled draw is reduced by them instead of failing.
-                left = split.lengths[places].sum() / SAMPLE_RATE
-                seconds = min(seconds, max(left, seconds - over.get(corpus.name, 0.0)))
-            indices = places[draw(split.lengths[places], seconds, job.seed + number, what)]
-            taken[corpus.name] = indices
-            kinds[kind].append(split.take(indices))
-            over[corpus.name] = kinds[kind][-1].seconds - corpus.hours * 3600
-            log.info("%s: %d utterances, %.2f h", what, len(indices), kinds[kind][-1].seconds / 3600)
-    return Clips.concatenate(kinds[0]), Clips.concatenate(kinds[1]) if kinds[1] else None
+    labelled, pools = [], []
+    for number, corpus in enumerate(job.labelled):
+        split = Clips.open(corpus.train.features, corpus.train.audio)
+        texts = pa.array(split.column("text"), pa.large_string())
+        places = np.flatnonzero(pc.fill_null(pc.not_equal(texts, ""), False).to_numpy(zero_copy_only=False))
+        what, seconds = f"labelled corpus {corpus.name!r} of a start", corpus.hours * 3600
+        taken[corpus.name] = places[draw(split.lengths[places], seconds, job.seed + number, what)]
+        labelled.append(split.take(taken[corpus.name]))
+        over[corpus.name] = labelled[-1].seconds - seconds
+        log.info("%s: %d utterances, %.2f h", what, len(labelled[-1]), labelled[-1].seconds / 3600)
+    for corpus in job.unlabelled:
+        split = Clips.open(corpus.train.features, corpus.train.audio)
+        free = np.ones(len(split), bool)
+        free[taken.get(corpus.name, [])] = False
+        places = np.flatnonzero(free)
+        # The labelled draw ends with a whole utterance and may exceed its hours by a part of it. If these seconds are
+        # missing now, fewer unlabelled ones are chosen instead of none.
+        seconds, left = corpus.hours * 3600, split.lengths[places].sum() / SAMPLE_RATE
+        seconds = min(seconds, max(left, seconds - over.get(corpus.name, 0.0)))
+        what = f"unlabelled corpus {corpus.name!r} of a start"
+        pools.append(Pool(split, places, seconds, what, corpus.clusters))
+    unlabelled = []
+    for pool, indices in zip(pools, select(pools, job.select or Select(), job.seed), strict=True):
+        unlabelled.append(pool.clips.take(indices))
+        log.info("%s: %d utterances, %.2f h", pool.what, len(indices), unlabelled[-1].seconds / 3600)
+    return Clips.concatenate(labelled), Clips.concatenate(unlabelled) if unlabelled else None
 
 
 def dev_clips(job: SemisupJob) -> Clips | None:
@@ -107,6 +113,7 @@ def semisup_recipe(
             "units": len(inventory.vocabulary),
             "content": [clips.content if clips else None for clips in (sources, others, dev)],
             "units_content": inventory.content(inventory.labels(sources)),
+            **(selection_recipe(job.select, job.unlabelled, others) if others else {}),
         },
     )
 
@@ -158,6 +165,8 @@ def refine_start(job: SemisupJob) -> None:
         weights = {name: weight for name, weight in weights.items() if kept(name, network, options)}
         weights |= new_layers(config, network.base_model_prefix, options.reset_layers, job.seed)
         save(network, weights, inventory, options, folder)
+        if job.select is not None:
+            write_selection(folder, job.unlabelled, others)
 
     training.run(objective, job, recipe, write)
 

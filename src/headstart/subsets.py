@@ -53,6 +53,11 @@ def draw(
     order = np.random.default_rng(seed).permutation(len(num_samples))
     if speakers is not None:
         order = order[_turns(np.asarray(num_samples)[order], [speakers[i] for i in order])]
+    return take_first(order, num_samples, seconds, what)
+
+
+def take_first(order: np.ndarray, num_samples: ArrayLike, seconds: float, what: str) -> np.ndarray:
+    """The first utterances in an order, until they hold `seconds` of audio; `draw` says what is returned and raised."""
     held = np.cumsum(np.asarray(num_samples)[order]) / SAMPLE_RATE
     total = float(held[-1]) if len(held) else 0.0
     if seconds > total * 1.005:  # 0.5 % tolerance, because hours in a study file are rounded

@@ -11,6 +11,7 @@ VERSIONS = {
     "features": 5,
     "subsets": 1,
     "fetch": 1,
+    "clusters": 1,
     "pretrain": 4,
     "semisup": 2,
     "finetune": 4,

@@ -35,6 +35,7 @@ from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
 from headstart.study.facts import Facts, facts_of
 from headstart.study.reading import StudyError
+from headstart.study.selection import Select
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
 from headstart.versions import VERSIONS
@@ -139,6 +140,10 @@ class Workflow:
         """The file that lists the utterances of a label budget."""
         return f"data/subsets/{corpus}/{budget}/seed{seed}.parquet"
 
+    def clusters(self, corpus: str, clusters: int) -> str:
+        """The file that lists the acoustic clusters of a corpus's training split."""
+        return f"data/clusters/{corpus}/{clusters}.parquet"
+
     def features_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the feature stage's job.
 
@@ -151,6 +156,15 @@ class Workflow:
         drawn = self.study.corpora[corpus].budget_draw
         settings = {"version": VERSIONS["subsets"], "budget": budget, "seed": seed}
         return settings if drawn == "random" else {**settings, "by": drawn}
+
+    def clusters_input(self, corpus: str) -> Files:
+        """The files that clustering the utterances of a training split opens."""
+        split = self.split(corpus, "train")
+        return {**split.model_dump(), "shards": self._shards_of([split])}
+
+    def clusters_settings(self, clusters: int) -> dict[str, Any]:
+        """Settings of the job that clusters the utterances of a training split."""
+        return {"version": VERSIONS["clusters"], "clusters": clusters}
 
     def splits(self) -> list[tuple[str, str]]:
         """(corpus, split) of every split that the study uses."""
@@ -273,18 +287,25 @@ class Workflow:
             "state": f"{self.results}/.state/starts/{instance}",
         }
         if isinstance(start, SslStart):
-            return PretrainJob.of(corpora=[self._hours(*corpus) for corpus in start.corpora.items()], **common)
+            corpora = [self._hours(*corpus, select=start.select) for corpus in start.corpora.items()]
+            return PretrainJob.of(corpora=corpora, select=start.select, **common)
         return SemisupJob.of(
             labelled=[self._hours(*corpus, dev=True) for corpus in start.labelled.items()],
-            unlabelled=[self._hours(*corpus) for corpus in start.unlabelled.items()],
+            unlabelled=[self._hours(*corpus, select=start.select) for corpus in start.unlabelled.items()],
+            select=start.select,
             ssl=self.study.pretrain_of(name) if settings.ssl.weight else None,
             text=self.study.text,
             **common,
         )
 
-    def _hours(self, corpus: str, hours: float, dev: bool = False) -> CorpusHours:
-        dev_files = self.split(corpus, "dev") if dev else None
-        return CorpusHours(name=corpus, hours=hours, train=self.split(corpus, "train"), dev=dev_files)
+    def _hours(self, corpus: str, hours: float, dev: bool = False, select: Select | None = None) -> CorpusHours:
+        return CorpusHours(
+            name=corpus,
+            hours=hours,
+            train=self.split(corpus, "train"),
+            dev=self.split(corpus, "dev") if dev else None,
+            clusters=self.clusters(corpus, select.clusters) if select and select.by == "clusters" else None,
+        )
 
     def start_input(self, instance: str) -> Files:
         """The files that the job of a start opens."""
@@ -294,6 +315,7 @@ class Workflow:
         return {
             "features": list(dict.fromkeys(split.features for split in splits)),
             "audio": [*dict.fromkeys(split.audio for split in splits), *self._shards_of(splits)],
+            "clusters": [corpus.clusters for corpus in corpora if corpus.clusters],
             "parent": self.checkpoint_input(job.parent),
         }
 

@@ -106,9 +106,18 @@ class Graph:
             stage = {"pretrain": "pre-training", "semisup": "refinement"}[job.stage]
             corpora = getattr(job, "corpora", None) or [*job.labelled, *job.unlabelled]
             needs = [f"features {corpus.name} {split}" for corpus in corpora for split in ("train", DEV)]
+            for corpus in corpora:
+                if corpus.clusters and corpus.clusters not in self.nodes:
+                    self._clusters(corpus.clusters, corpus.name)
+            needs += [corpus.clusters for corpus in corpora if corpus.clusters]
             labelled = [corpus.name for corpus in getattr(job, "labelled", [])]
             dev = sum(self._dev_seconds(corpus, job.settings.dev_minutes) for corpus in labelled)
             self._training(f"start {instance}", stage, [*needs, f"start {self.workflow.parent(instance)}"], job, dev)
+
+    def _clusters(self, path: str, corpus: str) -> None:
+        work = {"audio": self.hours(corpus, "train") * 3600}
+        needs = [f"features {corpus} train"]
+        self._add(Node(path, "clusters", needs, Path(path).is_file(), kind="clusters", work=work))
 
     def _runs(self) -> None:
         for target in self.study.targets if self.study.decoding.language_model else ():

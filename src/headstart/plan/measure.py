@@ -115,7 +115,7 @@ def _peak_memory() -> float:
 
 
 def _data(task: dict[str, Any]) -> dict[str, float]:
-    """Seconds and bytes for each second of audio of synthesis and of features, and seconds of a light job.
+    """Seconds and bytes for each second of audio of synthesis, features and clusters, and seconds of a light job.
 
     `resampler` is what synthesis takes before its first sentence: resampling imports torch.
     """
@@ -124,6 +124,7 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     from headstart.corpora.synthetic.espeak import NATIVE_RATE
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.audio import SAMPLE_RATE
+    from headstart.features.clusters import cluster_clips
     from headstart.features.extraction import extract_features
     from headstart.features.resampling import resample
 
@@ -140,12 +141,16 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     for split in splits:
         files = _files(split)
         extract_features(f"{split}.manifest.parquet", files.audio, files.features, f"{split}.features.rejects.parquet")
+    extracted = time.time()
+    train = _files("train")
+    cluster_clips(train.features, train.audio, 2, "clusters.parquet")
     return {
         "start": start,
         "light": start + read - synthesised,
         "resampler": began - task["began"] - start,
         "synthesis": (synthesised - began) / audio,
-        "features": (time.time() - read) / audio,
+        "features": (extracted - read) / audio,
+        "clusters": (time.time() - extracted) / (CORPUS["hours"]["train"] * 3600),
         "raw_bytes": sum(path.stat().st_size for path in Path("raw").rglob("*") if path.is_file()) / audio,
         "feature_bytes": sum(os.path.getsize(_files(split).audio) for split in splits) / audio,
     }
@@ -200,6 +205,7 @@ def small(task: dict[str, Any]) -> TrainingJob:
     if values.get("adapter"):
         values["adapter"] = None  # random weights cost the same
     values |= {"output": f"{task['stage']}", "state": f"{task['stage']}.state"}
+    values.pop("select", None)
     corpus = CorpusHours(name="small", hours=0.016, train=_files("train"), dev=_files("dev")).model_dump(mode="json")
     other = {**corpus, "name": "other", "dev": None}
     if task["stage"] == "finetune":

@@ -20,6 +20,7 @@ STAGES = (
     "corpora",
     "features",
     "label budgets",
+    "clusters",
     "pre-training",
     "refinement",
     "language models",
@@ -88,7 +89,7 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
 
 def _seconds(node: Node, costs: dict[str, dict[str, float]]) -> float:
     """How long a job takes."""
-    if node.kind in ("light", "synthesis", "features"):
+    if node.kind in ("light", "synthesis", "features", "clusters"):
         before = costs["data"]["light"] + (costs["data"]["resampler"] if node.kind == "synthesis" else 0.0)
         return before + node.work.get("audio", 0.0) * costs["data"].get(node.kind, 0.0)
     evaluation = next(cost["audio"] for cost in costs.values() if "audio" in cost)

@@ -308,6 +308,7 @@ def mixing_sentences(row: Row) -> list[str]:
 QUANTITIES = {
     "updates": "the number of updates to the level of convergence",
     "gap": "the representation gap",
+    "seconds": "the time of training",
     "time": "training time",
 }
 
@@ -326,12 +327,15 @@ def claim_sentences(study: Study, summary: Row, row: Row) -> list[str]:
             f"it; up to {percent(row['size'])} counts as little. It was measured once, so there is no interval."
         ]
     verb = "is" if len(row["treatment"]) == 1 else "is, on average,"
+    trained = row["metric"] == "seconds"
+    where = "" if trained else f"On {listed(row['targets'])} with {listed(row['budgets'])} of transcripts, "
+    quantity = _quantity(row["metric"])
     sentences = [
-        f"On {listed(row['targets'])} with {listed(row['budgets'])} of transcripts, {_quantity(row['metric'])} of "
+        f"{where}{quantity if where else quantity.capitalize()} of "
         f"{listed(row['treatment'])} {verb} {_much(row['estimate'])} than that of "
         f"{listed(list(dict.fromkeys(row['baseline'])))}: {percent(summary['confidence'])} interval "
         f"{changes(row['low'], row['high'])}, {probability(row['p_adjusted'])} after adjustment for all claims, from "
-        f"{len(row['runs'])} runs."
+        f"{len(row['runs'])} {'trainings' if trained else 'runs'}."
     ]
     if row["size"] is not None:
         inside = "inside" if row["low"] <= row["size"] <= row["high"] else "outside"

@@ -11,7 +11,7 @@ from headstart.score.metrics import metric_named
 from headstart.study.fields import Budget, Name, Settings
 
 TargetKind = Literal["in-domain", "cross-domain", "cross-lingual", "code-switched"]
-QUANTITIES = ("updates", "gap", "time")  # what claims can be about beside error rates
+QUANTITIES = ("updates", "gap", "seconds", "time")  # what claims can be about beside error rates
 
 
 def _comparable(name: str) -> str:
@@ -45,8 +45,9 @@ class Claim(Settings):
         description="What is compared: an error rate on test, by default `report.metric` (docs/scoring.md lists them: "
         "`wer`, `cer`, `pier`, `wer[es]` and more; with `_lm`, such as `wer_lm`, that of the decoding with a language "
         "model); `updates` to the level of "
-        "`convergence`; `gap`, how far fine-tuning moves the representation; or `time`, the training time of the "
-        "treatment as a share of all pre-training before it.",
+        "`convergence`; `gap`, how far fine-tuning moves the representation; `seconds`, the training time of starts "
+        "that are trained for each seed (`per_seed`); or `time`, the training time of the treatment as a "
+        "share of all pre-training before it.",
     )
     expect: Literal["lower", "higher", "equal"] = Field(
         "lower", description="What the treatment's value is, in comparison with the baseline's, if the statement holds."

@@ -49,6 +49,11 @@ def _normalised(path: str) -> str:
     return os.path.normpath(os.path.expanduser(path))
 
 
+def is_none(value: object) -> bool:
+    """Whether a setting is left out: one that is new is left out of dumps then, so that earlier results stay valid."""
+    return value is None
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Folder = Annotated[str, AfterValidator(_normalised)]
 Budget = Annotated[str, Field(pattern=BUDGET_PATTERN), AfterValidator(_some_audio)]

@@ -116,6 +116,7 @@ SECTIONS = [
     ("`starts.NAME.facts`", "Facts"),
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
+    ("`starts.NAME.select`", "Select"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
     ("`claims`, each", "Claim"),

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from headstart.study.explain import ADAPTER_PATTERN, HUB_PATTERN, REVISION_PATTERN
 from headstart.study.facts import Facts
-from headstart.study.fields import Folder, Name, Positive, Seed, Settings
+from headstart.study.fields import Folder, Name, Positive, Seed, Settings, is_none
+from headstart.study.selection import Select
 
 HubName = Annotated[str, Field(pattern=HUB_PATTERN)]
 Revision = Annotated[str, Field(pattern=REVISION_PATTERN)]
@@ -108,6 +109,9 @@ class SslStart(Checkpoint):
         description="Name of another start to continue from. Or give `path` or `model`; without, weights are random.",
     )
     corpora: dict[Name, Positive] = Field(min_length=1, description="Corpus -> hours of its training split.")
+    select: Select | None = Field(
+        None, exclude_if=is_none, description="How these hours are chosen; at random if left out."
+    )
     settings: dict[str, Any] = Field({}, description="Keys of `pretrain` that differ for this start.")
     seed: Seed = Field(0, description="Seed of weights, batches, masks and negatives.")
     per_seed: bool = Field(False, description=PER_SEED)
@@ -126,6 +130,11 @@ class SemisupStart(Checkpoint):
     unlabelled: dict[Name, Positive] = Field(
         {}, description="Corpus -> hours of its training split without transcripts; never the same utterances."
     )
+    select: Select | None = Field(
+        None,
+        exclude_if=is_none,
+        description="How the hours of `unlabelled` are chosen; at random if left out. Those of `labelled` always are.",
+    )
     settings: dict[str, Any] = Field({}, description="Keys of `semisup` that differ for this start.")
     seed: Seed = Field(0, description="Seed of the output layer, batches and masks.")
     per_seed: bool = Field(False, description=PER_SEED)
@@ -134,6 +143,12 @@ class SemisupStart(Checkpoint):
     def _some_parent(self) -> SemisupStart:
         if self.from_ is None and self.path is None and self.model is None:
             raise ValueError("from, path or model is required: name the start or the checkpoint that is refined")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_select(self) -> SemisupStart:
+        if self.select is not None and not self.unlabelled:
+            raise ValueError("select is given, but it is about unlabelled audio, of which there is none")
         return self
 
     @property

@@ -92,6 +92,7 @@ class Study(Settings):
             *self._cycles(),
             *self._impossible_hours(),
             *self._unlabelled_targets(),
+            *self._unknown_speakers(),
             *self._mingled_languages(),
             *self._undecoded_claims(),
             *self._start_settings(),
@@ -201,6 +202,18 @@ class Study(Settings):
             f"{key}: corpus {name!r} has no transcripts ({reason})"
             for key, name in wanted
             if isinstance(corpus := self.corpora.get(name), RecordedCorpus) and (reason := corpus.without_transcripts)
+        ]
+
+    def _unknown_speakers(self) -> list[str]:
+        kinds = {"corpora": SslStart, "unlabelled": SemisupStart}
+        return [
+            f"starts.{name}.select.by: corpus {corpus!r} has no speakers (its columns.speaker is null); name the "
+            "column that has them, or select by clusters"
+            for name, start in self.starts.items()
+            for key, kind in kinds.items()
+            if isinstance(start, kind) and start.select and start.select.by == "speaker"
+            for corpus in getattr(start, key)
+            if (columns := getattr(self.corpora.get(corpus), "columns", None)) and columns.speaker is None
         ]
 
     def _mingled_languages(self) -> list[str]:

@@ -15,6 +15,7 @@ from headstart.summarise.design import Design, Weights
 from headstart.summarise.estimates import Estimate
 from headstart.summarise.power import Needs, needs
 from headstart.summarise.tables import Row
+from headstart.summarise.training_time import STARTS
 
 ClaimVerdict = Literal["supported", "contradicted", "equal", "inconclusive", "not tested"]
 
@@ -23,7 +24,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
     """A row for each claim of the study, in its order.
 
     Args:
-        designs: the runs by each metric: error rates, and `updates` and `gap` where there are any.
+        designs: the runs by each metric: error rates, and `updates`, `gap` and `seconds` where there are any.
         stages: training times of starts, the `stages` of the summary.
 
     Each row repeats the claim (`statement`, `source`, `metric`, `treatment`, `baseline`, `targets`, `budgets`,
@@ -41,6 +42,7 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
     for claim in study.claims:
         metric = claim.metric or study.report.metric
         targets, budgets = cells_of(study, claim)
+        cells = cells_compared(study, claim)
         row: Row = {
             "statement": claim.claim,
             "source": claim.source,
@@ -63,14 +65,14 @@ def claim_rows(study: Study, designs: Mapping[str, Design], stages: list[Row]) -
         row["reason"] = _obstacle(study, claim, targets, designs.get(metric))
         if row["reason"] is None:
             design = designs[metric]
-            weights = weights_of(claim, targets, budgets)
+            weights = weights_of(claim, *cells)
             if incomplete := _incomplete(design, weights):
                 row["reason"] = incomplete
                 continue
             estimate = design.difference(weights)
             row["runs"] = [
-                f"{start}/{target}/{budget}/seed{seed}"
-                for (target, budget), starts in weights.items()
+                f"starts/{start}/seed{seed}" if cell == STARTS else f"{start}/{'/'.join(cell)}/seed{seed}"
+                for cell, starts in weights.items()
                 for start in starts
                 for seed in study.seeds
             ]
@@ -99,6 +101,11 @@ def cells_of(study: Study, claim: Claim) -> tuple[list[str], list[str]]:
         if (claim.targets is None or name in claim.targets) and (claim.kinds is None or target.kind in claim.kinds)
     ]
     return targets, [budget for budget in study.budgets if claim.budgets is None or budget in claim.budgets]
+
+
+def cells_compared(study: Study, claim: Claim) -> tuple[list[str], list[str]]:
+    """The targets and the budgets of the design's cells that a claim compares; for training times, its only one."""
+    return ([STARTS[0]], [STARTS[1]]) if claim.metric == "seconds" else cells_of(study, claim)
 
 
 def smallest_effect_of(study: Study, claim: Claim) -> float:
@@ -135,6 +142,12 @@ def _obstacle(study: Study, claim: Claim, targets: list[str], design: Design | N
         return f"the study has no {' or '.join(claim.kinds or [])} target"
     if len(study.seeds) < 2:
         return "the study has one seed, which says nothing of how much runs vary"
+    if claim.metric == "seconds":
+        once = [start for start in dict.fromkeys([*claim.treatment, *claim.baseline]) if not study.per_seed(start)]
+        if once:
+            return f"{' and '.join(once)} is not trained for each seed (per_seed), so that its time was measured once"
+        if design is None:
+            return "the training times of the starts are not known"
     if design is None:
         missing = {"updates": "the study has no learning curves", "gap": "the study does not set `analyse`"}
         return missing.get(claim.metric, f"{claim.metric} does not apply to any target of the study")

@@ -28,6 +28,7 @@ ERROR_RATE_SPREAD = {"seed_sd": 0.03, "speaker_sd": 0.05, "speakers": 20}
 DEFAULT_SPREAD = {
     "updates": {"seed_sd": 0.15, "speaker_sd": None, "speakers": None},
     "gap": {"seed_sd": 0.02, "speaker_sd": 0.05, "speakers": 20},
+    "seconds": {"seed_sd": 0.05, "speaker_sd": None, "speakers": None},  # on a machine that does nothing else
 }
 
 
@@ -184,7 +185,8 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
     from) and `basis`.
     """
     # Imported here because claims.py needs this module.
-    from headstart.summarise.claims import cells_of, smallest_effect_of, weights_of
+    from headstart.summarise.claims import cells_compared, cells_of, smallest_effect_of, weights_of
+    from headstart.summarise.training_time import STARTS
 
     rows = []
     tested = [claim for claim in study.claims if claim.metric != "time"]
@@ -197,18 +199,22 @@ def planned_claims(study: Study, results: Path) -> list[Row]:
         rows.append(row)
         if not targets:
             row["basis"] = f"the study has no {' or '.join(claim.kinds or [])} target"
+        elif metric == "seconds" and not all(map(study.per_seed, [*claim.treatment, *claim.baseline])):
+            row["basis"] = "a start that is trained once has one time"
         elif len(study.seeds) < 2:
             row["basis"] = "one seed says nothing of how much runs vary"
         else:
             starts = study.analysed() if metric == "gap" else list(study.starts)
             corpora = {(t, b): study.targets[t].corpus for t in study.targets for b in study.budgets}
+            if metric == "seconds":
+                starts, corpora = [start for start in study.starts if study.per_seed(start)], {STARTS: STARTS[0]}
             # Budgets of a target share its test set; targets do not.
             test = (spread["speaker_sd"] or 0.0) ** 2 / (spread["speakers"] or 1) / len(targets)
             shape = Shape(
                 corpora, starts, len(study.seeds), spread["seed_sd"], test, max(1, (spread["speakers"] or 2) - 1)
             )
             alpha = (1 - study.report.confidence) / len(tested)
-            effect = shape.smallest_effect(weights_of(claim, targets, budgets), alpha)
+            effect = shape.smallest_effect(weights_of(claim, *cells_compared(study, claim)), alpha)
             row |= {"resolves": float(np.expm1(effect)), "basis": basis}
     return rows
 

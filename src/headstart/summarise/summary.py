@@ -32,6 +32,7 @@ from headstart.summarise.power import spread_rows
 from headstart.summarise.representation import representation_designs, representation_rows
 from headstart.summarise.speed import speed_designs, speed_rows
 from headstart.summarise.tables import Row, run_folder
+from headstart.summarise.training_time import training_design
 from headstart.training.curve import read_curve
 
 
@@ -73,6 +74,8 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     speeds = speed_designs(study, times)
     if "updates" in speeds:
         comparable["updates"] = speeds["updates"]
+    if any(claim.metric == "seconds" for claim in study.claims) and (trained := training_design(study, results)):
+        comparable["seconds"] = trained
     representation: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
     if analysed := representation_designs(study, results):
         representation = representation_rows(study, *analysed)

@@ -1,11 +1,12 @@
 """Sentence grammars: small YAML files (in `grammars/`) from which the sentences of synthetic corpora are drawn.
 
-A grammar has two keys:
+A grammar has two keys, and may have a third:
 
     patterns:                  # by matrix language (BCP 47); a sentence starts from one of these
       en: ["{subject} {sold} {goods} {where}", ...]
     slots:                     # name -> phrases; a phrase may contain {slots} itself
       subject: ["the {old} fisherman", "my sister", ...]
+    words: [4, 9]              # fewest and most words of a sentence
 
 `{slot}` is replaced by any phrase of the slot; everything else is words, in lower case without punctuation.
 Agreement (case, gender, person) is written into the phrases, so that every phrase of a slot fits wherever the slot
@@ -22,7 +23,7 @@ from itertools import chain, groupby
 import numpy as np
 import yaml
 
-MIN_WORDS, MAX_WORDS = 4, 9  # length of a sentence: about two to five seconds of speech
+WORDS = (4, 9)  # fewest and most in a sentence, where its grammar does not say: about two to five seconds of speech
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,19 @@ class Sentence:
 class Grammar:
     """The grammar in one file; the module's docstring describes the format."""
 
-    def __init__(self, name: str, patterns: dict[str, list[str]], slots: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        patterns: dict[str, list[str]],
+        slots: dict[str, list[str]],
+        words: tuple[int, int] = WORDS,
+    ) -> None:
         """Check and split patterns and phrases.
 
         Raises:
             ValueError: a slot is used but not defined; the message names the grammar and the slot.
         """
-        self.name = name
+        self.name, self.words = name, words
         self.patterns = [(tag, row.split()) for tag, rows in patterns.items() for row in rows]
         self.slots = {slot: [phrase.split() for phrase in phrases] for slot, phrases in slots.items()}
         phrases = [phrase for rows in self.slots.values() for phrase in rows]
@@ -72,9 +79,10 @@ class Grammar:
         return (load_grammar(language) if language else self), slot
 
     def sample(self, rng: np.random.Generator) -> Sentence:
-        """Draw a sentence of 4 to 9 words: a pattern, then a phrase for every slot, each uniformly."""
+        """Draw a sentence of a length that is allowed: a pattern, then a phrase for every slot, each uniformly."""
         pairs: list[tuple[str, str]] = []
-        while not MIN_WORDS <= len(pairs) <= MAX_WORDS:
+        fewest, most = self.words
+        while not fewest <= len(pairs) <= most:
             language, items = self.patterns[rng.integers(len(self.patterns))]
             pairs = self._expand(items, language, rng)
         return Sentence(tuple(word for word, _ in pairs), tuple(tag for _, tag in pairs), language)
@@ -139,4 +147,5 @@ def load_grammar(name: str) -> Grammar:
         raise ValueError(f"no grammar named {name!r}; there are {', '.join(grammar_names())}")
     text = (resources.files("headstart.corpora.synthetic") / "grammars" / f"{name}.yaml").read_text(encoding="utf-8")
     raw = yaml.load(text, Loader=yaml.BaseLoader)  # reads everything as text, also the Turkish word "on"
-    return Grammar(name, raw["patterns"], raw.get("slots") or {})
+    fewest, most = raw.get("words") or WORDS
+    return Grammar(name, raw["patterns"], raw.get("slots") or {}, (int(fewest), int(most)))

@@ -76,7 +76,7 @@ def test_charts_show_what_is_known(shown):
     gallery = Gallery(study, {"transfer": section, "metric": "cer"})
 
     def values(spec, layer):
-        return spec["datasets"][spec["layer"][layer]["data"]["name"]]
+        return spec["datasets"][(spec["layer"][layer].get("data") or spec["data"])["name"]]
 
     panels = gallery.transfer()
     assert len(panels) == 4

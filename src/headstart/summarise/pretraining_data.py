@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from headstart.corpora.synthetic.grammar import load_grammar
 from headstart.languages.table import primary
+from headstart.study.facts import facts_of
 from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
 
@@ -56,13 +57,9 @@ def pretraining_data(study: Study, name: str) -> PretrainingData:
 
 def _from_outside(start: object) -> PretrainingData:
     """What is known of a checkpoint that the study does not train."""
-    facts = getattr(start, "facts", None)
-    if facts is None:
-        return PretrainingData()
+    facts = facts_of(start)
     languages = None if facts.languages is None else tuple(dict.fromkeys(map(primary, facts.languages)))
-    return PretrainingData(
-        facts.hours, languages, facts.language_count or (None if languages is None else len(languages))
-    )
+    return PretrainingData(facts.hours, languages, facts.language_count)
 
 
 def corpus_languages(study: Study, name: str) -> tuple[str, ...]:

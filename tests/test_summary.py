@@ -123,6 +123,7 @@ def test_rates_and_intervals_are_those_of_the_counts(tiny):
         "representation_gap",
         "representation_contrasts",
         "spread",
+        "transfer",
     }
     run = row_of(summary["runs"], start="xlsr", seed=1)
     assert run["wer"] == pytest.approx(7 / 33)

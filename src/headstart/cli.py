@@ -132,6 +132,22 @@ def _parser() -> argparse.ArgumentParser:
 
     add_transcribe(commands)
 
+    advise = commands.add_parser(
+        "advise",
+        help="say which start of a finished study to take for another language",
+        description="Rank the starts of a finished study for a language that is not in it, by the languages of the "
+        "study that are like it in family and place; with the error of such advice on the study's own languages, left "
+        "out in turn, beside two plain rules. docs/transfer.md explains it.",
+    )
+    advise.add_argument("language", metavar="LANGUAGE_OR_FOLDER", help="tag, code or name; or a folder with a table")
+    advise.add_argument(
+        "--study", type=Path, required=True, metavar="STUDY.yaml", help="a study whose summary is there"
+    )
+    advise.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of results (default: %(default)s)"
+    )
+    advise.set_defaults(run=_advise)
+
     export = commands.add_parser(
         "export",
         help="copy a run or a start to a folder that can be shared, or push it to a hub",
@@ -296,6 +312,25 @@ def _score(options: argparse.Namespace) -> int:
         from headstart.listing import listing  # imports scipy, which takes a second
 
         print(listing(table, counts, result))
+    return 0
+
+
+def _advise(options: argparse.Namespace) -> int:
+    from headstart.advice import AdviceError, advise, in_words, language_to_advise
+    from headstart.errors import HeadstartError
+    from headstart.files import read_json
+    from headstart.study.reading import load_study
+
+    try:
+        study = load_study(options.study)
+        language = language_to_advise(options.language)
+        path = options.results / study.study / "summary.json"
+        if not path.is_file():
+            raise AdviceError(f"{path}: no such file; run the study first: snakemake --configfile {options.study}")
+        print(in_words(advise(read_json(path).get("transfer"), language, study.report.confidence)))
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -67,15 +67,15 @@ def dot_chart(rows: list[Row], seeds: list[Row], styles: dict[str, Style], top: 
     """
     y = alt.Y("start:N", sort=list(styles), title=None).axis(labelLimit=130)
     x = alt.X("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
-    chart = alt.Chart(_data(rows)).encode(y=y, color=_colour(styles))
+    chart = alt.Chart(inline(rows)).encode(y=y, color=colour_by(styles))
     whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(rate="datum.low")
     dot = chart.mark_point(filled=True, size=90, opacity=1).encode(
-        x=x, shape=_shape(styles), tooltip=_tooltip("start", "label", "seeds")
+        x=x, shape=shape_by(styles), tooltip=tooltip_of("start", "label", "seeds")
     )
     text = chart.mark_text(dy=-13, fontWeight=600).encode(x=x, text="text:N")
-    rings = alt.Chart(_data(seeds)).mark_point(size=22, strokeWidth=1, opacity=0.55)
-    rings = rings.encode(x=x, y=y, color=_colour(styles), tooltip=_tooltip("start", "seed", "label"))
-    return _spec(alt.layer(whisker, rings, dot, text), height=42 * len(rows) + 8)
+    rings = alt.Chart(inline(seeds)).mark_point(size=22, strokeWidth=1, opacity=0.55)
+    rings = rings.encode(x=x, y=y, color=colour_by(styles), tooltip=tooltip_of("start", "seed", "label"))
+    return as_spec(alt.layer(whisker, rings, dot, text), height=42 * len(rows) + 8)
 
 
 def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], top: float) -> Spec:
@@ -84,13 +84,13 @@ def budget_chart(rows: list[Row], order: list[str], styles: dict[str, Style], to
     gaps = alt.Scale(paddingInner=0.5, paddingOuter=0.25)
     x = alt.X("budget:O", sort=order, title="labelled audio", scale=gaps).axis(labelAngle=0)
     y = alt.Y("rate:Q", title=None, scale=alt.Scale(domain=[0, top])).axis(format="%", tickCount=5)
-    chart = alt.Chart(_data(rows)).encode(x=x, xOffset=offset, color=_colour(styles))
-    line = chart.mark_line(strokeWidth=1.2, opacity=0.6).encode(y=y, strokeDash=_dash(styles))
+    chart = alt.Chart(inline(rows)).encode(x=x, xOffset=offset, color=colour_by(styles))
+    line = chart.mark_line(strokeWidth=1.2, opacity=0.6).encode(y=y, strokeDash=dash_by(styles))
     whisker = chart.mark_rule(strokeWidth=2.5).encode(y=y, y2="high:Q").transform_calculate(rate="datum.low")
     dot = chart.mark_point(filled=True, size=70, opacity=1).encode(
-        y=y, shape=_shape(styles), tooltip=_tooltip("start", "budget", "label", "seeds")
+        y=y, shape=shape_by(styles), tooltip=tooltip_of("start", "budget", "label", "seeds")
     )
-    return _spec(alt.layer(line, whisker, dot), height=260)
+    return as_spec(alt.layer(line, whisker, dot), height=260)
 
 
 def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high: float) -> Spec:
@@ -102,13 +102,13 @@ def difference_chart(rows: list[Row], styles: dict[str, Style], low: float, high
     lines = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=150, labelLineHeight=14)
     y = alt.Y("pair:N", sort=None, title=None, axis=lines)
     x = alt.X("difference:Q", title="percentage points", scale=alt.Scale(domain=[low, high])).axis(tickCount=5)
-    chart = alt.Chart(_data(rows)).encode(y=y, color=_colour(styles, "treatment"))
-    zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color="var(--ink)", strokeWidth=1.5).encode(x="zero:Q")
+    chart = alt.Chart(inline(rows)).encode(y=y, color=colour_by(styles, "treatment"))
+    zero = alt.Chart(inline([{"zero": 0}])).mark_rule(color="var(--ink)", strokeWidth=1.5).encode(x="zero:Q")
     whisker = chart.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q").transform_calculate(difference="datum.low")
     dot = chart.mark_point(filled=True, size=90, opacity=1).encode(
-        x=x, shape=_shape(styles, "treatment"), tooltip=_tooltip("treatment", "baseline", "label", "verdict")
+        x=x, shape=shape_by(styles, "treatment"), tooltip=tooltip_of("treatment", "baseline", "label", "verdict")
     )
-    return _spec(alt.layer(zero, whisker, dot), height=48 * len(rows) + 8)
+    return as_spec(alt.layer(zero, whisker, dot), height=48 * len(rows) + 8)
 
 
 def depth_chart(rows: list[Row], styles: dict[str, Style], low: float) -> Spec:
@@ -118,13 +118,13 @@ def depth_chart(rows: list[Row], styles: dict[str, Style], low: float) -> Spec:
     """
     x = alt.X("layer:Q", title="layer").axis(format="d", values=sorted({row["layer"] for row in rows}), grid=False)
     y = alt.Y("similarity:Q", title=None, scale=alt.Scale(domain=[low, 1])).axis(tickCount=5)
-    chart = alt.Chart(_data(rows)).encode(x=x, color=_colour(styles))
+    chart = alt.Chart(inline(rows)).encode(x=x, color=colour_by(styles))
     band = chart.mark_area(opacity=0.18).encode(y=y, y2="high:Q").transform_calculate(similarity="datum.low")
-    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(styles))
+    line = chart.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash_by(styles))
     dot = chart.mark_point(filled=True, size=70, opacity=1).encode(
-        y=y, shape=_shape(styles), tooltip=_tooltip("start", "layer", "label")
+        y=y, shape=shape_by(styles), tooltip=tooltip_of("start", "layer", "label")
     )
-    return _spec(alt.layer(band, line, dot), height=240)
+    return as_spec(alt.layer(band, line, dot), height=240)
 
 
 def curve_chart(
@@ -158,25 +158,25 @@ def curve_chart(
     axis = {"format": "%"} if percent else {"format": "~g"}
     x = alt.X("step:Q", title="updates").axis(format=",d", tickCount=5, grid=False)
     y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=percent)).axis(tickCount=5, **axis)
-    line = {"x": x, "y": y, "color": _colour(styles)}
+    line = {"x": x, "y": y, "color": colour_by(styles)}
     layers = [
-        alt.Chart(_data(mean)).mark_line(strokeWidth=2.5).encode(**line, strokeDash=_dash(styles)),
+        alt.Chart(inline(mean)).mark_line(strokeWidth=2.5).encode(**line, strokeDash=dash_by(styles)),
         # Large invisible points, so that tooltips are easy to hit on a touch screen.
-        alt.Chart(_data(mean))
+        alt.Chart(inline(mean))
         .mark_point(size=160, opacity=0, filled=True)
-        .encode(x=x, y=y, tooltip=_tooltip("start", "step", "label")),
+        .encode(x=x, y=y, tooltip=tooltip_of("start", "step", "label")),
     ]
     if thin:
-        seed_lines = alt.Chart(_data(thin)).mark_line(strokeWidth=1, opacity=0.4)
+        seed_lines = alt.Chart(inline(thin)).mark_line(strokeWidth=1, opacity=0.4)
         layers.insert(0, seed_lines.encode(**line, detail="seed:N"))
     if reference is not None:
-        rule = alt.Chart(_data([{"y": reference}])).mark_rule(color="var(--muted)", strokeDash=[3, 3])
+        rule = alt.Chart(inline([{"y": reference}])).mark_rule(color="var(--muted)", strokeDash=[3, 3])
         layers.insert(0, rule.encode(y=y))
     if reached:
         marks = [{**row, "y": reference, "step": row["updates"]} for row in reached]
-        point = alt.Chart(_data(marks)).mark_point(filled=True, size=110, opacity=1)
-        layers.append(point.encode(**line, shape=_shape(styles), tooltip=_tooltip("start", "label")))
-    return _spec(alt.layer(*layers), height=240)
+        point = alt.Chart(inline(marks)).mark_point(filled=True, size=110, opacity=1)
+        layers.append(point.encode(**line, shape=shape_by(styles), tooltip=tooltip_of("start", "label")))
+    return as_spec(alt.layer(*layers), height=240)
 
 
 def _mean_rows(start: str, seeds: list[dict], column: str, percent: bool, limit: int) -> list[Row]:
@@ -218,31 +218,36 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _data(rows: list[Row]) -> alt.InlineData:
+def inline(rows: list[Row]) -> alt.InlineData:
+    """The rows as the data of a chart."""
     return alt.InlineData(values=rows)
 
 
-def _colour(styles: dict[str, Style], field: str = "start") -> alt.Color:
+def colour_by(styles: dict[str, Style], field: str = "start") -> alt.Color:
+    """The colour of the start in a field."""
     scale = alt.Scale(domain=list(styles), range=[style.colour for style in styles.values()])
     return alt.Color(f"{field}:N", scale=scale, legend=None)
 
 
-def _shape(styles: dict[str, Style], field: str = "start") -> alt.Shape:
+def shape_by(styles: dict[str, Style], field: str = "start") -> alt.Shape:
+    """The marker of the start in a field."""
     scale = alt.Scale(domain=list(styles), range=[style.shape for style in styles.values()])
     return alt.Shape(f"{field}:N", scale=scale, legend=None)
 
 
-def _dash(styles: dict[str, Style]) -> alt.StrokeDash:
+def dash_by(styles: dict[str, Style]) -> alt.StrokeDash:
+    """The dash of the start."""
     scale = alt.Scale(domain=list(styles), range=[list(style.dash) or [1, 0] for style in styles.values()])
     return alt.StrokeDash("start:N", scale=scale, legend=None)
 
 
-def _tooltip(*fields: str) -> list[alt.Tooltip]:
+def tooltip_of(*fields: str) -> list[alt.Tooltip]:
+    """A tooltip that shows fields under their names for readers."""
     names = {"label": "value", "step": "updates", "seeds": "over"}
     return [alt.Tooltip(f"{field}:N", title=names.get(field, field)) for field in fields]
 
 
-def _spec(chart: alt.LayerChart, height: int) -> Spec:
+def as_spec(chart: alt.LayerChart, height: int) -> Spec:
     """The chart as a dict, as wide as its container, without the schema's address and Altair's default config."""
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec = chart.properties(width="container", height=height, autosize=autosize).to_dict()

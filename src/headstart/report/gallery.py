@@ -16,7 +16,8 @@ from headstart.report.charts import (
     start_styles,
     with_unexplained,
 )
-from headstart.report.sentences import count, decimal, decimals, points, rate, select, span, verdict
+from headstart.report.sentences import change, count, decimal, decimals, points, rate, select, span, verdict
+from headstart.report.transfer_charts import amount_chart, rank_chart, similarity_chart
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.fields import budget_seconds
 from headstart.study.study import Study
@@ -175,6 +176,37 @@ class Gallery:
                 lines = (f"{r['start']} layer {r['layer']} {decimal(r['similarity'])}" for r in data)
                 text = f"Similarity to the start by layer, {target}, {budget}: {', '.join(lines)}"
                 panels.append(self._panel(title, text, depth_chart(data, self.styles, min(low, 0.9))))
+        return panels
+
+    def transfer(self) -> list[Row]:
+        """Changes against similarity and against amounts of pre-training data, and ranks; what is known of them."""
+        transfer = self.summary["transfer"]
+        panels = []
+        points_known = [
+            {"start": cell["start"], "language": transfer["targets"][cell["column"]]["name"]}
+            | {"similarity": cell["similarity"], "change": cell["change"]}
+            | {"label": f"{change(cell['change'])}, nearest: {cell['nearest']} ({cell['similarity']:.2f})"}
+            for cell in transfer["cells"]
+            if cell["similarity"] is not None and cell["change"] is not None
+        ]
+        if points_known:
+            text = f"Change from no pre-training against similarity, {len(points_known)} points; numbers in the tables"
+            panels.append(self._panel("Change against similarity", text, similarity_chart(points_known, self.styles)))
+        amounts = [
+            {key: row[key] for key in ("start", "hours", "language_count", "change")}
+            | {"label": f"{change(row['change'])}; {count(row['hours'])} h, languages: {row['language_count']}"}
+            for row in transfer["starts"]
+            if row["hours"] and row["language_count"] and row["change"] is not None
+        ]
+        if amounts:
+            text = "; ".join(f"{row['start']}: {row['label']}" for row in amounts)
+            hours = amount_chart(amounts, self.styles, "hours", "hours of pre-training", "language_count")
+            panels.append(self._panel("Change against hours (beside points: languages)", text, hours))
+            number = amount_chart(amounts, self.styles, "language_count", "languages of pre-training")
+            panels.append(self._panel("Change against languages", text, number))
+        ranks = [{**row, "label": f"{row['rank']} [{row['low']}, {row['high']}]"} for row in transfer["ranks"]]
+        text = "Ranks over all targets: " + ", ".join(f"{row['start']} {row['label']}" for row in ranks)
+        panels.append(self._panel("Ranks over all targets", text, rank_chart(ranks, self.styles)))
         return panels
 
     def pretraining(self, pretraining: list[Row]) -> list[Row]:

@@ -28,8 +28,9 @@ from headstart.report import tables
 from headstart.report.checkpoints import checkpoint_rows
 from headstart.report.comparison import comparison_page, write_comparisons
 from headstart.report.gallery import Gallery
-from headstart.report.sentences import VERDICTS, answer, count, duration, level_name, overall, percent, rate
+from headstart.report.sentences import VERDICTS, answer, change, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
+from headstart.report.transfer import heat_maps, question_rows
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.starts import ScratchStart, Start
@@ -67,7 +68,7 @@ def write_report(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headstart.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent}
+    environment.filters |= {"duration": duration, "count": count, "rate": rate, "percent": percent, "change": change}
     environment.filters |= {"by_group": _runs_of("target", "budget"), "by_corpus": _runs_of("corpus")}
     environment.filters["by_start"] = _runs_of("target", "budget", "start")
     write_utterances(study, Path(results), environment)
@@ -136,6 +137,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "pretrained": list(dict.fromkeys(row["start"] for row in pretraining if row["curve"])),
         "refining": gallery.refining(refining),
         "refined": list(dict.fromkeys(row["start"] for row in refining if row["curve"])),
+        **transfer_values(summary["transfer"], gallery),
         "samples": samples(study, results),
         "histories": histories(study, trained),
         "origin": origin,
@@ -150,6 +152,18 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "times": tables.times(runs + trained, summary),
         "charts": gallery.specs,
         "vega": Markup(_vega_bundle()),
+    }
+
+
+def transfer_values(transfer: Row | None, gallery: Gallery) -> Row:
+    """What the section about transfer shows; nothing in a study that has none."""
+    if transfer is None:
+        return {"transfer": None}
+    return {
+        "transfer": transfer,
+        "transfer_questions": question_rows(transfer),
+        "heat_maps": heat_maps(transfer),
+        "transfer_panels": gallery.transfer(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
+from headstart.languages.table import families
 from headstart.study.explain import LANGUAGE_PATTERN
 from headstart.study.fields import Positive, Settings
 
@@ -64,15 +65,8 @@ def _completed(model: str | None, given: dict[str, Any], source: dict[str, Any] 
     return Facts(**values)
 
 
-def families(languages: tuple[str, ...] | list[str]) -> tuple[str, ...] | None:
-    """The families of languages, each once; None if one of the languages is not in the table."""
-    of = {language: family for family, members in table()["families"].items() for language in members}
-    found = [of.get(tag) or of.get(tag.replace("_", "-").split("-")[0].lower()) for tag in languages]
-    return tuple(dict.fromkeys(found)) if all(found) else None
-
-
 @cache
 def table() -> dict[str, Any]:
-    """The package's table of known models, and of language families."""
+    """The package's table of known models."""
     text = (resources.files("headstart.study") / "known_models.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)

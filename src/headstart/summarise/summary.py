@@ -33,6 +33,7 @@ from headstart.summarise.representation import representation_designs, represent
 from headstart.summarise.speed import speed_designs, speed_rows
 from headstart.summarise.tables import Row, run_folder
 from headstart.summarise.training_time import training_design
+from headstart.summarise.transfer import transfer_section
 from headstart.training.curve import read_curve
 
 
@@ -56,6 +57,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
     - `representation`, `representation_gap`, `representation_contrasts`: see `representation_rows`; empty when the
       study does not set `analyse`.
     - `spread`: how much runs and test speakers vary (see `spread_rows`).
+    - `transfer`: what makes a start transfer (see `transfer_section`); None in a study with few starts or languages.
 
     Each row of `contrasts`, `averages`, `representation_contrasts` and `speed` has a `verdict` on its difference (see
     `verdicts_of`). Values that cannot be computed are None.
@@ -110,6 +112,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "representation_gap": gaps,
         "representation_contrasts": gap_contrasts,
         "spread": spread_rows(comparable, drawn_by),
+        "transfer": transfer_section(study, designs),
     }
 
 

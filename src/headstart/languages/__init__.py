@@ -1,0 +1,1 @@
+"""Languages: their codes, families and places, and how alike they are."""

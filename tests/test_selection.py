@@ -173,6 +173,24 @@ def test_the_recipe_and_a_file_say_what_was_chosen(corpus, tmp_path, caplog):
     assert {row["utterance_id"] for row in rows} == set(clips.column("utterance_id"))
 
 
+def test_a_corpus_in_shards_is_one_corpus(corpus, tmp_path):
+    from headstart.features.shards import join_shards
+
+    halves = [corpus("half", 0, {"ana": [1, 5]}).train, corpus("other", 0, {"ben": [7, 2]}).train]
+    names = [str(tmp_path / name) for name in ("audio", "features", "rejects")]
+    parts = [(h.features, h.audio, h.features.replace("a.parquet", "a.rejects.parquet")) for h in halves]
+    join_shards(parts, *names)
+    whole = CorpusHours(name="whole", hours=11.5 / 3600, train={"features": names[1], "audio": names[0]})
+    wanted = job(whole, corpus("c", 8.5), order="longest")
+    clips = chosen_clips(wanted)
+    facts = pretrain_recipe(wanted, clips)["data"]["selection"]
+    assert [facts[name]["chosen"]["utterances"] for name in ("whole", "c")] == [2, 1]
+    assert facts["whole"]["of"] == {"utterances": 4, "hours": 0.0042, "mean_seconds": 3.75, "speakers": 2}
+    write_selection(tmp_path, wanted.corpora, clips)
+    rows = pq.read_table(tmp_path / "selection.parquet").to_pylist()
+    assert sorted((row["corpus"], row["seconds"]) for row in rows) == [("c", 9.0), ("whole", 5.0), ("whole", 7.0)]
+
+
 def test_what_cannot_be_selected_is_refused(corpus):
     mute = {**LENGTHS, "": [3, 3]}
     with pytest.raises(HeadstartError, match="'c' of a start: 2 of 11 utterances have no speaker.* select by clusters"):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from headstart.corpora.manifests import FEATURES, read_columns, write_table
+from headstart.corpora.manifests import read_columns, write_table
 from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
@@ -141,33 +141,36 @@ def selection_recipe(how: Select | None, corpora: Sequence[CorpusHours], clips: 
     Empty if nothing was to be selected. The file from `write_selection` lists the utterances.
 
     Args:
-        corpora: the corpora of `clips`, in the order of its splits.
+        corpora: the corpora of `clips`, in their order.
     """
     if how is None:
         return {}
-    facts = {}
-    for number, (corpus, split) in enumerate(zip(corpora, clips.splits, strict=True)):
-        columns = read_columns(split.features, FEATURES, ["num_samples", "speaker"])
-        samples, speakers = columns["num_samples"].to_numpy(), np.array(columns["speaker"].to_pylist(), object)
-        rows = clips.row[clips.split == number]
-        name = corpus.name
-        facts[name] = {"chosen": _summary(samples[rows], speakers[rows]), "of": _summary(samples, speakers)}
+    owners, facts = _owners(corpora, clips), {}
+    for number, corpus in enumerate(corpora):
+        whole = Clips.open(corpus.train.features, corpus.train.audio)
+        chosen, of = _summary(clips.take(np.flatnonzero(owners == number))), _summary(whole)
+        facts[corpus.name] = {"chosen": chosen, "of": of}
         log.info(
             "%s: %d of %d utterances chosen, %.2f of %.2f h, %.2f s long on average (all: %.2f s), %d of %d speakers",
-            name, *(facts[name][part][key] for key in ("utterances", "hours", "mean_seconds", "speakers")
-                    for part in ("chosen", "of")),
-        )  # fmt: skip
+            corpus.name,
+            *(part[key] for key in ("utterances", "hours", "mean_seconds", "speakers") for part in (chosen, of)),
+        )
     return {"select": how.model_dump(mode="json"), "selection": facts}
 
 
-def _summary(samples: np.ndarray, speakers: np.ndarray) -> dict[str, Any]:
+def _owners(corpora: Sequence[CorpusHours], clips: Clips) -> np.ndarray:
+    """The number of the corpus of each utterance, shape (N,). A corpus has several splits if its audio is in shards."""
+    splits = [len(Clips.open(corpus.train.features, corpus.train.audio).splits) for corpus in corpora]
+    return np.repeat(np.arange(len(corpora)), splits)[clips.split]
+
+
+def _summary(clips: Clips) -> dict[str, Any]:
     """Of some utterances: their number, hours, mean length in seconds, and number of known speakers."""
-    seconds = int(samples.sum()) / SAMPLE_RATE
     return {
-        "utterances": len(samples),
-        "hours": round(seconds / 3600, 4),
-        "mean_seconds": round(seconds / max(1, len(samples)), 3),
-        "speakers": len({speaker for speaker in speakers if speaker is not None}),
+        "utterances": len(clips),
+        "hours": round(clips.seconds / 3600, 4),
+        "mean_seconds": round(clips.seconds / max(1, len(clips)), 3),
+        "speakers": len(set(clips.column("speaker")) - {None}),
     }
 
 
@@ -182,7 +185,7 @@ def write_selection(folder: Path, corpora: Sequence[CorpusHours], clips: Clips) 
             "language": language,
         }
         for number, samples, (name, speaker, language) in zip(
-            clips.split, clips.lengths, clips.rows("utterance_id", "speaker", "language"), strict=True
+            _owners(corpora, clips), clips.lengths, clips.rows("utterance_id", "speaker", "language"), strict=True
         )
     )
     write_table(folder / FILE, rows, SELECTION)

@@ -166,7 +166,9 @@ def read_table(path: str | Path, schema: pa.Schema) -> list[dict[str, Any]]:
 
 
 def read_columns(path: str | Path, schema: pa.Schema | None, names: Sequence[str] | None = None) -> pa.Table:
-    """Read these columns of a parquet table, or all that it has. An `OPTIONAL` one that it lacks, if named, is null.
+    """Read these columns of a parquet table, or all that it has.
+
+    With a schema, an `OPTIONAL` column that it lacks is null, if named; without one, any that it lacks is left out.
 
     Raises:
         HeadstartError: the table does not have `schema`, where one is given; or see `opened`.
@@ -205,10 +207,15 @@ def _present(file: pq.ParquetFile, names: Sequence[str] | None) -> list[str] | N
 
 
 def _completed(table: pa.Table, schema: pa.Schema | None, names: Sequence[str] | None) -> pa.Table:
-    """The table with the named `OPTIONAL` columns that it lacks, and the columns in the order of `names`."""
-    for name in [] if names is None or schema is None else OPTIONAL.intersection(names).difference(table.column_names):
+    """The table with the named `OPTIONAL` columns that it lacks, and the columns in the order of `names`.
+
+    Without a schema, columns that the table lacks are left out.
+    """
+    if names is None or schema is None:
+        return table
+    for name in OPTIONAL.intersection(names).difference(table.column_names):
         table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
-    return table if names is None else table.select(list(names))
+    return table.select(list(names))
 
 
 def count_rows(path: str | Path) -> int:

@@ -7,9 +7,9 @@ import torchaudio
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from headstart.corpora.manifests import read_table
+from headstart.corpora.manifests import CLUSTERS, read_table
 from headstart.errors import DataError
-from headstart.features.clusters import CLUSTERS, cluster_clips, k_means, mfcc, mfcc_statistics, slopes
+from headstart.features.clusters import cluster_clips, k_means, mfcc, mfcc_statistics, slopes
 
 
 def test_coefficients_are_torchaudios():

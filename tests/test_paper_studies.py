@@ -42,6 +42,11 @@ def corpora(tmp_path_factory) -> Path:
         write(inner / "transcripts" / "segments", f"{split}1 {split} 0 0.5")
         write(inner / "transcripts" / "text", f"{split}1 यह file है")
         write(inner / "transcripts" / "utt2spk", f"{split}1 {split}")
+    languages = "ar de en es et fa fr id it ja nl pl pt ru sv-SE th zh-CN tr".split()
+    for inner in (raw / "cv-corpus-7.0-2021-07-21" / language for language in languages):
+        for split in ("train", "dev", "test"):
+            recording(inner / "clips" / f"{split}.wav").rename(inner / "clips" / f"{split}.mp3")
+            write(inner / f"{split}.tsv", "client_id\tpath\tsentence", f"{split}\t{split}.mp3\tone two")
     return folder
 
 

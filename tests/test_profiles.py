@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from miniature import recording, write
 
 from headstart.corpora.readers.table import FolderCorpus
 from headstart.study.reading import load_study
@@ -60,6 +61,14 @@ def test_every_study_plans_on_a_workstation(study):
 def test_a_slurm_job_asks_for_what_the_profile_says(tmp_path):
     profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
     every_stage = {**yaml.safe_load(SMOKE.read_text()), "analyse": {}}
+    # Only recorded corpora have shards.
+    recording(tmp_path / "recorded/one.wav")
+    write(tmp_path / "recorded/metadata.tsv", "id\tpath\ttext\tsplit", "one\tone.wav\tari\ttrain")
+    every_stage["corpora"]["recorded"] = {
+        "reader": "folder", "path": str(tmp_path / "recorded"), "language": "qu", "shards": 2
+    }  # fmt: skip
+    start = next(start for start in every_stage["starts"].values() if start["kind"] == "ssl")
+    start["corpora"]["recorded"] = 0.01
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(every_stage))
     rules = planned_resources(tmp_path / "study.yaml", "--workflow-profile", "profiles/slurm")
     # A rule that the profile forgets, or names wrongly, would run with the cluster's defaults.

@@ -16,7 +16,7 @@ from headstart.study.fields import SPLITS
 
 def test_kaldi_directories_with_segments_become_stretches_by_speaker_and_split(tmp_path):
     train, test = tmp_path / "train", tmp_path / "eval"
-    recording(tmp_path / "calls/one.wav", seconds=3)
+    recording(tmp_path / "calls/one.wav", seconds=3, channels=2)
     write(train / "wav.scp", "one calls/one.wav", "two sph2pipe -f wav -p -c 1 two.sph |", "three raw.ark:1234")
     segments = ["anna-1 one 0.5 1.5", "anna-2 one 1.5 -1", "ben-1 two 0 1", "ben-2 three 0 1", "ben-3 four 0 1"]
     write(train / "segments", *segments, "ben-4 one 2.0 1.0", "ben-5 one", "ben-6 one 0 1 1")

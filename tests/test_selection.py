@@ -7,10 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart import semisup
-from headstart.corpora.manifests import FEATURES, read_columns, read_table, write_table
+from headstart.corpora.manifests import CLUSTERS, FEATURES, read_columns, read_table, write_table
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
-from headstart.features.clusters import CLUSTERS
 from headstart.jobs import CorpusHours, PretrainJob, SemisupJob
 from headstart.pretrain import chosen_clips, pretrain_recipe, pretrain_start
 from headstart.selection import order_of_choice, write_selection

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from headstart.corpora.manifests import read_columns, write_table
+from headstart.corpora.manifests import CLUSTERS, read_columns, write_table
 from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
-from headstart.features.clusters import CLUSTERS
 from headstart.jobs import CorpusHours
 from headstart.study.selection import Select
 from headstart.subsets import take_first

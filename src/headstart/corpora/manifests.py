@@ -62,6 +62,15 @@ REJECTS = pa.schema(
 )
 
 
+# What `cluster_clips` says of each utterance of a split.
+CLUSTERS = pa.schema(
+    [
+        pa.field("utterance_id", pa.string(), nullable=False),
+        pa.field("cluster", pa.int32(), nullable=False),
+    ]
+)
+
+
 def write_table(
     path: str | Path,
     rows: Iterable[dict[str, Any]],

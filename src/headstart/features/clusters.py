@@ -12,12 +12,11 @@ import warnings
 from functools import cache
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import kmeans2, vq
 from scipy.fft import dct
 
-from headstart.corpora.manifests import FEATURES, read_columns, write_table
+from headstart.corpora.manifests import CLUSTERS, FEATURES, read_columns, write_table
 from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
@@ -25,12 +24,6 @@ from headstart.logs import Progress
 
 log = logging.getLogger(__name__)
 
-CLUSTERS = pa.schema(
-    [
-        pa.field("utterance_id", pa.string(), nullable=False),
-        pa.field("cluster", pa.int32(), nullable=False),
-    ]
-)
 WINDOW, HOP, FFT = 400, 160, 512  # samples: windows of 25 ms, 10 ms apart
 BANDS, COEFFICIENTS = 40, 13
 STATISTICS = 3 * COEFFICIENTS

@@ -121,11 +121,17 @@ def _table(path: str, changed: int, size: int) -> _Rows:
 
 def _audio_column(schema: pa.Schema) -> str:
     """Name of the column with audio."""
-    names = [field.name for field in schema if _holds_audio(field.type)]
-    if "audio" in names or len(names) == 1:
-        return "audio" if "audio" in names else names[0]
+    names = audio_columns(schema)
+    if len(names) == 1:
+        return names[0]
     listed = ", ".join(schema.names)
     raise AudioError(f"no audio in the table: {len(names)} of its columns hold bytes, none is named audio ({listed})")
+
+
+def audio_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns that may hold audio: `audio` alone if it does, else all that hold bytes."""
+    names = [field.name for field in schema if _holds_audio(field.type)]
+    return ["audio"] if "audio" in names else names
 
 
 def _holds_audio(kind: pa.DataType) -> bool:

@@ -44,16 +44,11 @@ def open_table(path: Path) -> tuple[Any, str, Rows]:
 
 
 def _audio_column(path: Path, schema: Any) -> str:
-    import pyarrow.types as types
+    from headstart.audio.sources import audio_columns  # here, because it imports pyarrow
 
-    def holds_audio(kind: Any) -> bool:
-        if types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0
-        return types.is_binary(kind) or types.is_large_binary(kind)
-
-    names = [field.name for field in schema if holds_audio(field.type)]
-    if "audio" in names or len(names) == 1:
-        return "audio" if "audio" in names else names[0]
+    names = audio_columns(schema)
+    if len(names) == 1:
+        return names[0]
     listed = ", ".join(schema.names)
     raise CorpusError(
         f"{path}: {len(names)} of its columns hold bytes, and none of them is called audio ({listed}). A table of the "

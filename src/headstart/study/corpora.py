@@ -60,7 +60,7 @@ class RecordedCorpus(WithText):
     max_seconds: Positive = Field(30.0, description="Longer clips go to the rejects file.")
     channels: Channels = Field(
         "mix",
-        description="What is heard of recordings with several channels: `mix`, their mean; a number, that channel, "
+        description="What is taken of recordings with several channels: `mix`, their mean; a number, that channel, "
         "counted from 0; `each`, an utterance for every channel, with `-ch0`, `-ch1` and so on added to its id. It "
         "does not apply where the corpus itself names a channel.",
     )

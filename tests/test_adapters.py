@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import SHAPE
 from transformers import AutoModelForCTC, HubertConfig, HubertForCTC, Wav2Vec2Config, Wav2Vec2ForCTC
 
 from headstart.corpora.manifests import write_table
@@ -22,21 +23,6 @@ from headstart.workflow import Workflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "|": 2, "a": 3, "b": 4}
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 4,
-    "conv_kernel": (20, 16, 8),
-    "conv_stride": (10, 8, 4),
-    "conv_dim": (8, 12, 16),
-    "vocab_size": 6,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
-}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import constants, hf_hub_download
 from local_hub import LocalHub
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import SHAPE
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from headstart.cli import main
@@ -31,21 +32,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parent.parent
 NAME = "ana/small"
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "|": 2, "a": 3}
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 4,
-    "conv_kernel": (20, 16, 8),
-    "conv_stride": (10, 8, 4),
-    "conv_dim": (8, 12, 16),
-    "vocab_size": 6,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
-}
 OLD = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
 

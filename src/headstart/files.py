@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.makers import again
 
 BROKEN = ".broken"  # appended to the name of a damaged file or folder
 UMASK = os.umask(0o077)  # can be read only by setting it
@@ -40,8 +41,8 @@ def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFi
     except FileNotFoundError:  # another job has renamed it already
         pass
     except OSError as error:
-        return BrokenFileError(f"{problem}. Delete it and run Snakemake again, which makes it anew ({error})")
-    return BrokenFileError(f"{problem}. It was renamed to {aside}; run Snakemake again, which makes it anew")
+        return BrokenFileError(f"{problem}. Delete it and {again(path)} ({error})")
+    return BrokenFileError(f"{problem}. It was renamed to {aside}; {again(path)}")
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_resu
     except HeadstartError:
         raise
     except FileNotFoundError:
-        raise BrokenFileError(f"{path}: no such file; run Snakemake again, which makes it") from None
+        raise BrokenFileError(f"{path}: no such file; {again(path)}") from None
     except MemoryError:
         raise
     except (OSError, *errors) as error:

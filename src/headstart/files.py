@@ -14,6 +14,7 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.makers import again
+from headstart.shortages import unwritable
 
 BROKEN = ".broken"  # appended to the name of a damaged file or folder
 UMASK = os.umask(0o077)  # can be read only by setting it
@@ -22,6 +23,10 @@ os.umask(UMASK)
 
 class BrokenFileError(HeadstartError):
     """A file that the workflow made is missing, unreadable or damaged."""
+
+
+class UnwritableError(HeadstartError, OSError):
+    """A file that cannot be written, because the disk is full or read-only."""
 
 
 def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFileError:
@@ -81,17 +86,27 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     The file gets the rights of any new file. safetensors would keep its own to the user, so that nobody else on a
     cluster could load a model.
+
+    Raises:
+        UnwritableError: the disk is full or read-only.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if not temporary.is_symlink():
             temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
+    except HeadstartError:
+        raise
+    except Exception as error:
+        if reason := unwritable(error):
+            raise UnwritableError(f"{path}: cannot be written: {reason}") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

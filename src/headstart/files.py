@@ -1,4 +1,8 @@
-"""Reading and writing files: whole or not at all, with hashes for recipes; damaged files are renamed."""
+"""Reading and writing files: whole or not at all, with hashes for recipes; damaged files are renamed.
+
+What has its name is on the disk: contents are synchronised before a file is renamed, and the folder after it. Otherwise
+a file could be empty after a power failure, though Snakemake takes it for a result.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +101,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         yield temporary
         if not temporary.is_symlink():
             temporary.chmod(0o666 & ~UMASK)
+            synchronise(temporary)
         os.replace(temporary, path)
+        synchronise(path.parent)
     except HeadstartError:
         raise
     except Exception as error:
@@ -107,6 +113,30 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def synchronise(path: str | Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems cannot synchronise a folder. Of a file, a failure may mean lost content.
+        if not os.path.isdir(path):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def place_folder(partial: Path, folder: Path) -> None:
+    """Rename a folder that has been written, after its content is on the disk. No folder of the new name may exist."""
+    for root, _, names in os.walk(partial):
+        for path in (os.path.join(root, name) for name in names):
+            if not os.path.islink(path):
+                synchronise(path)
+        synchronise(root)
+    partial.rename(folder)
+    synchronise(folder.parent)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.encoder.checkpoint_files import CheckpointError, checkpoint_content, file_hash, own_recipe
-from headstart.files import set_folder_aside, write_json
+from headstart.files import place_folder, set_folder_aside, synchronise, write_json, written_whole
 from headstart.jobs import TrainingJob
 from headstart.training.ranks import is_first_process
 from headstart.training.recipes import identity
@@ -61,10 +61,14 @@ def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], Non
     folder = Path(job.state) / FOLDER
     partial = folder.with_name(f"{FOLDER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write(partial)
-    write_json(partial / RECIPE, {**recipe, "weights": file_hash(partial / WEIGHTS)})
+    try:
+        write(partial)
+        write_json(partial / RECIPE, {**recipe, "weights": file_hash(partial / WEIGHTS)})
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # a full disk would stay full
+        raise
     shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    place_folder(partial, folder)
     place(folder, Path(job.output))
 
 
@@ -79,6 +83,9 @@ def place(folder: Path, output: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, output / source.name)
+            with written_whole(output / source.name) as copy:
+                shutil.copyfile(source, copy)
+        else:
+            os.replace(temporary, output / source.name)
         os.utime(output / source.name)  # Snakemake expects outputs to be newer than inputs
+    synchronise(output)

@@ -6,10 +6,13 @@ a file could be empty after a power failure, though Snakemake takes it for a res
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +22,8 @@ from typing import Any
 from headstart.errors import HeadstartError
 from headstart.makers import again
 from headstart.shortages import unwritable
+
+log = logging.getLogger(__name__)
 
 BROKEN = ".broken"  # appended to the name of a damaged file or folder
 UMASK = os.umask(0o077)  # can be read only by setting it
@@ -137,6 +142,33 @@ def place_folder(partial: Path, folder: Path) -> None:
         synchronise(root)
     partial.rename(folder)
     synchronise(folder.parent)
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Context in which no other process works in a folder; one that does is waited for.
+
+    When Snakemake is killed, its jobs may go on, and the next Snakemake starts them again. Of two processes of the same
+    job, the second waits and finds what the first one has done. The lock is one of the system's, which ends with the
+    process; where the file system has no locks, nothing is waited for.
+    """
+    path = Path(folder) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            log.info("waiting for %s, which does the same job", file.read().strip() or "another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        for left in path.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,8 +1,11 @@
 """What is seen of a checkpoint folder without loading it."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from headstart.encoder.checkpoint_files import (
     CheckpointError,
@@ -12,7 +15,12 @@ from headstart.encoder.checkpoint_files import (
     own_recipe,
 )
 from headstart.files import write_json
+from headstart.jobs import FinetuneJob
+from headstart.study.finetune import Finetune
 from headstart.study.reading import StudyError, parse_study
+from headstart.study.text import Text
+from headstart.training.finished import finish
+from headstart.training.recipes import recipe_of
 from headstart.workflow import Workflow
 
 RECIPE = {"stage": "pretrain", "version": 3, "settings": {}, "seed": 0, "data": {}}
@@ -72,6 +80,51 @@ def test_weights_that_are_not_those_of_the_recipe_are_an_error(folder):
     write_json(folder / "recipe.json", {**RECIPE, "weights": "0" * 64})
     with pytest.raises(CheckpointError, match="model.safetensors: the file is damaged or was replaced"):
         checkpoint_content(folder)
+
+
+def same_recipe(content: bytes, other: bytes) -> bool:
+    """Whether two files say the same but for white space and the hash of the recipe itself."""
+    try:
+        one, two = json.loads(content), json.loads(other)
+    except ValueError:
+        return False
+    return all(one.get(key) == value for key, value in two.items() if key != "digest")
+
+
+FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "vocab.json", "recipe.json", "curve.parquet")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, tmp_path, monkeypatch, tiny_model):
+    """By everything that opens it, with an error that names the file and the rule that makes it."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("results/s/runs/a/b/1h/seed1")
+    job = FinetuneJob.of(
+        **{"train": {"features": "f", "audio": "a"}, "dev": {"features": "f", "audio": "a"}, "subset": "s"},
+        **{"settings": Finetune(), "text": Text(), "parent": None, "model": tiny_model, "seed": 1},
+        **{"output": str(place), "state": "results/s/.state/runs/a/b/1h/seed1"},
+    )
+    recipe = {**recipe_of(job, {"content": ["x", "y"]}), "wall_s": 12.5}
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.linspace(0, 1, 500)}, folder / "model.safetensors")
+        for other in set(FILES) - {"model.safetensors", "recipe.json"}:
+            write_json(folder / other, {"model_type": "wav2vec2", "number": 1234567})
+
+    finish(job, recipe, write)
+    whole = checkpoint_content(place)
+    good = (place / name).read_bytes()
+    (place / name).unlink()  # otherwise the other link to the same file would be damaged, too
+    for position in range(0, len(good), max(1, len(good) // 50)):
+        (place / name).write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        if name == "recipe.json" and same_recipe((place / name).read_bytes(), good):
+            continue
+        message = rf"{place / name}: the file is damaged.* whose rule finetune_run makes"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint_content(place)
+    (place / name).write_bytes(good)
+    assert checkpoint_content(place) == whole
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,25 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The value with a hash of itself as `digest`, by which `read_sealed` detects damage."""
+    content = json.loads(json.dumps({key: part for key, part in value.items() if key != "digest"}))
+    return {**content, "digest": fingerprint(content)}
+
+
+def read_sealed(path: str | Path) -> Any:
+    """The content of a JSON file that the workflow made; compared with its `digest` where it has one.
+
+    Raises:
+        BrokenFileError: the file does not exist; or it is damaged and has been renamed; or the system cannot read it.
+    """
+    with derived(path, ValueError):
+        value = read_json(path)
+        if isinstance(value, dict) and value.get("digest") not in (None, sealed(value)["digest"]):
+            raise ValueError("its hash is not the one in it")
+        return value
+
+
 def fingerprint(value: Any) -> str:
     """Short hash of a JSON-like value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)

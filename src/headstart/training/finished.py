@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.encoder.checkpoint_files import CheckpointError, checkpoint_content, file_hash, own_recipe
-from headstart.files import place_folder, set_folder_aside, synchronise, write_json, written_whole
+from headstart.files import place_folder, sealed, set_folder_aside, synchronise, write_json, written_whole
 from headstart.jobs import TrainingJob
 from headstart.training.ranks import is_first_process
 from headstart.training.recipes import identity
@@ -55,7 +55,7 @@ def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], Non
     """Write a job's checkpoint into its `finished` folder and place it at the job's output.
 
     Args:
-        recipe: the complete recipe except for the hash of the weights, which is added here.
+        recipe: the complete recipe except for the hashes of the weights and the other files, which are added here.
         write: writes everything but the recipe into the folder that it is given.
     """
     folder = Path(job.state) / FOLDER
@@ -63,7 +63,8 @@ def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], Non
     shutil.rmtree(partial, ignore_errors=True)
     try:
         write(partial)
-        write_json(partial / RECIPE, {**recipe, "weights": file_hash(partial / WEIGHTS)})
+        files = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
+        write_json(partial / RECIPE, sealed({**recipe, "weights": files.pop(WEIGHTS), "files": files}))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # a full disk would stay full
         raise

@@ -19,7 +19,7 @@ from headstart.jobs import FinetuneJob
 from headstart.study.finetune import Finetune
 from headstart.study.reading import StudyError, parse_study
 from headstart.study.text import Text
-from headstart.training.finished import finish
+from headstart.training.finished import finish, place
 from headstart.training.recipes import recipe_of
 from headstart.workflow import Workflow
 
@@ -125,6 +125,18 @@ def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, tmp_path,
             checkpoint_content(place)
     (place / name).write_bytes(good)
     assert checkpoint_content(place) == whole
+
+
+def test_a_checkpoint_is_placed_again_without_a_rest(tmp_path):
+    """The outputs are there already after a job whose Snakemake was killed; a killed job leaves files with pids."""
+    kept, output = tmp_path / "finished", tmp_path / "run"
+    kept.mkdir()
+    for name in ("model.safetensors", "recipe.json"):
+        (kept / name).write_text(name)
+    place(kept, output)
+    (output / ".model.safetensors.1.tmp").touch()
+    place(kept, output)  # renaming a link to another one of the same file does nothing
+    assert {path.name: path.read_text() for path in output.iterdir()} == {p.name: p.name for p in kept.iterdir()}
 
 
 @pytest.mark.parametrize(

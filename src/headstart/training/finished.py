@@ -79,6 +79,8 @@ def place(folder: Path, output: Path) -> None:
     The recipe comes last, so that a folder with a recipe is complete.
     """
     output.mkdir(parents=True, exist_ok=True)
+    for left in output.glob(".*.tmp"):  # of a job that was killed here
+        left.unlink(missing_ok=True)
     for source in sorted(folder.iterdir(), key=lambda path: path.name == RECIPE):
         temporary = output / f".{source.name}.{os.getpid()}.tmp"
         try:
@@ -88,5 +90,6 @@ def place(folder: Path, output: Path) -> None:
                 shutil.copyfile(source, copy)
         else:
             os.replace(temporary, output / source.name)
+            temporary.unlink(missing_ok=True)  # which stays where the output is a link to the same file already
         os.utime(output / source.name)  # Snakemake expects outputs to be newer than inputs
     synchronise(output)

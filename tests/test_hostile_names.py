@@ -49,6 +49,7 @@ def test_braces_in_the_path_of_an_input_are_refused_before_the_first_job(tmp_pat
     assert Workflow(study).problems() == [f"{key}: {path}: {BRACES}" for key, path in places]
 
 
+@pytest.mark.slow
 def test_a_checkout_and_a_corpus_may_have_any_other_name(tmp_path):
     """The repository, the folder of the corpus and its recordings; only the names in a study are limited further."""
     checkout = tmp_path / HOSTILE

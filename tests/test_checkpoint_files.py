@@ -1,6 +1,9 @@
 """What is seen of a checkpoint folder without loading it."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -94,15 +97,18 @@ def same_recipe(content: bytes, other: bytes) -> bool:
 FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "vocab.json", "recipe.json", "curve.parquet")
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, tmp_path, monkeypatch, tiny_model):
-    """By everything that opens it, with an error that names the file and the rule that makes it."""
+RUN = Path("results/s/runs/a/b/1h/seed1")
+KEPT = Path("results/s/.state/runs/a/b/1h/seed1/finished")
+
+
+@pytest.fixture
+def finish_run(tmp_path, monkeypatch, tiny_model):
+    """A function that finishes a run with small files, in a folder of the test."""
     monkeypatch.chdir(tmp_path)
-    place = Path("results/s/runs/a/b/1h/seed1")
+    split = {"features": "f", "audio": "a"}
     job = FinetuneJob.of(
-        **{"train": {"features": "f", "audio": "a"}, "dev": {"features": "f", "audio": "a"}, "subset": "s"},
-        **{"settings": Finetune(), "text": Text(), "parent": None, "model": tiny_model, "seed": 1},
-        **{"output": str(place), "state": "results/s/.state/runs/a/b/1h/seed1"},
+        **{"train": split, "dev": split, "subset": "s", "settings": Finetune(), "text": Text()},
+        **{"parent": None, "model": tiny_model, "seed": 1, "output": str(RUN), "state": str(KEPT.parent)},
     )
     recipe = {**recipe_of(job, {"content": ["x", "y"]}), "wall_s": 12.5}
 
@@ -112,19 +118,65 @@ def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, tmp_path,
         for other in set(FILES) - {"model.safetensors", "recipe.json"}:
             write_json(folder / other, {"model_type": "wav2vec2", "number": 1234567})
 
-    finish(job, recipe, write)
-    whole = checkpoint_content(place)
-    good = (place / name).read_bytes()
-    (place / name).unlink()  # otherwise the other link to the same file would be damaged, too
+    return lambda: finish(job, recipe, write)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, finish_run):
+    """By everything that opens it, with an error that names the file and the rule that makes it."""
+    finish_run()
+    whole = checkpoint_content(RUN)
+    path = RUN / name
+    good = path.read_bytes()
+    path.unlink()  # otherwise the other link to the same file would be damaged, too
     for position in range(0, len(good), max(1, len(good) // 50)):
-        (place / name).write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
-        if name == "recipe.json" and same_recipe((place / name).read_bytes(), good):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        if name == "recipe.json" and same_recipe(path.read_bytes(), good):
             continue
-        message = rf"{place / name}: the file is damaged.* whose rule finetune_run makes"
-        with pytest.raises(CheckpointError, match=message):
-            checkpoint_content(place)
-    (place / name).write_bytes(good)
-    assert checkpoint_content(place) == whole
+        with pytest.raises(CheckpointError, match=rf"{path}: the file is damaged.* whose rule finetune_run makes"):
+            checkpoint_content(RUN)
+    path.write_bytes(good)
+    assert checkpoint_content(RUN) == whole
+
+
+def test_a_kill_before_any_file_or_folder_has_its_name_leaves_a_whole_checkpoint_or_none(finish_run):
+    """At both of its places; a folder is a checkpoint when it has a recipe. The next try makes it whole."""
+    finish_run()
+    names, whole = sorted(path.name for path in RUN.iterdir()), checkpoint_content(RUN)
+    place_of_kill, outcomes = 0, []
+    while True:
+        shutil.rmtree("results")
+        if (child := os.fork()) == 0:  # a process that is killed runs no `finally`
+            _die_at_name(place_of_kill)
+            finish_run()
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+        for folder in (KEPT, RUN):
+            if (folder / "recipe.json").exists():
+                assert sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp") == names
+                assert checkpoint_content(folder) == whole
+        outcomes.append([(folder / "recipe.json").exists() for folder in (KEPT, RUN)])
+        finish_run()
+        assert sorted(path.name for path in RUN.iterdir()) == names and checkpoint_content(RUN) == whole
+        place_of_kill += 1
+    assert [False, False] in outcomes and [True, False] in outcomes and len(outcomes) == 2 * len(FILES)
+
+
+def _die_at_name(count: int) -> None:
+    """Kill this process when it is about to give a file or folder its name, after having named so many."""
+    left, replace, rename = [count], os.replace, Path.rename
+
+    def dying(name):
+        def named(*arguments):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return name(*arguments)
+
+        return named
+
+    os.replace, Path.rename = dying(replace), dying(rename)
 
 
 def test_a_checkpoint_is_placed_again_without_a_rest(tmp_path):

@@ -42,6 +42,7 @@ from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
+BRACES = "Snakemake takes braces in the path of an input for wildcards; rename it"
 
 
 class Workflow:
@@ -61,13 +62,18 @@ class Workflow:
                 self.reader(name).check()
             except CorpusError as error:
                 found.append(f"corpora.{name}: {error}")
+            else:
+                found += [f"corpora.{name}: {path}: {BRACES}" for path in self.corpus_inputs(name) if _has_braces(path)]
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
+            found += [f"corpora.{name}.text: {path}: {BRACES}" for path in corpus.text if _has_braces(path)]
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
                 if (folder := outside_folder(start)) and folder not in self.to_fetch():
+                    if _has_braces(folder):
+                        raise CheckpointError(f"{folder}: {BRACES}")
                     check_checkpoint(folder)
                 if (adapter := self.adapter(name)) and getattr(start, "path", None) and not Path(adapter).is_file():
                     raise CheckpointError(f"{adapter}: no such file; `adapter` names the language of a file here")
@@ -507,6 +513,10 @@ def raw_folder(corpus: str) -> str:
 def _recordings(corpus: Any) -> dict[str, Any]:
     """The settings of a corpus without those that its recordings and transcripts do not depend on."""
     return {key: value for key, value in _plain(corpus).items() if key not in {*WithText.model_fields, "shards"}}
+
+
+def _has_braces(path: str) -> bool:
+    return "{" in path or "}" in path
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -1,3 +1,7 @@
+from headstart.logs import log_to
+
+log_to(snakemake.log[0])
+
 from headstart.jobs import FinetuneJob
 from headstart.training.launch import launch
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 import headstart
 from headstart.encoder.checkpoint_files import own_recipe
-from headstart.files import read_json, written_whole
+from headstart.files import read_sealed, written_whole
 from headstart.jobs import SplitFiles
 from headstart.report import tables
 from headstart.report.checkpoints import checkpoint_rows
@@ -197,7 +197,7 @@ def _read_folder(folder: Path) -> Row:
     recipe = folder / "recipe.json"
     curve = read_curve(folder / "curve.parquet")
     return {
-        "recipe": read_json(recipe) if recipe.is_file() else {},
+        "recipe": read_sealed(recipe) if recipe.is_file() else {},
         "curve": curve if curve and len(curve["step"]) else None,
     }
 

@@ -12,18 +12,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
 import torch
 
 from headstart.errors import HeadstartError
-from headstart.files import read_json, write_json
+from headstart.files import alone, read_json, write_json
 from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
 from headstart.logs import log_to
 from headstart.training.ranks import claim_devices, visible_devices
-from headstart.training.time_limit import MINUTES, OutOfTime, save_on_sigterm
+from headstart.training.time_limit import ASKED, MINUTES, OutOfTime, save_when_asked
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +33,25 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
     Args:
         threads: CPU threads of all processes together.
         processes: number of processes; each gets a GPU of its own where there are GPUs.
-        log_file: the file to which all processes log.
+        log_file: the file to which this process logs already, and to which those that it starts will.
 
     Raises:
         SystemExit: a process failed; the exit status is that of the first that did.
-        OutOfTime: this process received SIGTERM, and the processes that it started have ended.
+        OutOfTime: this process received SIGTERM or SIGINT, and the processes that it started have ended.
     """
-    log_to(log_file)
     # Snakemake caps a job's threads at its number of cores, which may be smaller than the number of processes.
     threads = max(1, threads // processes)
     file = Path(job.state) / "job.json"
-    write_json(file, {"threads": threads, **job.plain()})
-    claim(processes)
-    if processes == 1:
-        run(job, threads)
-        return
+    with alone(job.state):
+        write_json(file, {"threads": threads, **job.plain()})
+        claim(processes)
+        if processes == 1:
+            run(job, threads)
+        else:
+            _run_together(job, file, processes, log_file)
+
+
+def _run_together(job: TrainingJob, file: Path, processes: int, log_file: str) -> None:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -60,7 +63,7 @@ def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> Non
         sys.exit(error.get_first_failure()[1].exitcode)
     except SignalException as error:
         # torchrun has forwarded the signal to its processes and has waited until they saved their state.
-        if error.sigval != signal.SIGTERM:
+        if error.sigval not in ASKED:
             raise
         raise OutOfTime from None
 
@@ -74,7 +77,7 @@ def claim(processes: int) -> None:
 
 def run(job: TrainingJob, threads: int) -> None:
     """Run a training job in this process."""
-    save_on_sigterm()
+    save_when_asked()
     torch.set_num_threads(threads)
     if isinstance(job, PretrainJob):
         from headstart.pretrain import pretrain_start
@@ -122,9 +125,13 @@ def main(argv: list[str] | None = None) -> None:
             logging.getLogger().setLevel(logging.WARNING)  # only the first process logs progress
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if "RANK" not in os.environ:
+    job, threads = read_job(options.stage, options.job)
+    if "RANK" in os.environ:
+        run(job, threads)
+        return
+    with alone(job.state):
         claim(1)
-    run(*read_job(options.stage, options.job))
+        run(job, threads)
 
 
 if __name__ == "__main__":

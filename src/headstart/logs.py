@@ -14,6 +14,9 @@ from headstart.errors import HeadstartError
 log = logging.getLogger(__name__)
 
 SECONDS = 5.0  # between two lines of progress
+# What glibc says of a library that it cannot map, which is nearly always for want of memory.
+UNMAPPED = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
+MORE_MEMORY = "Give the job more: raise `mem_mb` of its rule in the profile, or the limit where it runs (ulimit -v)"
 
 
 def log_to(path: str | Path, append: bool = False) -> None:
@@ -37,6 +40,10 @@ def log_to_terminal() -> None:
 def _log_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, HeadstartError):
         logging.error(str(error))
+    elif isinstance(error, ImportError | OSError) and any(words in str(error) for words in UNMAPPED):
+        logging.error("too little memory to load a library: %s. %s", error, MORE_MEMORY)
+    elif isinstance(error, MemoryError):
+        logging.error("the memory does not suffice. %s", MORE_MEMORY, exc_info=(kind, error, trace))
     else:
         logging.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 

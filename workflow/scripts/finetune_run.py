@@ -5,5 +5,6 @@ launch(
     FinetuneJob(**snakemake.params.job),
     threads=snakemake.threads,
     processes=snakemake.resources.processes,
+    nodes=snakemake.resources.nodes,
     log_file=snakemake.log[0],
 )

@@ -278,6 +278,15 @@ class Workflow:
 
     # ---------------------------------------------------------------------------------------------- jobs
 
+    def node_resources(self) -> dict[str, int | str]:
+        """Resources by which Snakemake's executor for Slurm asks for the nodes of a training job."""
+        nodes = self.study.nodes
+        if nodes == 1:
+            return {"nodes": 1}
+        # One task on each node, however many GPUs it has. The executor starts an MPI job outside of a step, which could
+        # only be on one node; the job starts a step on all of them itself.
+        return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
+
     def start_job(self, instance: str) -> PretrainJob | SemisupJob:
         """The job that pre-trains or refines a start."""
         name, _, seed = instance.partition("/seed")

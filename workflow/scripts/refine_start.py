@@ -9,5 +9,6 @@ launch(
     SemisupJob(**snakemake.params.job),
     threads=snakemake.threads,
     processes=snakemake.resources.processes,
+    nodes=snakemake.resources.nodes,
     log_file=snakemake.log[0],
 )

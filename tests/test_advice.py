@@ -34,17 +34,38 @@ def test_neighbours_decide_where_they_matter(sections):
     advice = advise(sections[1], language_of("ca"))
     assert advice.ranking[0]["start"] == "es"
     assert {row["language"] for row in advice.neighbours[:2]} <= {"es", "fr", "it", "pt"}
-    assert advice.errors["neighbours"] < advice.errors["average"]
+    assert advice.tested.errors["neighbours"] < advice.tested.errors["average"]
     for row in advice.ranking:
         assert row["low"] < row["estimate"] < row["high"]
 
 
 def test_a_plain_rule_is_given_where_neighbours_are_no_better(sections):
     advice = advise(sections[2], language_of("ca"))
-    assert advice.rule == "average"
+    assert advice.tested.rule == "average"
     assert [row["start"] for row in advice.ranking] == list(STARTS)
-    assert advice.errors["average"] <= advice.errors["neighbours"]
-    assert advice.errors["nearest"] > 0.1
+    assert advice.tested.errors["average"] <= advice.tested.errors["neighbours"]
+    assert advice.tested.errors["nearest"] > 0.1
+
+
+def test_the_summary_has_the_error_on_each_language_left_out(sections):
+    """The rule of the best start on average, by hand: its mean without a language, and what it costs there."""
+    section = sections[1]
+    tags = [target["languages"][0] for target in section["targets"]]
+    names = [row["start"] for row in section["starts"]]
+    errors = {(cell["start"], cell["column"]): np.log(cell["error"]) for cell in section["cells"]}
+    table = np.array([[errors[name, column] for column in range(len(tags))] for name in names])
+    table -= table.mean(0)
+    losses = []
+    for place in range(len(tags)):
+        picked = np.delete(table, place, axis=1).mean(1).argmin()
+        losses.append(table[picked, place] - table[:, place].min())
+    rows = {row["rule"]: row for row in section["advice"]["rules"]}
+    assert section["advice"]["languages"] == len(tags)
+    assert section["advice"]["rule"] == min(rows, key=lambda rule: rows[rule]["error"])
+    assert rows["average"]["error"] == pytest.approx(np.expm1(np.mean(losses)))
+    assert rows["average"]["best"] == losses.count(0.0)
+    assert 0 <= rows["neighbours"]["error"] < rows["average"]["error"]
+    assert rows["neighbours"]["best"] > rows["average"]["best"]
 
 
 def test_intervals_hold_for_languages_that_the_study_has_not_seen(sections):

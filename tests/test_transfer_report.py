@@ -6,7 +6,7 @@ from transfer_tables import FACTORIAL, changes_of, design_of, study_of
 
 from headstart.report.gallery import Gallery
 from headstart.report.page import transfer_values
-from headstart.report.transfer import MOST_SHADE, heat_maps, question_rows
+from headstart.report.transfer import MOST_SHADE, advice_rows, heat_maps, question_rows
 from headstart.summarise import crossed
 from headstart.summarise.transfer import transfer_section
 
@@ -38,6 +38,14 @@ def test_every_question_has_a_verdict_in_words(shown):
     untold = next(row for row in rows if "code-switched" in row["title"])
     assert untold["verdict"] == "cannot tell" and untold["effect"] == "\N{EN DASH}"
     assert any("Indo-European" in row["title"] for row in rows)
+
+
+def test_the_rules_of_advice_are_shown_with_the_one_that_is_given(shown):
+    _, section = shown
+    rows = advice_rows(section)
+    assert [row["is_given"] for row in rows].count(True) == 1
+    assert all(row["error"].endswith("%") and row["best"].endswith("of 5") for row in rows)
+    assert advice_rows({**section, "advice": None}) == []
 
 
 def test_heat_maps_have_a_cell_for_each_start_and_language(shown):

@@ -26,10 +26,35 @@ Array = NDArray[np.float64]
 FEWEST = 4  # languages of a study
 # A neighbour weighs as much as e others that are less alike by this much. Ours: no data were fitted for it.
 SHARPNESS = 0.15
+RULES = {
+    "neighbours": "from its neighbours among the study's languages",
+    "average": "best on average over all languages of the study",
+    "nearest": "pre-trained on the nearest language",
+}
 
 
 class AdviceError(HeadstartError):
     """There is nothing to advise from, or on."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How good advice is on the study's own languages, each left out in turn and advised on from the others.
+
+    Attributes:
+        rule: the one whose picks are least worse; neighbours only where they beat both plain rules.
+        errors: rule -> by how much the start that it picks is worse than the best one, in the mean over languages, as a
+            share of the error rate.
+        best: rule -> in how many languages it picks the best start.
+        spread: root mean square of the errors of predicted log error rates, relative to the mean of all starts.
+        languages: how many were left out.
+    """
+
+    rule: str
+    errors: dict[str, float]
+    best: dict[str, int]
+    spread: float
+    languages: int
 
 
 @dataclass(frozen=True)
@@ -38,21 +63,42 @@ class Advice:
 
     Attributes:
         language: the new one.
-        rule: whose order of starts this is: "neighbours", "average" or "nearest".
         ranking: rows of `start`, `estimate`, `low`, `high`: the error rate relative to the mean of all starts, best
-            first.
-        errors: rule -> by how much the start that it picks is worse than the best, in the mean over left-out languages,
-            as a share of the error rate.
+            first, in the order of the rule that is best on the study's own languages.
         neighbours: rows of `language` and `similarity`, the most alike first.
-        languages: how many were left out in turn.
+        tested: how good advice is on the study's own languages.
     """
 
     language: Language
-    rule: str
     ranking: list[Row]
-    errors: dict[str, float]
     neighbours: list[Row]
-    languages: int
+    tested: LeftOut
+
+
+def leave_out(transfer: Row) -> LeftOut:
+    """Advise on each language of a study from the others.
+
+    Raises:
+        AdviceError: the study has too few languages that the table of languages knows.
+    """
+    tags, levels, known = _levels(transfer)
+    if len(tags) < FEWEST:
+        raise AdviceError(f"the study has {len(tags)} languages that the table of languages has; {FEWEST} are needed")
+    losses: dict[str, list[float]] = {rule: [] for rule in RULES}
+    residuals = []
+    for place, tag in enumerate(tags):
+        others = [number for number in range(len(tags)) if number != place]
+        predicted = _predicted(levels[:, others], [tags[number] for number in others], tag)
+        average = levels[:, others].mean(1)
+        residuals.append(levels[:, place] - predicted)
+        orders = {"neighbours": predicted, "average": average, "nearest": _nearest_order(average, known, tag)}
+        for rule, order in orders.items():
+            losses[rule].append(float(levels[np.argmin(order), place] - levels[:, place].min()))
+    errors = {rule: float(np.expm1(np.mean(values))) for rule, values in losses.items()}
+    best = {rule: sum(value == 0 for value in values) for rule, values in losses.items()}
+    plain = min(("average", "nearest"), key=errors.__getitem__)
+    rule = "neighbours" if errors["neighbours"] < errors[plain] else plain
+    return LeftOut(rule, errors, best, float(np.sqrt(np.mean(np.square(residuals)))), len(tags))
 
 
 def advise(transfer: Row | None, language: Language, confidence: float = 0.95) -> Advice:
@@ -68,28 +114,15 @@ def advise(transfer: Row | None, language: Language, confidence: float = 0.95) -
     """
     if transfer is None:
         raise AdviceError("the study has too few pre-trained starts or languages to advise from")
+    tested = leave_out(transfer)
     tags, levels, known = _levels(transfer)
-    if len(tags) < FEWEST:
-        raise AdviceError(f"the study has {len(tags)} languages that the table of languages has; {FEWEST} are needed")
     starts = [row["start"] for row in transfer["starts"]]
-    picks: dict[str, list[float]] = {"neighbours": [], "average": [], "nearest": []}
-    residuals = []
-    for place, tag in enumerate(tags):
-        others = [number for number in range(len(tags)) if number != place]
-        predicted = _predicted(levels[:, others], [tags[number] for number in others], tag)
-        average = levels[:, others].mean(1)
-        residuals.append(levels[:, place] - predicted)
-        chosen = {"neighbours": predicted, "average": average, "nearest": _nearest_order(average, known, tag)}
-        for rule, order in chosen.items():
-            picks[rule].append(float(levels[np.argmin(order), place] - levels[:, place].min()))
-    errors = {rule: float(np.expm1(np.mean(values))) for rule, values in picks.items()}
-    plain = min(("average", "nearest"), key=errors.__getitem__)
-    rule = "neighbours" if errors["neighbours"] < errors[plain] else plain
     average = levels.mean(1)
-    estimates = _predicted(levels, tags, language.tag) if rule == "neighbours" else average
-    order = np.argsort(_nearest_order(average, known, language.tag) if rule == "nearest" else estimates, kind="stable")
+    estimates = _predicted(levels, tags, language.tag) if tested.rule == "neighbours" else average
+    nearest_first = tested.rule == "nearest"
+    order = np.argsort(_nearest_order(average, known, language.tag) if nearest_first else estimates, kind="stable")
     # The errors of one language are those of one draw, however many starts there are.
-    spread = float(np.sqrt(np.mean(np.square(residuals)))) * float(stdtrit(len(tags) - 1, (1 + confidence) / 2))
+    spread = tested.spread * float(stdtrit(len(tags) - 1, (1 + confidence) / 2))
     ranking = [
         {"start": starts[place]}
         | dict(
@@ -103,7 +136,7 @@ def advise(transfer: Row | None, language: Language, confidence: float = 0.95) -
     ]
     alike = [(similarity(language.tag, tag), tag) for tag in tags]
     neighbours = [{"language": tag, "similarity": value} for value, tag in sorted(alike, reverse=True)]
-    return Advice(language, rule, ranking, errors, neighbours, len(tags))
+    return Advice(language, ranking, neighbours, tested)
 
 
 def _levels(transfer: Row) -> tuple[list[str], Array, list[list[str] | None]]:
@@ -169,26 +202,25 @@ def _language_of_folder(folder: Path) -> str:
 
 def in_words(advice: Advice) -> str:
     """The advice as lines of text."""
-    names = {
-        "neighbours": "from its neighbours among the study's languages",
-        "average": "best on average over all languages of the study",
-        "nearest": "pre-trained on the nearest language",
-    }
+    rule, tested = advice.tested.rule, advice.tested
     near = ", ".join(f"{row['language']} ({row['similarity']:.2f})" for row in advice.neighbours[:4])
     lines = [f"{advice.language.name} ({advice.language.family}); most alike in the study: {near}", ""]
-    if advice.rule != "neighbours":
+    if rule != "neighbours":
         lines += [
             f"Neighbours are no better a guide than a plain rule in this study, so this is the plain rule: "
-            f"{names[advice.rule]}.",
+            f"{RULES[rule]}.",
             "",
         ]
-    lines.append(f"Error rate relative to the mean of all starts, with 95% intervals; {names[advice.rule]}:")
+    lines.append(f"Error rate relative to the mean of all starts, with 95% intervals; {RULES[rule]}:")
     width = max(len(row["start"]) for row in advice.ranking)
     for place, row in enumerate(advice.ranking, 1):
         lines.append(
             f"{place:3}. {row['start']:<{width}} {row['estimate']:+7.1%}  [{row['low']:+.1%}, {row['high']:+.1%}]"
         )
-    lines += ["", f"The start that is picked is worse than the best one, on average over {advice.languages} languages "]
+    lines += ["", f"The start that is picked is worse than the best one, on average over {tested.languages} languages "]
     lines[-1] += "left out in turn, by:"
-    lines += [f"  {advice.errors[rule]:6.1%}  {names[rule]}" for rule in ("neighbours", "average", "nearest")]
+    lines += [
+        f"  {tested.errors[rule]:6.1%}  {words} (the best one in {tested.best[rule]} languages)"
+        for rule, words in RULES.items()
+    ]
     return "\n".join(lines)

@@ -18,5 +18,5 @@ VERSIONS = {
     "decode": 2,
     "score": 4,
     "analyse": 1,
-    "report": 11,
+    "report": 12,
 }

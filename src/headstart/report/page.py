@@ -31,7 +31,7 @@ from headstart.report.gallery import Gallery
 from headstart.report.selection import selection_rows
 from headstart.report.sentences import VERDICTS, answer, change, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
-from headstart.report.transfer import heat_maps, question_rows
+from headstart.report.transfer import advice_rows, heat_maps, question_rows
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.starts import ScratchStart, Start
@@ -165,6 +165,7 @@ def transfer_values(transfer: Row | None, gallery: Gallery) -> Row:
         "transfer": transfer,
         "transfer_questions": question_rows(transfer),
         "heat_maps": heat_maps(transfer),
+        "advice": advice_rows(transfer),
         "transfer_panels": gallery.transfer(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headstart.advice import RULES
 from headstart.report.sentences import VERDICTS, change, changes, listed, points, probability
 
 Row = dict[str, Any]
@@ -54,6 +55,20 @@ def _verdict(row: Row) -> str:
     if row["question"] == "ranks":
         return {"higher": "yes", "lower": "no", "unclear": VERDICTS["unclear"]}[row["verdict"]]
     return VERDICTS[row["verdict"]]
+
+
+def advice_rows(transfer: Row) -> list[Row]:
+    """`rule`, `error`, `best` and `is_given` of each rule of advice, as text; nothing where there is no advice."""
+    advice = transfer["advice"]
+    return [
+        {
+            "rule": RULES[row["rule"]],
+            "error": change(row["error"]),
+            "best": f"{row['best']} of {advice['languages']}",
+            "is_given": row["rule"] == advice["rule"],
+        }
+        for row in (advice["rules"] if advice else [])
+    ]
 
 
 def heat_maps(transfer: Row) -> list[Row]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from headstart.advice import AdviceError, leave_out
 from headstart.languages.table import language_of
 from headstart.study.study import Study
 from headstart.summarise.design import Design, Weights
@@ -41,6 +42,7 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
       and `verdict`: `lower` or `higher`, `unclear`, or `cannot tell` with a `reason`.
     - `groups`: the mean relative change on code-switched targets by the number of languages covered.
     - `ranks`: the rows of `rank_rows`, of all starts.
+    - `advice`: what `headstart advise` would get wrong on the study's own languages (see `_advice_row`).
     """
     design = designs.get(study.report.metric)
     if design is None:
@@ -56,7 +58,7 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
         _everywhere(study, table, design),
         _rank_question(table, confidence),
     ]
-    return {
+    section = {
         "none": table.none,
         "family": largest_family(table),
         "starts": [_start_row(study, table, design, name) for name in table.starts],
@@ -66,6 +68,21 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
         "groups": _groups(table),
         "ranks": rank_rows(design, starts, cells, confidence),
     }
+    return section | {"advice": _advice_row(section)}
+
+
+def _advice_row(section: Row) -> Row | None:
+    """How good advice on each language from the others is; None with too few languages.
+
+    `languages` is their number and `rule` the one that errs least. `rules` has rows of `rule`, `error` (by how much the
+    picked start is worse than the best, a relative change) and `best` (in how many languages it is the best).
+    """
+    try:
+        tested = leave_out(section)
+    except AdviceError:
+        return None
+    rules = [{"rule": rule, "error": error, "best": tested.best[rule]} for rule, error in tested.errors.items()]
+    return {"languages": tested.languages, "rule": tested.rule, "rules": rules}
 
 
 def _start_row(study: Study, table: TransferTable, design: Design, name: str) -> Row:

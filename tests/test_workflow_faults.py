@@ -57,10 +57,15 @@ def snakemake(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def begun(folder: Path, *arguments: str) -> subprocess.Popen:
-    """A run of Snakemake in a process group of its own, as a shell starts it."""
+    """A run of Snakemake in a process group of its own, as a shell starts it in the foreground."""
     with (folder / "output").open("w") as output:
         return subprocess.Popen(
-            command(folder, *arguments), stdout=output, stderr=output, env=environment(), start_new_session=True
+            command(folder, *arguments),
+            stdout=output,
+            stderr=output,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a script
         )
 
 

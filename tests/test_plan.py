@@ -54,6 +54,7 @@ def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
         "fine-tuning": 14,
         "scoring": 14,
         "analysis": 6,
+        "probes": 7,
         "report": 2,
     }
 

@@ -17,6 +17,7 @@ from headstart.study.fields import Settings, is_none
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
+from headstart.study.probe import Probe
 from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
 from headstart.study.text import Text
@@ -199,6 +200,26 @@ class AnalyseJob(Job, stage="analyse"):
         if isinstance(self.start, str):
             return {self.start: self.runs}
         return {folder: {seed: self.runs[seed]} for seed, folder in self.start.items()}
+
+
+class ProbeJob(Job, Normalisation, stage="probe"):
+    """Probing of one start on one target and label budget.
+
+    Attributes:
+        starts: by seed, the checkpoint folder; None for random weights, of the shape `model`.
+        model: None with checkpoints.
+        seed_offset: of the start, added to the seed for random weights.
+        subsets: by seed, the parquet file that lists the label budget's utterances.
+    """
+
+    starts: dict[int, str | None]
+    model: Model | None
+    seed_offset: int
+    train: SplitFiles
+    dev: SplitFiles
+    subsets: dict[int, str]
+    settings: Probe
+    output: str
 
 
 TRAINING = {kind.stage: kind for kind in (PretrainJob, SemisupJob, FinetuneJob)}

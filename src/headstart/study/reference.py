@@ -132,6 +132,7 @@ SECTIONS = [
     ("`decoding`", "Decoding"),
     ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
+    ("`probe`", "Probe"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]

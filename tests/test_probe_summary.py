@@ -115,8 +115,8 @@ def test_intervals_contain_the_true_correlation_and_p_is_seldom_small_without_on
 
     monkeypatch.setattr(module, "DRAWS", 99)
     rng = np.random.default_rng(0)
-    truth = np.mean([module.correlations(*simulated(rng, 10, 200, common)).mean() for _ in range(200)])
-    rows = [rank_agreement(*simulated(rng, 10, 6, common), 0.95) for _ in range(150)]
+    truth = np.mean([module.correlations(*simulated(rng, 10, 100, common)).mean() for _ in range(100)])
+    rows = [rank_agreement(*simulated(rng, 10, 6, common), 0.95) for _ in range(100)]
     covered = np.mean([row["low"] <= truth <= row["high"] for row in rows])
     assert covered >= 0.9, covered
     false = np.mean([row["p"] < 0.05 for row in rows])

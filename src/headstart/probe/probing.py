@@ -43,7 +43,8 @@ PROBES = pa.schema(
 def chosen_clips(job: ProbeJob, seed: int) -> tuple[Clips, Clips]:
     """The training utterances of a seed, at most `minutes` of its label budget, and the dev utterances."""
     indices = read_columns(job.subsets[seed], SUBSET, ["index"])["index"].to_numpy()
-    train = Clips.open(job.train.features, job.train.audio).take(np.random.default_rng(seed).permutation(indices))
+    order = np.random.default_rng(seed).permutation(len(indices))
+    train = Clips.open(job.train.features, job.train.audio).take(indices[order])
     dev = Clips.open(job.dev.features, job.dev.audio).first(job.settings.dev_minutes)
     return train.first(job.settings.minutes), dev
 
@@ -57,6 +58,7 @@ def probe_recipe(job: ProbeJob) -> dict[str, Any]:
         "text": job.text.model_dump(mode="json"),
         "normalisation": job.normalisation,
         "model": job.model.model_dump(mode="json") if job.model else None,
+        **({"attention": job.attention.model_dump(mode="json")} if job.attention else {}),
         "starts": {
             str(seed): checkpoint_content(folder) if folder else f"random weights of seed {seed + job.seed_offset}"
             for seed, folder in job.starts.items()
@@ -80,7 +82,7 @@ def probed(job: ProbeJob, seed: int) -> Iterator[dict[str, Any]]:
     """The rows of one seed."""
     began = time.monotonic()
     torch.manual_seed(seed + job.seed_offset)
-    encoder = encoder_model(job.starts[seed], job.model, 0.0).base_model.eval()
+    encoder = encoder_model(job.starts[seed], job.model, 0.0, attention=job.attention).base_model.eval()
     config = encoder.config
     train, dev = chosen_clips(job, seed)
     vocabulary = build_vocabulary(references(train, job.text))
@@ -94,7 +96,7 @@ def probed(job: ProbeJob, seed: int) -> Iterator[dict[str, Any]]:
 
     found = []
     layers = range(config.num_hidden_layers + 1)
-    frames = sum(int(frame_counts(config, torch.from_numpy(clips.lengths)).sum()) for clips in (train, dev))
+    frames = sum(int(frame_counts(config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev))
     at_once = max(1, STATES_BYTES // (frames * config.hidden_size * 4))
     for first in range(0, len(layers), at_once):
         turn = layers[first : first + at_once]

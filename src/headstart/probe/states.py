@@ -51,7 +51,7 @@ def states_of(encoder: Any, clips: Clips, layers: range) -> States:
         encoder: transformers' base model, in evaluation mode.
         layers: which to keep; 0 is the input of the first Transformer layer.
     """
-    frames = frame_counts(encoder.config, torch.from_numpy(clips.lengths)).numpy()
+    frames = frame_counts(encoder.config, torch.tensor(clips.lengths)).numpy()
     starts = np.cumsum(frames) - frames
     values = torch.empty(len(layers), int(frames.sum()), encoder.config.hidden_size)
     for batch in batches_by_length(clips.lengths, int(BATCH_SECONDS * SAMPLE_RATE)):

@@ -298,6 +298,7 @@ class Workflow:
             "parent": parent,
             # A parent has its own shape.
             "model": None if parent else self.study.model,
+            "attention": self.study.attention_of(name),
             "seed": start.seed + int(seed or 0),
             "output": f"{self.results}/starts/{instance}",
             "state": f"{self.results}/.state/starts/{instance}",
@@ -347,6 +348,7 @@ class Workflow:
             text=self.study.text,
             parent=parent,
             model=None if parent else self.study.model,
+            attention=self.study.attention_of(start),
             seed=seed + self.study.starts[start].seed_offset,
             adapters=getattr(self.study.starts[start], "adapters", None) == "train",
             adapter=self.adapter(start),
@@ -438,6 +440,7 @@ class Workflow:
         folders = {seed: self.start_folder(instance) for seed, instance in self.study.instances(start).items()}
         return AnalyseJob.of(
             start=folders.get(None, folders),
+            attention=self.study.attention_of(start),
             runs=runs,
             test=self.split(self.study.targets[target].corpus, "test"),
             settings=settings,
@@ -458,6 +461,7 @@ class Workflow:
         return ProbeJob.of(
             starts=folders,
             model=self.study.model if None in folders.values() else None,
+            attention=self.study.attention_of(start),
             seed_offset=self.study.starts[start].seed_offset,
             train=self.split(corpus, "train"),
             dev=self.split(corpus, "dev"),

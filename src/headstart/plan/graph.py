@@ -202,6 +202,7 @@ class Graph:
 
     def _training(self, name: str, stage: str, needs: list[str], job: TrainingJob, dev: float) -> None:
         kind = f"{job.stage} {self._shape(job)} {json.dumps(_lasting(job), sort_keys=True)}"
+        kind += f" {job.attention.model_dump_json()}" if job.attention else ""
         self.examples.setdefault(kind, job)
         evaluations = -(-job.settings.updates // job.settings.log_every)
         self._add(

@@ -19,7 +19,7 @@ class Probe(Settings):
         3.0, description="Minutes of the label budget that are used, drawn at random from a larger budget."
     )
     dev_minutes: Positive = Field(2.0, description="Minutes of the dev split, from its start, that are recognised.")
-    updates: Count = Field(150, description="Updates of the linear layers.")
+    updates: Count = Field(100, description="Updates of the linear layers.")
     batch_seconds: Positive = Field(24.0, description="Audio in a batch, in seconds.")
     learning_rate: Positive = Field(0.3, description="First learning rate, which falls linearly to 0.")
     seeds: Count = Field(

@@ -117,6 +117,7 @@ SECTIONS = [
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`starts.NAME.select`", "Select"),
+    ("`starts.NAME.attention`", "ChunkedAttention"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
     ("`claims`, each", "Claim"),

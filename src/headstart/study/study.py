@@ -10,6 +10,7 @@ from headstart.corpora.registry import Corpus
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.score.metrics import metric_named
 from headstart.study.analyse import Analyse
+from headstart.study.attention import ChunkedAttention
 from headstart.study.claims import QUANTITIES, Claim, TargetKind
 from headstart.study.convergence import Convergence
 from headstart.study.corpora import RecordedCorpus
@@ -280,6 +281,13 @@ class Study(Settings):
     def per_seed(self, start: str) -> bool:
         """Whether each seed trains its own instance of a start."""
         return getattr(self.starts[start], "per_seed", False)
+
+    def attention_of(self, start: str) -> ChunkedAttention | None:
+        """The chunked attention of a start: its own, or that of the start of this study that it goes on from."""
+        name: str | None = start
+        while (own := getattr(self.starts.get(name), "attention", None)) is None and name in self.starts:
+            name = self._parent(name)
+        return own
 
     def instances(self, start: str) -> dict[int | None, str]:
         """The instances of a start by seed: `NAME/seedN` with `per_seed`, otherwise only `NAME`, under None."""

@@ -134,7 +134,27 @@ def test_report_is_one_page_with_one_more_for_the_utterances_of_each_start(finis
     assert pages == set(ALL)
     page = (finished / "results/smoke/report.html").read_text()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
-    assert "Smoke study" in page
+    assert "Smoke study" in page and '<table id="probe-rules">' in page
+
+
+def test_probes_are_set_beside_what_fine_tuning_found(finished):
+    probe = json.loads((finished / "results/smoke/summary.json").read_text())["probe"]
+    assert [(cell["start"], len(cell["layers"])) for cell in probe["cells"]] == [(start, 3) for start in ALL]
+    assert all(cell["cer"] == min(cell["layers"]) and cell["error"] > 0 for cell in probe["cells"])
+    (agreement,), (times,) = probe["agreement"], probe["times"]
+    assert agreement["starts"] == 6 and -1 <= agreement["low"] <= agreement["high"] <= 1
+    assert times["fine_tuning"] > 0 and times["probing"] > 0
+
+
+def test_chunked_attention_goes_on_from_start_to_run(finished):
+    chunks = {"size": 32, "left": 2, "look_ahead": 8}
+    for folder in ("starts/data2vec", "starts/data2vec+S", "runs/data2vec+S/en-es/1min/seed2"):
+        config, recipe = (
+            read_json(finished / "results/smoke" / folder / f"{name}.json") for name in ("config", "recipe")
+        )
+        assert config["chunked_attention"] == chunks and recipe["attention"]["look_ahead_s"] == 0.16
+    assert "chunked attention" in (finished / "results/smoke/runs/data2vec/en-es/1min/seed1/README.md").read_text()
+    assert "chunked_attention" not in read_json(finished / "results/smoke/starts/mono/config.json")
 
 
 def test_nothing_to_do_a_second_time(finished):

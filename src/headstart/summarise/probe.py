@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from headstart.corpora.manifests import read_columns
 from headstart.errors import HeadstartError
-from headstart.files import read_json
+from headstart.files import read_sealed
 from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
 from headstart.summarise.design import Design
@@ -145,7 +145,7 @@ def _times(study: Study, results: Path, by_place: dict, candidates: list[str], p
             probing += by_place[start, pick["target"]]["seconds"]
             for seed in study.seeds:
                 path = run_folder(results, study.study, (start, pick["target"], budget, seed)) / "recipe.json"
-                seconds = read_json(path).get("wall_s") if path.is_file() else None
+                seconds = read_sealed(path).get("wall_s") if path.is_file() else None
                 if seconds is None:
                     return {"fine_tuning": None, "probing": probing, "saved": None}
                 total += seconds

@@ -140,6 +140,14 @@ def analyse_input(wildcards):
     return WORKFLOW.analyse_input(wildcards.start, wildcards.target, wildcards.budget)
 
 
+def probe_job(wildcards):
+    return WORKFLOW.probe_job(wildcards.start, wildcards.target, wildcards.budget).plain()
+
+
+def probe_input(wildcards):
+    return WORKFLOW.probe_input(wildcards.start, wildcards.target, wildcards.budget)
+
+
 def study_settings(wildcards):
     return WORKFLOW.study_settings()
 

@@ -153,7 +153,7 @@ def test_budget_seconds(budget, seconds):
             {"corpora__synthetic__hours__trian": 1},
             "corpora.synthetic.hours.trian: unknown key (nearest valid: 'train')",
         ),
-        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: kind, seed_offset)"),
+        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: attention, kind, seed_offset)"),
         ({"starts__more__form": "ssl"}, "starts.more.form: unknown key (nearest valid: 'from')"),
         ({"starts__more__from_": "ssl"}, "starts.more.from_: unknown key (nearest valid: 'from')"),
         (
@@ -295,6 +295,8 @@ def test_budget_seconds(budget, seconds):
         ({"text": {"languages": {"tr": {"keep": "a|b"}}}}, "text.languages.tr.keep: should be characters other than |"),
         ({"text": {"map": {" ": "x"}}}, "text.map: has an empty text to replace"),
         ({"text": {"tags": "remove"}}, "text.tags: "),
+        ({"probe": {"seeds": 9}}, "probe.seeds: 9 is more than the "),
+        ({"starts__scratch__attention": {"left_chunks": -1}}, "starts.scratch.attention.left_chunks: "),
         (
             {"targets__spoken__languages": {"en": "synthetic", "de": "rael"}},
             "targets.spoken.languages.de: there is no corpus 'rael' (nearest valid: 'real')",

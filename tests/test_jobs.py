@@ -21,13 +21,14 @@ def jobs_of(workflow: Workflow) -> list:
     starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
     analyses = [workflow.analyse_job(start, *run[1:3]) for start in ("mono", "best-rq")]
     runs = [workflow.finetune_job(*run), workflow.language_model_job(run[1]), workflow.score_job(*run)]
-    return [*starts, *runs, *analyses]
+    probes = [workflow.probe_job(start, *run[1:3]) for start in ("scratch", "best-rq")]
+    return [*starts, *runs, *analyses, *probes]
 
 
 def test_every_job_comes_back_from_json_as_it_was(workflow):
     """Snakemake stores the plain form, a queue of jobs carries it, and `job.json` keeps it to be run by hand."""
     jobs = jobs_of(workflow)
-    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse"}
+    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse", "probe"}
     for job in jobs:
         assert type(job)(**json.loads(json.dumps(job.plain()))) == job
 

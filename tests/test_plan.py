@@ -54,6 +54,7 @@ def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
         "fine-tuning": 14,
         "scoring": 14,
         "analysis": 6,
+        "probes": 7,
         "report": 2,
     }
 
@@ -220,7 +221,7 @@ def test_a_failed_measurement_stops_the_others(tmp_path):
 def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "study.yaml"
-    file.write_text(json.dumps(TINY), encoding="utf-8")
+    file.write_text(json.dumps({**TINY, "probe": {"updates": 20}}), encoding="utf-8")
     assert main(["plan", str(file), "--cores", "1", "--json", "plan.json"]) == 0
     text = capsys.readouterr()
     made = json.loads(Path("plan.json").read_text())
@@ -230,7 +231,8 @@ def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
     assert made["seconds"] == pytest.approx(sum(seconds.values()))
     assert made["disk_bytes"] == pytest.approx(bytes_of_tiny(tmp_path / "tiny"), rel=0.1)
     assert 2e8 < made["memory_bytes"] == made["job_memory_bytes"] < 4e9
-    assert re.search(r"fine-tuning +4 +4 ", text.out) and "The study takes about" in text.out
+    assert re.search(r"fine-tuning +4 +4 ", text.out) and re.search(r"probes +2 +2 ", text.out)
+    assert "The study takes about" in text.out
     assert "Chance alone." in text.out and "measuring finetune" in text.err
 
 

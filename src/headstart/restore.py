@@ -158,8 +158,14 @@ def judge(workflow: Workflow) -> Outcome:
         if accept([job.output], lambda j=job: _analyse_recipe(j), table_recipe(job.output), needs):
             good.add(job.output)
 
+    for cell in workflow.probed():
+        job = workflow.probe_job(*cell)
+        needs = sorted({folder for folder in job.starts.values() if folder in trained})
+        if accept([job.output], lambda j=job: _probe_recipe(j), table_recipe(job.output), needs):
+            good.add(job.output)
+
     inputs = workflow.summary_input()
-    needs = [*inputs["scores"], *inputs["representations"]]
+    needs = [*inputs["scores"], *inputs["representations"], *inputs.get("probes", ())]
     summary = f"{workflow.results}/summary.json"
     outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
     settings = workflow.study_settings()
@@ -206,6 +212,12 @@ def _analyse_recipe(job: Any) -> dict[str, Any]:
     from headstart.analyse.analysis import analyse_recipe
 
     return analyse_recipe(job)
+
+
+def _probe_recipe(job: Any) -> dict[str, Any]:
+    from headstart.probe.probing import probe_recipe
+
+    return probe_recipe(job)
 
 
 def _language_model_recipe(job: Any) -> dict[str, Any]:

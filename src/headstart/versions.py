@@ -15,6 +15,7 @@ VERSIONS = {
     "pretrain": 4,
     "semisup": 2,
     "finetune": 4,
+    "probe": 1,
     "decode": 2,
     "score": 4,
     "analyse": 1,

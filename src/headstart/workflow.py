@@ -26,6 +26,7 @@ from headstart.jobs import (
     LanguageModelFiles,
     LanguageModelJob,
     PretrainJob,
+    ProbeJob,
     ScoreJob,
     SemisupJob,
     SplitFiles,
@@ -297,6 +298,7 @@ class Workflow:
             "parent": parent,
             # A parent has its own shape.
             "model": None if parent else self.study.model,
+            "attention": self.study.attention_of(name),
             "seed": start.seed + int(seed or 0),
             "output": f"{self.results}/starts/{instance}",
             "state": f"{self.results}/.state/starts/{instance}",
@@ -346,6 +348,7 @@ class Workflow:
             text=self.study.text,
             parent=parent,
             model=None if parent else self.study.model,
+            attention=self.study.attention_of(start),
             seed=seed + self.study.starts[start].seed_offset,
             adapters=getattr(self.study.starts[start], "adapters", None) == "train",
             adapter=self.adapter(start),
@@ -437,6 +440,7 @@ class Workflow:
         folders = {seed: self.start_folder(instance) for seed, instance in self.study.instances(start).items()}
         return AnalyseJob.of(
             start=folders.get(None, folders),
+            attention=self.study.attention_of(start),
             runs=runs,
             test=self.split(self.study.targets[target].corpus, "test"),
             settings=settings,
@@ -450,7 +454,41 @@ class Workflow:
         starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
         return {"start": starts, "models": models, **job.test.model_dump()}
 
+    def probe_job(self, start: str, target: str, budget: str) -> ProbeJob:
+        """The job that probes a start on a target and label budget."""
+        corpus, seeds = self.study.targets[target].corpus, self.study.probed_seeds()
+        folders = {seed: self.start_folder(self.study.instance(start, seed)) for seed in seeds}
+        return ProbeJob.of(
+            starts=folders,
+            model=self.study.model if None in folders.values() else None,
+            attention=self.study.attention_of(start),
+            seed_offset=self.study.starts[start].seed_offset,
+            train=self.split(corpus, "train"),
+            dev=self.split(corpus, "dev"),
+            subsets={seed: self.subset(corpus, budget, seed) for seed in seeds},
+            settings=self.study.probe,
+            text=self.study.text,
+            output=f"{self.results}/probes/{start}/{target}/{budget}.parquet",
+        )
+
+    def probe_input(self, start: str, target: str, budget: str) -> Files:
+        """The files that probing a start opens."""
+        job = self.probe_job(start, target, budget)
+        folders = dict.fromkeys(job.starts.values())
+        return {
+            "features": [job.train.features, job.dev.features],
+            "audio": [job.train.audio, job.dev.audio, *self._shards_of([job.train])],
+            "subsets": list(job.subsets.values()),
+            "start": [path for folder in folders for path in self.checkpoint_input(folder)],
+        }
+
     # ---------------------------------------------------------------------------------------------- summary
+
+    def probed(self) -> list[tuple[str, str, str]]:
+        """(start, target, budget) of every probe."""
+        if self.study.probe is None:
+            return []
+        return [(s, t, b) for s in self.study.starts for t in self.study.targets for b in self.study.budgets]
 
     def analysed(self) -> Iterator[tuple[str, str, str]]:
         """(start, target, budget) of every comparison of representations."""
@@ -472,6 +510,7 @@ class Workflow:
         return {
             "scores": [self.score_job(*run).output for run in self.study.runs()],
             "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
+            **({"probes": [self.probe_job(*cell).output for cell in self.probed()]} if self.study.probe else {}),
             "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
             "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }

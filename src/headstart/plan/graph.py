@@ -12,6 +12,7 @@ from typing import Any
 
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.jobs import TrainingJob
+from headstart.study.fields import budget_seconds
 from headstart.workflow import Workflow, raw_folder
 
 # Audio of a recorded corpus that has not been read yet is not known: a split counts as this many hours.
@@ -169,15 +170,39 @@ class Graph:
             )
             self._add(node)
             last.append(node.name)
+        last += self._probes()
         folder = Path(self.workflow.results)
         self._add(Node("summary", "report", last, (folder / "summary.json").is_file(), kind="light"))
         self._add(Node("report", "report", ["summary"], (folder / "report.html").is_file(), kind="light"))
+
+    def _probes(self) -> list[str]:
+        """Add the probes of all starts; returns their names."""
+        names = []
+        for start, target, budget in self.workflow.probed():
+            job, corpus = self.workflow.probe_job(start, target, budget), self.study.targets[target].corpus
+            settings, runs = job.settings, [f"run {start} {target} {budget} {seed}" for seed in job.starts]
+            audio = min(settings.minutes * 60, budget_seconds(budget)) + self._dev_seconds(corpus, settings.dev_minutes)
+            needs = [*job.subsets.values(), f"features {corpus} train", f"features {corpus} {DEV}"]
+            needs += [f"start {self.study.instance(start, seed)}" for seed in job.starts]
+            node = Node(
+                f"probe {start} {target} {budget}",
+                "probes",
+                needs,
+                Path(job.output).is_file(),
+                self.study.threads,
+                "probe " + self.nodes[runs[0]].kind,
+                {"audio": audio * len(runs), "updates": settings.updates * len(runs)},
+            )
+            self._add(node)
+            names.append(node.name)
+        return names
 
     def _dev_seconds(self, corpus: str, minutes: float) -> float:
         return min(minutes * 60, self.hours(corpus, DEV) * 3600)
 
     def _training(self, name: str, stage: str, needs: list[str], job: TrainingJob, dev: float) -> None:
         kind = f"{job.stage} {self._shape(job)} {json.dumps(_lasting(job), sort_keys=True)}"
+        kind += f" {job.attention.model_dump_json()}" if job.attention else ""
         self.examples.setdefault(kind, job)
         evaluations = -(-job.settings.updates // job.settings.log_every)
         self._add(

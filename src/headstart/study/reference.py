@@ -117,6 +117,7 @@ SECTIONS = [
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`starts.NAME.select`", "Select"),
+    ("`starts.NAME.attention`", "ChunkedAttention"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
     ("`claims`, each", "Claim"),
@@ -132,6 +133,7 @@ SECTIONS = [
     ("`decoding`", "Decoding"),
     ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
+    ("`probe`", "Probe"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]

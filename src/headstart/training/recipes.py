@@ -16,6 +16,7 @@ from headstart.jobs import TrainingJob
 
 DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
 DECIDING += ("adapters",)  # of runs that train nothing else of their encoder
+DECIDING += ("attention",)  # of starts that have chunked attention
 DECIDING_DATA = ("content", "units_content")  # under `data`
 
 
@@ -36,6 +37,7 @@ def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
         "parent": (own_recipe(job.parent) or source_of(job.parent) or job.parent) if job.parent else None,
         "parent_content": checkpoint_content(job.parent) if job.parent else None,
         **({"adapters": file_hash(job.adapter) if job.adapter else "new"} if getattr(job, "adapters", False) else {}),
+        **({"attention": job.attention.model_dump(mode="json")} if job.attention else {}),
         "seed": job.seed,
         "data": data,
     }

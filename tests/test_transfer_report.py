@@ -85,5 +85,5 @@ def test_charts_show_what_is_known(shown):
     assert {row["hours"] for row in values(hours, 0)} == {8, 32}
     assert len(values(ranks, 1)) == 9
     unknown = {**section, "starts": [{**row, "hours": None} for row in section["starts"]]}
-    unknown["cells"] = [{**cell, "similarity": None} for cell in section["cells"]]
+    unknown["cells"] = [{**cell, "nearest": {}} for cell in section["cells"]]
     assert len(Gallery(study, {"transfer": unknown, "metric": "cer"}).transfer()) == 1

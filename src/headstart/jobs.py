@@ -19,6 +19,7 @@ from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
 from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
+from headstart.study.similarity import Acoustic
 from headstart.study.text import Text
 from headstart.versions import VERSIONS
 
@@ -199,6 +200,19 @@ class AnalyseJob(Job, stage="analyse"):
         if isinstance(self.start, str):
             return {self.start: self.runs}
         return {folder: {seed: self.runs[seed]} for seed, folder in self.start.items()}
+
+
+class SimilarityJob(Job, stage="similarity"):
+    """Measurement of how alike languages sound.
+
+    `languages` has training splits in each language; `encoder` is the checkpoint folder whose frames are compared, or
+    None for cepstral coefficients.
+    """
+
+    languages: dict[str, list[SplitFiles]]
+    encoder: str | None
+    settings: Acoustic
+    output: str
 
 
 TRAINING = {kind.stage: kind for kind in (PretrainJob, SemisupJob, FinetuneJob)}

@@ -18,5 +18,6 @@ VERSIONS = {
     "decode": 2,
     "score": 4,
     "analyse": 1,
-    "report": 11,
+    "similarity": 1,
+    "report": 12,
 }

@@ -28,6 +28,7 @@ from headstart.jobs import (
     PretrainJob,
     ScoreJob,
     SemisupJob,
+    SimilarityJob,
     SplitFiles,
 )
 from headstart.study.analyse import Analyse
@@ -36,8 +37,10 @@ from headstart.study.decoding import Search
 from headstart.study.facts import Facts, facts_of
 from headstart.study.reading import StudyError
 from headstart.study.selection import Select
+from headstart.study.similarity import ACOUSTIC_FILE
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
@@ -64,6 +67,9 @@ class Workflow:
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
+        for name, path in self.study.similarity.tables.items():
+            if not Path(path).is_file():
+                found.append(f"similarity.tables.{name}: {path}: no such file")
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
@@ -435,6 +441,31 @@ class Workflow:
         starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
         return {"start": starts, "models": models, **job.test.model_dump()}
 
+    def similarity_job(self) -> SimilarityJob:
+        """The job that measures how alike languages sound, in a study with `compared_languages`."""
+        options = self.study.similarity.acoustic
+        # A start that is trained for each seed has as many encoders; any of them will do.
+        instance = options.start and self.study.instance(options.start, self.study.seeds[0])
+        return SimilarityJob.of(
+            languages={
+                tag: [self.split(name, "train") for name in names]
+                for tag, names in compared_languages(self.study).items()
+            },
+            encoder=instance and self.start_folder(instance),
+            settings=options,
+            output=f"{self.results}/{ACOUSTIC_FILE}",
+        )
+
+    def similarity_input(self) -> Files:
+        """The files that the job of `similarity_job` opens."""
+        job = self.similarity_job()
+        splits = [split for group in job.languages.values() for split in group]
+        return {
+            "features": [split.features for split in splits],
+            "audio": [*(split.audio for split in splits), *self._shards_of(splits)],
+            "encoder": self.checkpoint_input(job.encoder),
+        }
+
     # ---------------------------------------------------------------------------------------------- summary
 
     def analysed(self) -> Iterator[tuple[str, str, str]]:
@@ -457,6 +488,10 @@ class Workflow:
         return {
             "scores": [self.score_job(*run).output for run in self.study.runs()],
             "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
+            "similarities": [
+                *([self.similarity_job().output] if compared_languages(self.study) else []),
+                *self.study.similarity.tables.values(),
+            ],
             "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
             "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }

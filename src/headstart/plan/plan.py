@@ -27,6 +27,7 @@ STAGES = (
     "fine-tuning",
     "scoring",
     "analysis",
+    "similarity",
     "report",
 )
 

@@ -30,7 +30,7 @@ from headstart.report.comparison import comparison_page, write_comparisons
 from headstart.report.gallery import Gallery
 from headstart.report.sentences import VERDICTS, answer, change, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
-from headstart.report.transfer import heat_maps, question_rows
+from headstart.report.transfer import advice_rows, heat_maps, question_rows
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.starts import ScratchStart, Start
@@ -162,6 +162,7 @@ def transfer_values(transfer: Row | None, gallery: Gallery) -> Row:
     return {
         "transfer": transfer,
         "transfer_questions": question_rows(transfer),
+        "advice": advice_rows(transfer),
         "heat_maps": heat_maps(transfer),
         "transfer_panels": gallery.transfer(),
     }

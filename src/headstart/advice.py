@@ -101,8 +101,7 @@ def advise(transfer: Row | None, subject: Subject, confidence: float = 0.95) -> 
             "relative that the package's table of languages has by its tag, or give a folder of audio and measure "
             "similarity by sound in the study (similarity.acoustic)"
         )
-    # Measures know different languages, so that their errors cannot be compared, but what they gain can.
-    measure_name = min(candidates, key=lambda name: candidates[name][2]["difference"])
+    measure_name = min(candidates, key=lambda name: _gain(candidates[name][2]))
     some, measure, row = candidates[measure_name]
     rule = "neighbours" if row["neighbours"] < row[row["plain"]] else row["plain"]
     estimates = some.picked("neighbours" if rule == "neighbours" else "average", subject.key, measure)
@@ -125,6 +124,14 @@ def advise(transfer: Row | None, subject: Subject, confidence: float = 0.95) -> 
     neighbours = [{"language": tag, "similarity": value} for value, tag in sorted(alike, reverse=True)]
     errors = [row for _, _, row in candidates.values()]
     return Advice(subject, rule, measure_name, ranking, errors, neighbours, confidence)
+
+
+def _gain(row: Row) -> float:
+    """What a measure adds to the error of the rule that needs none; negative if it is of use.
+
+    Measures know different languages, so that the errors themselves cannot be compared.
+    """
+    return min(row["neighbours"], row["nearest"]) - row["average"]
 
 
 def measures_for(transfer: Row, subject: Subject) -> dict[str, Measure]:

@@ -41,6 +41,7 @@ from headstart.study.similarity import Acoustic
 
 log = logging.getLogger(__name__)
 RNG_SEED = 402
+FACTS = ("languages", "encoder", "layer", "minutes", "recipe")  # attributes in the file that are no arrays
 FRAMES_A_CLUSTER = 100  # from which k-means learns a centre
 CLIPS_AT_ONCE = 16  # where not all are needed
 
@@ -100,24 +101,22 @@ class AcousticSimilarity:
 
     def write(self, path: str | Path) -> None:
         """Write the measurement as one safetensors file."""
-        tensors = {"halves": self.halves, "mean": self.units.mean, "scale": self.units.scale}
-        values = {"languages": self.languages, "encoder": self.encoder, "layer": self.layer, "minutes": self.minutes}
-        metadata = {key: json.dumps(value, sort_keys=True) for key, value in {**values, "recipe": self.recipe}.items()}
+        units = self.units
+        tensors = {"halves": self.halves, "mean": units.mean, "scale": units.scale, "centres": units.centres}
+        facts = {key: getattr(self, key) for key in FACTS} | {"pieces": units.plain()}
         with written_whole(path) as temporary:
-            tensors["centres"] = self.units.centres
-            save_file(tensors, temporary, {**metadata, "pieces": self.units.plain()})
+            # In one value, because safetensors writes several in any order.
+            save_file(tensors, temporary, {"facts": json.dumps(facts, sort_keys=True)})
 
     @classmethod
     def read(cls, path: str | Path) -> AcousticSimilarity:
         """A measurement from its file; raises `BrokenFileError` if that is missing, or damaged and set aside."""
         errors = (SafetensorError, ValueError, KeyError, TypeError)
         with derived(path, *errors), safe_open(path, "numpy") as file:
-            metadata = file.metadata()
-            keys = ("languages", "encoder", "layer", "minutes", "recipe")
-            values = {key: json.loads(metadata[key]) for key in keys}
+            facts = json.loads(file.metadata()["facts"])
             arrays = [file.get_tensor(key) for key in ("mean", "scale", "centres")]
-            units = SoundUnits(*arrays, stored_pieces(metadata["pieces"]))
-            return cls(halves=file.get_tensor("halves"), units=units, **values)
+            units = SoundUnits(*arrays, stored_pieces(facts["pieces"]))
+            return cls(halves=file.get_tensor("halves"), units=units, **{key: facts[key] for key in FACTS})
 
 
 def measure_similarity(job: SimilarityJob) -> None:
@@ -146,7 +145,7 @@ def recorded_recipe(path: str | Path) -> dict[str, Any] | None:
     """The recipe in a measurement's file; None if there is none."""
     try:
         with safe_open(path, "numpy") as file:
-            return json.loads(file.metadata()["recipe"])
+            return json.loads(file.metadata()["facts"])["recipe"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 

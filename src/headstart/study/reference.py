@@ -132,6 +132,8 @@ SECTIONS = [
     ("`decoding`", "Decoding"),
     ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
+    ("`similarity`", "Similarity"),
+    ("`similarity.acoustic`", "Acoustic"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]

@@ -15,7 +15,14 @@ from headstart.encoder.checkpoints import encoder_model, save_encoder
 from headstart.errors import DataError
 from headstart.files import BrokenFileError
 from headstart.jobs import SimilarityJob
-from headstart.languages.acoustic import AcousticSimilarity, drawn_clips, measure_similarity, measurement
+from headstart.languages.acoustic import (
+    AcousticSimilarity,
+    drawn_clips,
+    measure_similarity,
+    measurement,
+    recorded_recipe,
+    similarity_recipe,
+)
 from headstart.languages.frames import Samples, cepstral_frames, frames_of
 from headstart.languages.sound_units import FIRST, count_similarity
 from headstart.study.similarity import Acoustic
@@ -169,5 +176,6 @@ def test_the_job_takes_as_much_of_each_corpus_and_says_what_it_did(make_clips, t
     assert (tmp_path / "s.st").read_bytes() == first
     result = AcousticSimilarity.read(tmp_path / "s.st")
     assert result.languages == ["aa", "zz"]
+    assert recorded_recipe(tmp_path / "s.st") == similarity_recipe(job)
     assert result.recipe["settings"]["clusters"] == 8 and set(result.recipe["content"]) == {"aa", "zz"}
     assert count_similarity(*result.counts) < 1

@@ -14,7 +14,7 @@ QUESTIONS = {
     "multilingual": "Several languages rather than one, with equal hours",
     "family": "Languages of the family {family} rather than others",
     "own_language": "Pre-trained on the target's language rather than not",
-    "similarity": "Nearest language of pre-training more alike {by} by a standard deviation ({step})",
+    "similarity": "Nearest language of pre-training a standard deviation{step} more alike, {by}",
     "switched": "Pre-trained on one more language of a code-switched target",
     "every_language": "Pre-training on one language helps in every other language",
     "ranks": "Seeds agree on the order of starts",
@@ -47,7 +47,7 @@ def by_measure(name: str) -> str:
 
 def _title(row: Row, family: str) -> str:
     by = by_measure(row["measure"]) if "measure" in row else ""
-    step = "unknown" if row.get("step") is None else f"{row['step']:.2g}"
+    step = "" if row.get("step") is None else f" ({row['step']:.2g})"
     return QUESTIONS[row["question"]].format(family=family, by=by, step=step)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.corpora.synthetic.grammar import load_grammar
-from headstart.languages.table import primary
+from headstart.languages.table import canonical, primary
 from headstart.study.facts import facts_of
 from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
@@ -90,7 +90,7 @@ def compared_languages(study: Study) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(used):
         if len(tags := corpus_languages(study, name)) == 1:
-            found.setdefault(tags[0], []).append(name)
+            found.setdefault(canonical(tags[0]), []).append(name)
     return found if len(found) > 1 else {}
 
 

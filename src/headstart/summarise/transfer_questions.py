@@ -197,7 +197,7 @@ def similarity_step(table: TransferTable, measure: str) -> float | None:
 
 def _alike(table: TransferTable, measure: str) -> tuple[list[int], list[int], Array]:
     """Starts and columns in one language of which a measure knows how alike they are, and similarity of the nearest
-    language, `[starts, columns]`."""
+    language, `[starts, columns]`. That a language is like itself does not count as knowing it."""
     languages = list(table.columns)
     found = {
         (start, column): near[0]
@@ -205,10 +205,10 @@ def _alike(table: TransferTable, measure: str) -> tuple[list[int], list[int], Ar
         for column in table.single
         if (near := table.nearest_language(name, languages[column], measure))
     }
-    columns = [column for column in table.single if any((start, column) in found for start in range(len(table.starts)))]
-    starts = [
-        start for start in range(len(table.starts)) if columns and all((start, column) in found for column in columns)
-    ]
+    names = list(table.starts)
+    others = {place for place in found if table.covered(names[place[0]], languages[place[1]]) == 0}
+    columns = [column for column in table.single if any((start, column) in others for start in range(len(names)))]
+    starts = [start for start in range(len(names)) if columns and all((start, column) in found for column in columns)]
     values = [[found[start, column] for column in columns] for start in starts]
     return starts, columns, np.array(values).reshape(len(starts), len(columns))
 

@@ -167,7 +167,9 @@ def test_advice_for_a_folder_is_by_sound(one_thread, tmp_path):
     assert advice.measure == "acoustic" and {row["language"] for row in advice.neighbours[:2]} == {"en", "de"}
     assert advice.ranking[0]["start"] == "de"
     text = in_words(advice)
-    assert text.startswith(f"{folder}; most alike in the study by sound: ")
+    assert text.startswith(f"{folder}; most alike in the study by sound: ") and "of another kind" not in text
+    other = Subject("a call", None, dict.fromkeys(tags, 0.05) | {"ja": 0.1})
+    assert "it is probably of another kind" in in_words(advise(section, other))
     (folder / "metadata.tsv").write_text("path\tlanguage\na.wav\tsw\nb.wav\tsw\nc.wav\ten\n", encoding="utf-8")
     subject = subject_of(str(folder), tmp_path / "acoustic.safetensors")
     assert subject.tag == "sw" and [row["measure"] for row in advise(section, subject).errors] == ["table", "acoustic"]

@@ -65,6 +65,7 @@ class Advice:
         errors: the row of `left_out` for each measure that knows the language, with its `measure`.
         neighbours: rows of `language` and `similarity` by `measure`, the most alike first.
         confidence: of the intervals.
+        strange: whether the audio is of another kind than the study's, as far as sound can tell.
     """
 
     subject: Subject
@@ -74,6 +75,7 @@ class Advice:
     errors: list[Row]
     neighbours: list[Row]
     confidence: float
+    strange: bool
 
 
 def advise(transfer: Row | None, subject: Subject, confidence: float = 0.95) -> Advice:
@@ -123,7 +125,14 @@ def advise(transfer: Row | None, subject: Subject, confidence: float = 0.95) -> 
     alike = [(value, tag) for tag in some.tags if (value := measure(subject.key, tag)) is not None]
     neighbours = [{"language": tag, "similarity": value} for value, tag in sorted(alike, reverse=True)]
     errors = [row for _, _, row in candidates.values()]
-    return Advice(subject, rule, measure_name, ranking, errors, neighbours, confidence)
+    return Advice(subject, rule, measure_name, ranking, errors, neighbours, confidence, _is_strange(transfer, subject))
+
+
+def _is_strange(transfer: Row, subject: Subject) -> bool:
+    """Whether audio is less like any language of the study than any two of these are like one another."""
+    known = transfer.get("similarities", {}).get("acoustic", {})
+    among = [value for row in known.values() for value in row.values()]
+    return bool(among and subject.sound) and max(subject.sound.values()) < min(among)
 
 
 def _gain(row: Row) -> float:
@@ -198,6 +207,12 @@ def in_words(advice: Advice) -> str:
     language = advice.subject.tag and language_of(advice.subject.tag)
     family = f" ({language.family})" if language else ""
     lines = [f"{advice.subject.name}{family}; most alike in the study {by_measure(advice.measure)}: {near}", ""]
+    if advice.strange:
+        lines += [
+            "This audio is less like any language of the study than any two of these are like one another: it is "
+            "probably of another kind (voices, rooms, microphones), and similarity by sound then says little of language.",
+            "",
+        ]
     chosen = next(row for row in advice.errors if row["measure"] == advice.measure)
     if advice.rule != "neighbours":
         lines += [

@@ -210,7 +210,7 @@ def in_words(advice: Advice) -> str:
     if advice.strange:
         lines += [
             "This audio is less like any language of the study than any two of these are like one another: it is "
-            "probably of another kind (voices, rooms, microphones), and similarity by sound then says little of language.",
+            "probably of another kind (voices, rooms, microphones), and similarity by sound then says little.",
             "",
         ]
     chosen = next(row for row in advice.errors if row["measure"] == advice.measure)

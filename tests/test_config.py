@@ -283,7 +283,7 @@ def test_budget_seconds(budget, seconds):
         ({"similarity": {"acoustic": {"start": "scratch"}}}, "similarity.acoustic.start: 'scratch' is not pre-trained"),
         ({"similarity": {"acoustic": {"pieces": 5}}}, "similarity.acoustic: `pieces` is 5, less than `clusters`, 100"),
         ({"similarity": {"acoustic": {"layer": 5}}}, "similarity.acoustic: `layer` is 5, but no start is named"),
-        ({"similarity": {"tables": {"acoustic": "a.tsv"}}}, "similarity.tables: 'acoustic' is the name of a measure"),
+        ({"similarity": {"tables": {"acoustic": "a.tsv"}}}, "similarity: `tables` names 'acoustic', which is a"),
         # a target that nothing can be learnt from
         (
             {"corpora__real__columns": {"text": None}, "targets__spoken__corpus": "real"},

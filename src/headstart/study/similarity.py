@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from headstart.study.fields import Count, Folder, Name, Positive, Settings
 
 ACOUSTIC_FILE = "similarity/acoustic.safetensors"  # in the folder of a study's results
 OWN = ("table", "acoustic")  # measures of similarity that are not from a file
-
-
-def _free(name: str) -> str:
-    if name in OWN:
-        raise ValueError(f"{name!r} is the name of a measure that the package has, choose another")
-    return name
 
 
 class Acoustic(Settings):
@@ -45,8 +39,17 @@ class Similarity(Settings):
         Acoustic(),
         description="By sound, in studies with four pre-trained starts and targets in four languages; null for none.",
     )
-    tables: dict[Annotated[Name, AfterValidator(_free)], Folder] = Field(
+    tables: dict[Name, Folder] = Field(
         {},
         description="More measures, each a TSV file with the columns language_a, language_b and similarity (from 0 to "
         "1); `headstart typology` writes one.",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Similarity:
+        for name in OWN:
+            if name in self.tables:
+                raise ValueError(
+                    f"`tables` names {name!r}, which is a measure of the package's own; choose another name"
+                )
+        return self

@@ -7,11 +7,13 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-# The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/.
-# `envvars` passes the variable on to jobs on other machines.
-LIBRARY = os.path.join(workflow.basedir, "src")
-sys.path.insert(0, LIBRARY)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+# The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/, beside
+# this file's folder. `envvars` passes the variable on to jobs on other machines.
+LIBRARY = os.path.join(os.path.dirname(str(workflow.current_basedir)), "src")
+if os.path.isdir(LIBRARY):
+    sys.path.insert(0, LIBRARY)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("PYTHONPATH", "")  # of a module from GitHub, whose library is installed
 
 
 envvars:
@@ -19,8 +21,11 @@ envvars:
 
 
 from headstart.study.reading import StudyError, parse_study, read_yaml
-from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
+from headstart.study.planned import keep_planned, planned_path, planned_study, variable
 from headstart.workflow import Workflow
+
+# The name of this workflow where another Snakefile includes it by `module`; None otherwise. docs/cluster.md
+MODULE = workflow.modifier.namespace
 
 # A job on another machine reads the workflow again. It then uses the study with which the jobs were planned, because
 # the study file may have been edited since.
@@ -28,12 +33,14 @@ try:
     if workflow.is_main_process:
         for file in workflow.configfiles:
             read_yaml(file)  # Snakemake has read it too, but accepts repeated keys
-        SOURCE = ", ".join(map(str, workflow.configfiles))
+        SOURCE = f"module {MODULE}" if MODULE else ", ".join(map(str, workflow.configfiles))
         STUDY = parse_study(config, SOURCE)
         Workflow(STUDY).check(SOURCE)
-        os.environ[VARIABLE] = planned_path(STUDY)
+        os.environ[variable(MODULE)] = planned_path(STUDY)
+        if MODULE:
+            keep_planned(STUDY)  # Snakemake does not call `onstart` of a module
     else:
-        STUDY = planned_study()
+        STUDY = planned_study(MODULE)
 except StudyError as error:
     raise WorkflowError(str(error))
 
@@ -41,7 +48,7 @@ WORKFLOW = Workflow(STUDY)
 
 
 envvars:
-    VARIABLE,
+    variable(MODULE),
 
 
 onstart:

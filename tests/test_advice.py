@@ -90,6 +90,7 @@ def test_errors_on_languages_left_out_are_those_of_a_loop(sections):
     (row,) = section["advice"]
     for rule, values in losses.items():
         assert row[rule] == pytest.approx(np.expm1(np.mean(values)), abs=1e-9)
+        assert row["best"][rule] == sum(value < 1e-12 for value in values)
     assert row["languages"] == len(LANGUAGES)
     difference = np.subtract(losses["neighbours"], losses[row["plain"]])
     half = 2.110 * difference.std(ddof=1) / np.sqrt(18)  # t with 17 degrees of freedom

@@ -1,6 +1,7 @@
 """What makes a start transfer: agreement with statsmodels and scipy, and verdicts on tables whose truth is known."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transfer_tables import FACTORIAL, LANGUAGES, changes_of, design_of, study_o
 
 from headstart.languages.pairs import Pairs
 from headstart.languages.similarity import nearest, similarity
+from headstart.study.reading import load_study
 from headstart.summarise import crossed
 from headstart.summarise.crossed import cell_effect, inflation, language_effect, largest_share, start_effect
 from headstart.summarise.estimates import holm
@@ -331,6 +333,24 @@ def test_every_language_takes_the_weakest(rng):
     truth[1, 2] = 0.3
     worse = every_language(design_of(study, truth), contrasts, 0.95)
     assert worse["positive"] == ["t-nl"] and worse["p"] > 0.99
+
+
+def test_the_design_of_the_study_at_demo_scale_can_answer_every_question(monkeypatch):
+    """Hours and languages vary independently, and there are enough starts and languages of each kind."""
+    monkeypatch.setattr(crossed, "PERMUTATIONS", 199)
+    study = load_study(Path(__file__).parents[1] / "config" / "studies" / "transfer.yaml")
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 0.05, (len(study.starts), len(study.targets)))
+    design = design_of(study, truth)
+    data = TransferTable.of(study, design).starts.values()
+    hours, counts = (np.log2([getattr(one, key) for one in data]) for key in ("hours", "language_count"))
+    assert inflation(counts, np.column_stack([np.ones(len(hours)), hours])) < 1.1
+    section = transfer_section(study, {"cer": design})
+    assert [row["question"] for row in section["questions"] if row["verdict"] == "cannot tell"] == []
+    assert section["family"] == "Indo-European" and len({row["family"] for row in section["targets"]} - {None}) >= 4
+    heard = {tag for one in data for tag in one.languages}
+    assert {"pt", "pl", "et"}.isdisjoint(heard)
+    assert {(row["covered"], row["of"]) for row in section["groups"]} == {(0, 2), (1, 2), (2, 2)}
 
 
 # ---------------------------------------------------------------------------------------------- false verdicts

@@ -45,6 +45,7 @@ from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
+BRACES = "Snakemake takes braces in the path of an input for wildcards; rename it"
 
 
 class Workflow:
@@ -64,16 +65,23 @@ class Workflow:
                 self.reader(name).check()
             except CorpusError as error:
                 found.append(f"corpora.{name}: {error}")
+            else:
+                found += [f"corpora.{name}: {path}: {BRACES}" for path in self.corpus_inputs(name) if _has_braces(path)]
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
+            found += [f"corpora.{name}.text: {path}: {BRACES}" for path in corpus.text if _has_braces(path)]
         for name, path in self.study.similarity.tables.items():
             if not Path(path).is_file():
                 found.append(f"similarity.tables.{name}: {path}: no such file")
+            elif _has_braces(path):
+                found.append(f"similarity.tables.{name}: {path}: {BRACES}")
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
                 if (folder := outside_folder(start)) and folder not in self.to_fetch():
+                    if _has_braces(folder):
+                        raise CheckpointError(f"{folder}: {BRACES}")
                     check_checkpoint(folder)
                 if (adapter := self.adapter(name)) and getattr(start, "path", None) and not Path(adapter).is_file():
                     raise CheckpointError(f"{adapter}: no such file; `adapter` names the language of a file here")
@@ -277,6 +285,15 @@ class Workflow:
         return list(dict.fromkeys(order))
 
     # ---------------------------------------------------------------------------------------------- jobs
+
+    def node_resources(self) -> dict[str, int | str]:
+        """Resources by which Snakemake's executor for Slurm asks for the nodes of a training job."""
+        nodes = self.study.nodes
+        if nodes == 1:
+            return {"nodes": 1}
+        # One task on each node, however many GPUs it has. The executor starts an MPI job outside of a step, which could
+        # only be on one node; the job starts a step on all of them itself.
+        return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
 
     def start_job(self, instance: str) -> PretrainJob | SemisupJob:
         """The job that pre-trains or refines a start."""
@@ -542,6 +559,10 @@ def raw_folder(corpus: str) -> str:
 def _recordings(corpus: Any) -> dict[str, Any]:
     """The settings of a corpus without those that its recordings and transcripts do not depend on."""
     return {key: value for key, value in _plain(corpus).items() if key not in {*WithText.model_fields, "shards"}}
+
+
+def _has_braces(path: str) -> bool:
+    return "{" in path or "}" in path
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError
-from headstart.files import derived, written_whole
+from headstart.files import derived, fingerprint, written_whole
 
-RECIPE, TUNING = b"headstart.recipe", b"headstart.tuning"  # keys of a table's metadata
+# Keys of a table's metadata. The last one has a hash of its columns, which none of parquet's checksums covers.
+RECIPE, TUNING, COLUMNS = b"headstart.recipe", b"headstart.tuning", b"headstart.columns"
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
@@ -87,8 +89,7 @@ def write_table(
     """
     table = without_empty(_table(path, rows, schema))
     metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
-    if metadata:
-        table = table.replace_schema_metadata(metadata)
+    table = table.replace_schema_metadata(metadata | {COLUMNS: _columns(table.schema)})
     with written_whole(path) as temporary:
         pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
 
@@ -100,6 +101,7 @@ def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict
     There is never more than a row group in memory. All columns of `schema` are written.
     """
     rows: list[dict[str, Any]] = []
+    schema = schema.with_metadata({COLUMNS: _columns(schema)})
     with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as file:
 
         def write() -> None:
@@ -114,6 +116,11 @@ def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict
         yield add
         if rows:
             write()
+
+
+def _columns(schema: pa.Schema) -> str:
+    """Hash of the names and types of columns. In files, the items of lists have another name than in memory."""
+    return fingerprint([[f.name, re.sub(r"\b(item|element): ", "", str(f.type)), f.nullable] for f in schema])
 
 
 def _table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -149,6 +156,9 @@ def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             if sum(counts) != file.metadata.num_rows:  # no checksum covers these counts
                 raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, {sum(counts)} in its parts")
+            known = (file.schema_arrow.metadata or {}).get(COLUMNS, b"").decode(errors="replace")
+            if known and known != _columns(file.schema_arrow):
+                raise pa.ArrowInvalid("its columns are not those with which it was written")
             yield file
 
 

@@ -16,6 +16,7 @@ from headstart.workflow import Workflow
 
 Row = dict[str, Any]
 STAGES = (
+    "downloads",
     "synthesis",
     "corpora",
     "features",

@@ -56,6 +56,7 @@ def advice_rows(transfer: Row) -> list[Row]:
     return [
         {"similarity": by_measure(row["measure"]), "languages": row["languages"]}
         | {rule: rate(row[rule]) for rule in ("neighbours", "average", "nearest")}
+        | {f"{rule}_best": f"best in {row['best'][rule]}" for rule in ("neighbours", "average", "nearest")}
         | {"difference": change(row["difference"]), "span": changes(row["low"], row["high"])}
         | {"verdict": _better(row)}
         for row in transfer["advice"]

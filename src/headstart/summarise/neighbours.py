@@ -104,6 +104,7 @@ def left_out(known: Known, measure: Measure, confidence: float) -> Row:
     - `languages`: how many were left out.
     - `neighbours`, `average`, `nearest`: by how much the start that the rule picks is worse than the best one, in the
       mean over languages, as a share of the error rate.
+    - `best`: rule -> in how many languages it picks the best start.
     - `plain`: the plain rule that errs less.
     - `difference`, `low`, `high`: the neighbours' loss less that of `plain`, with a t interval over languages.
     - `misses`: rule -> root mean square error of the predicted logarithms, of `neighbours` and `average`.
@@ -126,6 +127,7 @@ def left_out(known: Known, measure: Measure, confidence: float) -> Row:
     return {
         "languages": count,
         **errors,
+        "best": {rule: sum(value == 0 for value in values) for rule, values in losses.items()},
         "plain": plain,
         **dict(zip(("difference", "low", "high"), np.expm1([mean, mean - half, mean + half]).tolist(), strict=True)),
         "misses": {rule: float(np.sqrt(np.mean(np.square(values)))) for rule, values in misses.items()},

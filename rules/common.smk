@@ -148,6 +148,14 @@ def probe_input(wildcards):
     return WORKFLOW.probe_input(wildcards.start, wildcards.target, wildcards.budget)
 
 
+def similarity_job(wildcards):
+    return WORKFLOW.similarity_job().plain()
+
+
+def similarity_input(wildcards):
+    return WORKFLOW.similarity_input()
+
+
 def study_settings(wildcards):
     return WORKFLOW.study_settings()
 

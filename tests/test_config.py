@@ -278,6 +278,12 @@ def test_budget_seconds(budget, seconds):
             {"convergence": {"level": 0.3, "share": 1}},
             "convergence: level and share are both given, but there is one level; keep one of them",
         ),
+        # how alike languages are
+        ({"similarity": {"acoustic": {"start": "mno"}}}, "similarity.acoustic.start: there is no start 'mno'"),
+        ({"similarity": {"acoustic": {"start": "scratch"}}}, "similarity.acoustic.start: 'scratch' is not pre-trained"),
+        ({"similarity": {"acoustic": {"pieces": 5}}}, "similarity.acoustic: `pieces` is 5, less than `clusters`, 100"),
+        ({"similarity": {"acoustic": {"layer": 5}}}, "similarity.acoustic: `layer` is 5, but no start is named"),
+        ({"similarity": {"tables": {"acoustic": "a.tsv"}}}, "similarity: `tables` names 'acoustic', which is a"),
         # a target that nothing can be learnt from
         (
             {"corpora__real__columns": {"text": None}, "targets__spoken__corpus": "real"},

@@ -21,6 +21,7 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.probe import Probe
 from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
+from headstart.study.similarity import Acoustic
 from headstart.study.text import Text
 from headstart.versions import VERSIONS
 
@@ -226,6 +227,19 @@ class ProbeJob(Job, Normalisation, stage="probe"):
     dev: SplitFiles
     subsets: dict[int, str]
     settings: Probe
+    output: str
+
+
+class SimilarityJob(Job, stage="similarity"):
+    """Measurement of how alike languages sound.
+
+    `languages` has training splits in each language; `encoder` is the checkpoint folder whose frames are compared, or
+    None for cepstral coefficients.
+    """
+
+    languages: dict[str, list[SplitFiles]]
+    encoder: str | None
+    settings: Acoustic
     output: str
 
 

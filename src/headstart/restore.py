@@ -24,6 +24,7 @@ from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
 from headstart.study.reading import load_study
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.training.recipes import differences, files_recipe, identity
 from headstart.workflow import Workflow
 
@@ -164,8 +165,16 @@ def judge(workflow: Workflow) -> Outcome:
         if accept([job.output], lambda j=job: _probe_recipe(j), table_recipe(job.output), needs):
             good.add(job.output)
 
+    if compared_languages(study):
+        job = workflow.similarity_job()
+        recipe = lambda: _similarity_recipe(job)  # noqa: E731
+        needs = [job.encoder] if job.encoder in trained else []
+        if accept([job.output], recipe, _recorded_similarity(job.output), needs):
+            good.add(job.output)
+
     inputs = workflow.summary_input()
-    needs = [*inputs["scores"], *inputs["representations"], *inputs.get("probes", ())]
+    made = [path for path in inputs["similarities"] if path not in study.similarity.tables.values()]
+    needs = [*inputs["scores"], *inputs["representations"], *inputs.get("probes", ()), *made]
     summary = f"{workflow.results}/summary.json"
     outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
     settings = workflow.study_settings()
@@ -218,6 +227,18 @@ def _probe_recipe(job: Any) -> dict[str, Any]:
     from headstart.probe.probing import probe_recipe
 
     return probe_recipe(job)
+
+
+def _similarity_recipe(job: Any) -> dict[str, Any]:
+    from headstart.languages.acoustic import similarity_recipe
+
+    return similarity_recipe(job)
+
+
+def _recorded_similarity(path: str) -> dict[str, Any] | None:
+    from headstart.languages.acoustic import recorded_recipe
+
+    return recorded_recipe(path)
 
 
 def _language_model_recipe(job: Any) -> dict[str, Any]:

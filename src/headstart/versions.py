@@ -19,5 +19,6 @@ VERSIONS = {
     "decode": 2,
     "score": 4,
     "analyse": 1,
+    "similarity": 1,
     "report": 12,
 }

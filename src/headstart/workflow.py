@@ -29,6 +29,7 @@ from headstart.jobs import (
     ProbeJob,
     ScoreJob,
     SemisupJob,
+    SimilarityJob,
     SplitFiles,
 )
 from headstart.study.analyse import Analyse
@@ -37,8 +38,10 @@ from headstart.study.decoding import Search
 from headstart.study.facts import Facts, facts_of
 from headstart.study.reading import StudyError
 from headstart.study.selection import Select
+from headstart.study.similarity import ACOUSTIC_FILE
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
@@ -69,6 +72,11 @@ class Workflow:
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
             found += [f"corpora.{name}.text: {path}: {BRACES}" for path in corpus.text if _has_braces(path)]
+        for name, path in self.study.similarity.tables.items():
+            if not Path(path).is_file():
+                found.append(f"similarity.tables.{name}: {path}: no such file")
+            elif _has_braces(path):
+                found.append(f"similarity.tables.{name}: {path}: {BRACES}")
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
@@ -482,6 +490,31 @@ class Workflow:
             "start": [path for folder in folders for path in self.checkpoint_input(folder)],
         }
 
+    def similarity_job(self) -> SimilarityJob:
+        """The job that measures how alike languages sound, in a study with `compared_languages`."""
+        options = self.study.similarity.acoustic
+        # A start that is trained for each seed has as many encoders; any of them will do.
+        instance = options.start and self.study.instance(options.start, self.study.seeds[0])
+        return SimilarityJob.of(
+            languages={
+                tag: [self.split(name, "train") for name in names]
+                for tag, names in compared_languages(self.study).items()
+            },
+            encoder=instance and self.start_folder(instance),
+            settings=options,
+            output=f"{self.results}/{ACOUSTIC_FILE}",
+        )
+
+    def similarity_input(self) -> Files:
+        """The files that the job of `similarity_job` opens."""
+        job = self.similarity_job()
+        splits = [split for group in job.languages.values() for split in group]
+        return {
+            "features": [split.features for split in splits],
+            "audio": [*(split.audio for split in splits), *self._shards_of(splits)],
+            "encoder": self.checkpoint_input(job.encoder),
+        }
+
     # ---------------------------------------------------------------------------------------------- summary
 
     def probed(self) -> list[tuple[str, str, str]]:
@@ -511,6 +544,10 @@ class Workflow:
             "scores": [self.score_job(*run).output for run in self.study.runs()],
             "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
             **({"probes": [self.probe_job(*cell).output for cell in self.probed()]} if self.study.probe else {}),
+            "similarities": [
+                *([self.similarity_job().output] if compared_languages(self.study) else []),
+                *self.study.similarity.tables.values(),
+            ],
             "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
             "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }

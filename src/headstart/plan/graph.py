@@ -13,6 +13,7 @@ from typing import Any
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.jobs import TrainingJob
 from headstart.study.fields import budget_seconds
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.workflow import Workflow, raw_folder
 
 # Audio of a recorded corpus that has not been read yet is not known: a split counts as this many hours.
@@ -171,6 +172,7 @@ class Graph:
             self._add(node)
             last.append(node.name)
         last += self._probes()
+        last += self._similarity()
         folder = Path(self.workflow.results)
         self._add(Node("summary", "report", last, (folder / "summary.json").is_file(), kind="light"))
         self._add(Node("report", "report", ["summary"], (folder / "report.html").is_file(), kind="light"))
@@ -196,6 +198,27 @@ class Graph:
             self._add(node)
             names.append(node.name)
         return names
+
+    def _similarity(self) -> list[str]:
+        """Adds the measurement of how alike languages sound, if there is one, and returns its name."""
+        languages = compared_languages(self.study)
+        if not languages:
+            return []
+        job = self.workflow.similarity_job()
+        corpora = [name for names in languages.values() for name in names]
+        audio = sum(
+            min(job.settings.minutes * 60, sum(self.hours(name, "train") for name in names) * 3600)
+            for names in languages.values()
+        )
+        needs = [f"features {name} train" for name in corpora]
+        node = Node("similarity", "similarity", needs, Path(job.output).is_file(), self.study.threads, "clusters")
+        node.work["audio"] = audio
+        if start := job.settings.start:
+            node.needs += [f"start {self.study.instance(start, self.study.seeds[0])}", f"download {job.encoder}"]
+            runs = (name for name in self.nodes if name.startswith(f"run {start} "))
+            node.kind, node.work["runs"] = "analyse " + self.nodes[next(runs)].kind, 0
+        self._add(node)
+        return [node.name]
 
     def _dev_seconds(self, corpus: str, minutes: float) -> float:
         return min(minutes * 60, self.hours(corpus, DEV) * 3600)

@@ -29,6 +29,7 @@ STAGES = (
     "scoring",
     "analysis",
     "probes",
+    "similarity",
     "report",
 )
 

@@ -18,6 +18,7 @@ from headstart.report.charts import (
 )
 from headstart.report.probe_charts import against_chart, layer_chart
 from headstart.report.sentences import change, count, decimal, decimals, points, rate, select, span, verdict
+from headstart.report.transfer import by_measure
 from headstart.report.transfer_charts import amount_chart, rank_chart, similarity_chart
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.fields import budget_seconds
@@ -212,16 +213,18 @@ class Gallery:
         """Changes against similarity and against amounts of pre-training data, and ranks; what is known of them."""
         transfer = self.summary["transfer"]
         panels = []
-        points_known = [
-            {"start": cell["start"], "language": transfer["targets"][cell["column"]]["name"]}
-            | {"similarity": cell["similarity"], "change": cell["change"]}
-            | {"label": f"{change(cell['change'])}, nearest: {cell['nearest']} ({cell['similarity']:.2f})"}
-            for cell in transfer["cells"]
-            if cell["similarity"] is not None and cell["change"] is not None
-        ]
-        if points_known:
-            text = f"Change from no pre-training against similarity, {len(points_known)} points; numbers in the tables"
-            panels.append(self._panel("Change against similarity", text, similarity_chart(points_known, self.styles)))
+        for measure in dict.fromkeys(name for cell in transfer["cells"] for name in cell["nearest"]):
+            rows = [
+                {"start": cell["start"], "language": transfer["targets"][cell["column"]]["name"]}
+                | {"similarity": near["similarity"], "change": cell["change"]}
+                | {"label": f"{change(cell['change'])}, nearest: {near['language']} ({near['similarity']:.2f})"}
+                for cell in transfer["cells"]
+                if (near := cell["nearest"].get(measure)) and cell["change"] is not None
+            ]
+            if rows:
+                title = f"Change against similarity {by_measure(measure)}"
+                text = f"{title}: {len(rows)} points; numbers in the tables"
+                panels.append(self._panel(title, text, similarity_chart(rows, self.styles)))
         amounts = [
             {key: row[key] for key in ("start", "hours", "language_count", "change")}
             | {"label": f"{change(row['change'])}; {count(row['hours'])} h, languages: {row['language_count']}"}

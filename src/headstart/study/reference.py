@@ -134,6 +134,8 @@ SECTIONS = [
     ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
     ("`probe`", "Probe"),
+    ("`similarity`", "Similarity"),
+    ("`similarity.acoustic`", "Acoustic"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]

@@ -23,6 +23,7 @@ from headstart.study.pretrain import Pretrain
 from headstart.study.probe import Probe
 from headstart.study.report import Report
 from headstart.study.semisup import Semisup
+from headstart.study.similarity import Similarity
 from headstart.study.starts import ScratchStart, SemisupStart, SslStart, Start
 from headstart.study.text import Language, Text
 from headstart.text.scripts import shared_script
@@ -93,6 +94,9 @@ class Study(Settings):
     probe: Probe | None = Field(
         None, exclude_if=is_none, description="Linear CTC layers on frozen layers, to pick a start before fine-tuning."
     )
+    similarity: Similarity = Field(
+        Similarity(), description="How alike languages are, for what makes a start transfer."
+    )
     convergence: Convergence = Field(Convergence(), description="The level of error that speed is compared at.")
     report: Report = Field(Report(), description="Statistics and report.")
 
@@ -108,6 +112,7 @@ class Study(Settings):
             *self._undecoded_claims(),
             *self._start_settings(),
             *self._shared_parents(),
+            *self._random_frames(),
         ]
         if self.probe and self.probe.seeds > len(self.seeds):
             problems.append(f"probe.seeds: {self.probe.seeds} is more than the {len(self.seeds)} that `seeds` lists")
@@ -151,6 +156,8 @@ class Study(Settings):
             references += [(f"claims.{i}.baseline", start, "start") for start in claim.baseline]
             references += [(f"claims.{i}.targets", target, "target") for target in claim.targets or ()]
             references += [(f"claims.{i}.budgets", budget, "budget") for budget in claim.budgets or ()]
+        if self.similarity.acoustic and self.similarity.acoustic.start is not None:
+            references.append(("similarity.acoustic.start", self.similarity.acoustic.start, "start"))
         for name, start in self.starts.items():
             if isinstance(start, SslStart):
                 references += [(f"starts.{name}.corpora", corpus, "corpus") for corpus in start.corpora]
@@ -277,6 +284,12 @@ class Study(Settings):
             for name in self.starts
             if (parent := self._parent(name)) in self.starts and self.per_seed(parent) and not self.per_seed(name)
         ]
+
+    def _random_frames(self) -> list[str]:
+        name = self.similarity.acoustic and self.similarity.acoustic.start
+        if not isinstance(self.starts.get(name), ScratchStart):
+            return []
+        return [f"similarity.acoustic.start: {name!r} is not pre-trained; name another start, or null for none"]
 
     def per_seed(self, start: str) -> bool:
         """Whether each seed trains its own instance of a start."""

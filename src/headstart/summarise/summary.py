@@ -32,6 +32,7 @@ from headstart.summarise.design import Design
 from headstart.summarise.power import spread_rows
 from headstart.summarise.probe import probe_section
 from headstart.summarise.representation import representation_designs, representation_rows
+from headstart.summarise.similarity import measures_of
 from headstart.summarise.speed import speed_designs, speed_rows
 from headstart.summarise.tables import Row, run_folder
 from headstart.summarise.training_time import training_design
@@ -42,7 +43,8 @@ from headstart.training.curve import read_curve
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """All numbers of the report, as a pure function of `study` and of the files in `<results>/<study>`.
 
-    The files are score files, learning curves, recipes and, when the study sets `analyse`, similarities.
+    The files are score files, learning curves, recipes and, when the study sets `analyse`, similarities; and how alike
+    its languages are.
     Keys of the result: `study`, `metric`, `confidence`, `smallest_effect`, and lists of rows:
 
     - `claims`: the study's claims with their verdicts (see `claim_rows`).
@@ -116,7 +118,7 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "representation_gap": gaps,
         "representation_contrasts": gap_contrasts,
         "spread": spread_rows(comparable, drawn_by),
-        "transfer": transfer_section(study, designs),
+        "transfer": transfer_section(study, designs, measures_of(study, results)),
         **(
             {"probe": probe_section(study, results, designs.get(study.report.metric, Design({})))}
             if study.probe

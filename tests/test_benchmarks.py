@@ -5,10 +5,12 @@ import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -60,6 +62,36 @@ def test_both_sides_count_the_same_errors(monkeypatch):
         for name, own in zip(scoring.COUNTS, ours[metric], strict=True):
             assert own.tolist() == [peer[f"{unit}_{name}"] for peer in peers]
     assert {"pier", "switch_boundary", "wer[es]", "wer_raw"} <= ours.keys()  # ours counts much more, too
+
+
+def without_bfloat16(a, b, **options):
+    """`torch.mm` of a machine without instructions for bfloat16, where a large product would take minutes."""
+    if a.dtype == torch.bfloat16:
+        assert len(a) <= 256
+        time.sleep(0.05)
+    return torch.matmul(a, b, **options)
+
+
+def test_a_type_without_instructions_is_found_out_by_a_small_product(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import matmul
+
+    assert set(matmul.measure(0.2)["peak"]) >= {"float32"}
+    monkeypatch.setattr(torch, "mm", without_bfloat16)
+    began = time.monotonic()
+    assert list(matmul.measure(0.2)["peak"]) == ["float32"]
+    assert time.monotonic() - began < 20
+
+
+def test_rows_that_the_machine_cannot_do_are_left_out(training, monkeypatch, tmp_path):
+    """No peer in bfloat16 is measured where the machine does not multiply it."""
+    found = {"rate": 2.0, "precision": "float32", "memory_mb": 1.0, "batches": [], "flops_a_second": 3.0}
+    asked = []
+    monkeypatch.setattr(training, "synthesise", lambda *_: {})
+    monkeypatch.setattr(training, "call", lambda *_, **given: asked.append(given.get("precision")) or found)
+    rows = list(training.rows("ctc-tiny", 1.0, 1, 1, {"float32": 10.0}, tmp_path))
+    assert [row["name"] for row in rows] == ["ctc tiny vs transformers fp32", "ctc tiny vs matmul peak"]
+    assert asked == [None, "float32"]
 
 
 @pytest.mark.slow

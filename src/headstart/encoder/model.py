@@ -73,6 +73,8 @@ class EncoderWithHeads(torch.nn.Module):
 
 def begins_as_filterbank(network: Any) -> bool:
     """Whether the first convolution is long enough to be initialised with mel filters."""
+    if takes_log_mel(network.config):
+        return False
     return network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 

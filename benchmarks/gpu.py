@@ -95,6 +95,9 @@ def family_rows(size: str, seconds: float, threads: int, peak: dict[str, float])
             row["note"] = f"failed: {error}"
         yield row
     row = {"what": f"forward and backward, compiled, {size}"}
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        yield row | {"note": "left out: on a CPU it needs a C++ compiler"}
+        return
     try:
         found = call("gpu", "measure_compiled", threads, **options)
         row |= {"ours": found["compiled"], "memory": found["memory_mb"]}

@@ -123,10 +123,12 @@ class Simulation(TorchDispatchMode):
 
     def check(self, func: Any, args: Any, kwargs: Any) -> None:
         """Raise where an operation of tensors here and there fails on a real GPU."""
-        if func in (aten._ctc_loss.Tensor, aten._ctc_loss.default, aten._to_copy.default):
-            # Lengths are wanted on the CPU, which FakeTensorMode does not know; all else is on one device.
-            if func is not aten._to_copy.default and len({x.device for x in args[:2]}) > 1:
+        if func.overloadpacket in (aten._ctc_loss, aten._ctc_loss_backward):
+            # Its lengths are wanted on the CPU, which FakeTensorMode does not know; all else is on one device.
+            if len({x.device for x in args[: 2 if func.overloadpacket is aten._ctc_loss else 3]}) > 1:
                 raise RuntimeError(f"{func}: two different devices")
+            return
+        if func is aten._to_copy.default:
             return
 
         def faked(x: Any) -> Any:
@@ -172,6 +174,18 @@ def _one_hot(index: torch.Tensor, classes: int) -> torch.Tensor:
     return (index[..., None] == torch.arange(classes, device=index.device)).long()
 
 
+def _grouped(tensors: Any, *arguments: Any, **options: Any) -> dict[Any, Any]:
+    """Tensors by device and type; torch's sees the device below Python."""
+    found = _grouped_below(tensors, *arguments, **options)
+    return {
+        (DEVICE if isinstance(group[0][0][0], OnGpu) else device, dtype): group
+        for (device, dtype), group in found.items()
+    }
+
+
+_grouped_below = torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype
+
+
 @contextmanager
 def simulated_gpu(monkeypatch: Any) -> Iterator[Counter[tuple[str, str]]]:
     """A context in which torch has one GPU. It gives the counts of what makes the CPU wait: kind and function."""
@@ -186,7 +200,9 @@ def simulated_gpu(monkeypatch: Any) -> Iterator[Counter[tuple[str, str]]]:
         # Otherwise the parameters of a network that is moved would be the same objects, without values on the GPU.
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
         patch.setattr(torch.Tensor, "pin_memory", _page_locked)
+        patch.setattr(torch.Tensor, "type_as", lambda self, other: self.to(other.device, other.dtype))
         patch.setattr(torch.nn.functional, "one_hot", _one_hot)
+        patch.setattr(torch.nn.utils.clip_grad, "_group_tensors_by_device_and_dtype", _grouped)
         waits.clear()
         with Simulation():
             yield waits

@@ -64,7 +64,7 @@ def test_loss_and_metrics_are_those_of_a_plain_loop(codebooks, layer, tiny_model
     shared = objective.prepare(batch, 1, [positions], Ranks())
     loss, metrics = objective.loss(batch, shared, positions, 1)
 
-    head, encoder = network.hubert, network.base_model.eval()
+    head, encoder = network.clusters, network.base_model.eval()
     total = correct = 0.0
     seen: list[list[int]] = []
     for row, index in enumerate(batch.clips):
@@ -120,7 +120,7 @@ def test_clusters_are_as_tight_as_scikit_learns():
 
 def test_the_clusters_stay_in_float32_are_saved_and_go_on(tiny_model, noise_clips, tmp_path):
     objective = objective_of(tiny_model, noise_clips, updates=3)
-    before = {name: value.clone() for name, value in objective.network.hubert.state_dict().items()}
+    before = {name: value.clone() for name, value in objective.network.clusters.state_dict().items()}
     batch = next(objective.batches(0))
     codes = objective.codes(batch, [0, 1])
     settings = objective.settings.model_copy(update={"precision": "bfloat16"})
@@ -129,13 +129,13 @@ def test_the_clusters_stay_in_float32_are_saved_and_go_on(tiny_model, noise_clip
     save_encoder(objective.network, result.weights, tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     for name in ("mean", "axes", "centres"):
-        assert torch.equal(saved[f"hubert.{name}"], before[name])
-    assert not torch.equal(saved["hubert.embeddings"], before["embeddings"])
+        assert torch.equal(saved[f"clusters.{name}"], before[name])
+    assert not torch.equal(saved["clusters.embeddings"], before["embeddings"])
     again = objective_of(None, noise_clips, str(tmp_path))
     assert torch.equal(again.codes(batch, [0, 1]), codes)
-    assert torch.equal(again.network.hubert.embeddings, saved["hubert.embeddings"])
+    assert torch.equal(again.network.clusters.embeddings, saved["clusters.embeddings"])
     more = objective_of(None, noise_clips, str(tmp_path), {"clusters": 20})
-    assert more.network.hubert.centres.shape[1] == 20  # new
+    assert more.network.clusters.centres.shape[1] == 20  # new
 
 
 def test_a_second_iteration_has_the_parents_weights_or_new_ones(tiny_model, noise_clips, parent):
@@ -144,7 +144,7 @@ def test_a_second_iteration_has_the_parents_weights_or_new_ones(tiny_model, nois
     def encoder_of(restart: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         objective = objective_of(None, noise_clips, parent, {"layer": 1, "restart": restart})
         state = objective.network.state_dict()
-        encoder = {name: value for name, value in state.items() if not name.startswith("hubert.")}
+        encoder = {name: value for name, value in state.items() if not name.startswith("clusters.")}
         return encoder, objective.codes(next(objective.batches(0)), [0, 1])
 
     (same, codes), (new, targets) = encoder_of(False), encoder_of(True)

@@ -131,9 +131,9 @@ def _with_clusters(
     else:
         network = encoder_model(parent, model, settings.dropout, attention=attention)
     features = clustered_features(network.config, parent, settings.hubert)
-    network.hubert = head = ClusterHead(network.config.hidden_size, features.size, settings.hubert)
+    network.clusters = head = ClusterHead(network.config.hidden_size, features.size, settings.hubert)
     # Clusters of a layer are always new: the parent's own ones are of something else.
-    if settings.hubert.layer or not (parent and "hubert" in load_heads(network, parent)):
+    if settings.hubert.layer or not (parent and "clusters" in load_heads(network, parent)):
         torch.manual_seed(seed)  # so that they do not depend on what other weights are random
         head.fit(sampled_features(features, clips, settings.hubert.clusters, seed))
     head.features = features  # not a module, so that they are neither trained nor saved

@@ -262,3 +262,6 @@ def keep_exact(encoder: Any) -> None:
     if hasattr(rotary, "inv_freq") and rotary.inv_freq.dtype != torch.float32:
         rotary.inv_freq = type(rotary)(encoder.config).inv_freq.to(rotary.inv_freq.device)
         rotary.cached_sequence_length = None
+    cached = getattr(rotary, "cached_rotary_positional_embedding", None)
+    if cached is not None and cached.device != rotary.inv_freq.device:  # the network was moved since
+        rotary.cached_sequence_length = None

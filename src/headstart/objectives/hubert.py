@@ -163,7 +163,7 @@ def sampled_features(features: Features, clips: Clips, clusters: int, seed: int)
 
 
 class HubertObjective(CodeObjective):
-    """HuBERT's objective, for a network with a `ClusterHead` as `hubert`, whose `features` are set.
+    """HuBERT's objective, for a network with a `ClusterHead` as `clusters`, whose `features` are set.
 
     It differs from the paper in the features of the first iteration, which are normalised log-mel features and not
     mel-frequency cepstral coefficients, in the principal components, and in that every target is computed when it is
@@ -171,11 +171,11 @@ class HubertObjective(CodeObjective):
     """
 
     metrics = ("cluster_loss", "trivial_loss", "cluster_accuracy", "cluster_perplexity")
-    loss_name, head_name = "cluster_loss", "hubert"
+    loss_name, head_name = "cluster_loss", "clusters"
     same_codes = "raise hubert.clusters, or take another hubert.layer"
 
     def __init__(self, network: Any, clips: Clips, settings: Pretrain, freeze_front_end: bool, seed: int):
-        head = network.hubert
+        head = network.clusters
         super().__init__(network, clips, settings, freeze_front_end, seed, tuple(head.centres.shape[:2]))
         self.clustered = head.features
         self.prepare_runs_network = settings.hubert.layer > 0
@@ -183,7 +183,7 @@ class HubertObjective(CodeObjective):
         self.clusters = [x.detach().float().clone() for x in (head.mean, head.axes, head.centres)]
 
     def codes(self, batch: Batch, positions: list[int]) -> torch.Tensor:
-        weight = self.network.hubert.projection.weight
+        weight = self.network.clusters.projection.weight
         self.clusters = [moved(x, weight.device) for x in self.clusters]
         audio_BS, samples = self.audio(batch, positions)
         x_BTF = self.clustered.of(moved(audio_BS, weight.device), samples, weight.dtype)

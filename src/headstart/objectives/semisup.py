@@ -343,7 +343,7 @@ class SemisupObjective(training.Objective):
             for positions in own:
                 if places := [i for i in positions if i < batch.labelled]:
                     losses += self._rivals(batch, places)
-            student, teacher = ranks.sum_in_place(torch.from_numpy(losses).to(ranks.device)).tolist()
+            student, teacher = ranks.sum_in_place(moved(torch.from_numpy(losses), ranks.device)).tolist()
             if not teacher <= DIVERGED * student:
                 fit = False
                 log.warning(

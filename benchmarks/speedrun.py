@@ -27,7 +27,7 @@ from headstart.files import write_json
 from headstart.study.reading import load_study
 
 HOURS = {"en": 0.3, "es": 0.3}  # of the default study's corpora, whose other languages have little audio
-TARGET, MINUTES = "id", 3.0
+TARGET, MINUTES, DEV_HOURS = "id", 3.0, 0.05
 FINETUNE = {"updates": 150, "batch_seconds": 16.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
 BRANCHES = {
     "wav2vec2": {"objective": "wav2vec2"},
@@ -48,7 +48,8 @@ def prepare(folder: str, study: str) -> dict[str, Any]:
     corpora, found = load_study(study).corpora, {}
     for name in (*HOURS, TARGET):
         corpus, place = corpora[name], Path(folder) / name
-        hours = {"train": HOURS[name] * 1.02} if name in HOURS else {"train": 1.1 * MINUTES / 60, "dev": 0.05}
+        hours = {"train": HOURS[name] * 1.02 if name in HOURS else 1.1 * MINUTES / 60}
+        hours |= {"dev": 0.003 if name in HOURS else DEV_HOURS, "test": 0.003}
         synthesise_corpus(place / "raw", **{**corpus.synthesis, "hours": hours})
         splits = {split: (str(place / f"{split}.m"), str(place / f"{split}.mr")) for split in hours}
         read_corpus(

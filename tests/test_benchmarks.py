@@ -136,6 +136,7 @@ def test_a_speedrun_trains_and_interpolates(here, training, tmp_path, monkeypatc
     assert speedrun.seconds_to(0.5, [(10, 0.4)]) == 10 and speedrun.seconds_to(0.5, [(10, 0.9)]) is None
     monkeypatch.setattr(speedrun, "HOURS", {"en": 0.02, "es": 0.01})
     monkeypatch.setattr(speedrun, "MINUTES", 0.5)
+    monkeypatch.setattr(speedrun, "DEV_HOURS", 0.003)
     monkeypatch.setattr(speedrun, "FINETUNE", {"updates": 2, "batch_seconds": 8.0})
     files = speedrun.prepare(str(tmp_path / "data"), str(FOLDER.parent / "config/config.yaml"))
     model, rows = training.SIZES["tiny"].model.model_dump(), []

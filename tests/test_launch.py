@@ -408,7 +408,7 @@ def _one_of_two(rank: int, port: int, model: Model, files: tuple[str, str], fold
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
-    logging.basicConfig(filename=folder / f"{rank}.log", level="INFO")
+    logging.basicConfig(filename=folder / f"{rank}.log", level="INFO", force=True)
     objective = ctc(model, Clips.open(*files), **SPLIT)
     if rank == 1:
         Memory(objective, "backward", 1, 3)

@@ -191,7 +191,7 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         }
         (finished / "study.yaml").write_text(before)
         edited(finished, probe={"updates": 30})
-        assert planned(finished) == {"probe_start": 7, "summarise_study": 1, "write_report": 1}
+        assert planned(finished) == {"probe_start": 9, "summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, seeds=[1, 2, 3])
         assert planned(finished) == {

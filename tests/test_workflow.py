@@ -291,8 +291,8 @@ def restore(folder: Path) -> str:
 def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
     clone = clone_of(finished, tmp_path)
     said = restore(clone)
-    # 10 starts, a language model, 18 runs and their scores, 8 comparisons of representations, 9 probes, the summary, the
-    # report.
+    # 10 starts, a language model, 18 runs and their scores, 8 comparisons of representations, 9 probes, the summary,
+    # the report.
     assert "66 results agree" in said and "again" not in said
     assert planned(clone) == {}
     # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.

@@ -178,9 +178,7 @@ def encoder_model(
     return network
 
 
-def encoder_shaped_as(
-    start: str | Path, dropout: float, attention: ChunkedAttention | None = None
-) -> EncoderWithHeads:
+def encoder_shaped_as(start: str | Path, dropout: float, attention: ChunkedAttention | None = None) -> EncoderWithHeads:
     """An encoder with new random weights and without output layers, in the shape of a checkpoint's.
 
     Args:

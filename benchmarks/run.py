@@ -36,7 +36,8 @@ def measure(arguments: argparse.Namespace, peak: dict[str, float], folder: Path)
     for name in arguments.only:
         try:
             if name == "peak":
-                yield matmul.row(peak)
+                if set(peak) == set(matmul.TYPES):
+                    yield matmul.row(peak)
             elif name == "scoring":
                 yield from scoring.rows(seconds, rounds, threads)
             elif name in TASKS:
@@ -92,6 +93,9 @@ def main() -> int:
         "machine": found["machine"],
         "versions": {name: version(name) for name in ("torch", "transformers", "jiwer", "numpy")},
     }
+    if missing := [name for name in matmul.TYPES if name not in found["peak"]]:
+        skipped = f"skipped: rows in {' and '.join(missing)}, which this machine has no instructions for"
+        print(skipped, file=sys.stderr, flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for row in measure(arguments, found["peak"], Path(folder)):
@@ -99,6 +103,8 @@ def main() -> int:
             write_json(arguments.output, rows)  # after each row: what was measured stays when the run is cut off
     print(f"{found['machine']}; {arguments.rounds} rounds, medians; {time.monotonic() - began:.0f} s in all\n")
     print(table(rows))
+    if missing:
+        print(f"\n{skipped}")
     print(f"\nRows: {arguments.output}")
     if arguments.failed:
         print(f"failed: {', '.join(arguments.failed)}", file=sys.stderr)

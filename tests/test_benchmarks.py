@@ -5,10 +5,14 @@ import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
+
+from headstart.training import machine as training_machine
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -60,6 +64,104 @@ def test_both_sides_count_the_same_errors(monkeypatch):
         for name, own in zip(scoring.COUNTS, ours[metric], strict=True):
             assert own.tolist() == [peer[f"{unit}_{name}"] for peer in peers]
     assert {"pier", "switch_boundary", "wer[es]", "wer_raw"} <= ours.keys()  # ours counts much more, too
+
+
+def without_bfloat16(a, b, **options):
+    """`torch.mm` of a machine without instructions for bfloat16, where a large product would take minutes."""
+    if a.dtype == torch.bfloat16:
+        assert len(a) <= 256
+        time.sleep(0.05)
+    return torch.matmul(a, b, **options)
+
+
+def test_a_type_without_instructions_is_found_out_by_a_small_product(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import matmul
+
+    assert set(matmul.measure(0.2)["peak"]) >= {"float32"}
+    monkeypatch.setattr(torch, "mm", without_bfloat16)
+    began = time.monotonic()
+    assert list(matmul.measure(0.2)["peak"]) == ["float32"]
+    assert time.monotonic() - began < 20
+
+
+def test_rows_that_the_machine_cannot_do_are_left_out(training, monkeypatch, tmp_path):
+    """No peer in bfloat16 is measured where the machine does not multiply it."""
+    found = {"rate": 2.0, "precision": "float32", "memory_mb": 1.0, "batches": [], "flops_a_second": 3.0}
+    asked = []
+    monkeypatch.setattr(training, "synthesise", lambda *_: {})
+    monkeypatch.setattr(training, "call", lambda *_, **given: asked.append(given.get("precision")) or found)
+    rows = list(training.rows("ctc-tiny", 1.0, 1, 1, {"float32": 10.0}, tmp_path))
+    assert [row["name"] for row in rows] == ["ctc tiny vs transformers fp32", "ctc tiny vs matmul peak"]
+    assert asked == [None, "float32"]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The benchmarks' modules, with what they measure in processes of their own measured in this one."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(training_machine, "bfloat16_is_fast", lambda: False)
+
+    def call(module: str, function: str, threads: int, **arguments) -> dict:
+        given = json.loads(json.dumps(arguments))
+        return json.loads(json.dumps(getattr(importlib.import_module(module), function)(**given))) | {"memory_mb": 1.0}
+
+    def module(name: str):
+        found = importlib.import_module(name)
+        monkeypatch.setattr(found, "call", call)
+        return found
+
+    return module
+
+
+def test_every_stage_and_family_is_measured_on_a_gpu_as_on_a_cpu(here, tmp_path):
+    gpu, speech = here("gpu"), importlib.import_module("speech")
+    peak = {"float32": 1e14}
+    rows = list(gpu.stage_rows("tiny", 0.0, 1, peak, speech.synthesise(tmp_path, 32.0)))
+    rows += gpu.family_rows("tiny", 0.0, 1, peak)
+    assert not [row for row in rows if row.get("note", "").startswith("failed")], rows
+    assert [row["what"] for row in rows if "peer" in row] == [
+        "wav2vec2, tiny", "ctc, tiny", *(f"forward, {family}, tiny" for family in gpu.FAMILIES)
+    ]  # fmt: skip
+    assert all(row["ours"] > 0 for row in rows[:-1]) and "needs a C++ compiler" in rows[-1]["note"]
+    assert all(0 < row["of_peak"] < 1 for row in rows if "peer" in row)
+    lines = gpu.table(rows).splitlines()
+    assert len(lines) == 2 + len(rows) and len({line.count("|") for line in lines}) == 1
+
+
+def test_a_speedrun_trains_and_interpolates(here, training, tmp_path, monkeypatch):
+    speedrun = here("speedrun")
+    assert speedrun.seconds_to(0.5, [(10, 0.9), (100, 0.6), (1000, 0.4)]) == pytest.approx(10**2.5)
+    assert speedrun.seconds_to(0.5, [(10, 0.4)]) == 10 and speedrun.seconds_to(0.5, [(10, 0.9)]) is None
+    monkeypatch.setattr(speedrun, "HOURS", {"en": 0.02, "es": 0.01})
+    monkeypatch.setattr(speedrun, "MINUTES", 0.5)
+    monkeypatch.setattr(speedrun, "DEV_HOURS", 0.003)
+    monkeypatch.setattr(speedrun, "FINETUNE", {"updates": 2, "batch_seconds": 8.0})
+    files = speedrun.prepare(str(tmp_path / "data"), str(FOLDER.parent / "config/config.yaml"))
+    model, rows = training.SIZES["tiny"].model.model_dump(), []
+    for branch, updates in (("random weights", 0), ("wav2vec2", 2), ("hubert", 2)):
+        settings = {**speedrun.BRANCHES.get(branch, {}), "crop_seconds": 2.0, "batch_seconds": 8.0}
+        if branch == "hubert":
+            settings["hubert"] = {"clusters": 16}
+        (place := tmp_path / branch).mkdir()
+        found = speedrun.run(files, settings, model, updates, 1, str(place))
+        assert 0 < found["cer"] and (found["seconds"] > 0) == bool(updates)
+        rows.append({"branch": branch, "updates": updates, "seed": 1, **found})
+    shown = speedrun.summary(rows, "wav2vec2", None)
+    assert "| hubert | 2 |" in shown and "- wav2vec2: " in shown and "reached with 1 of 1 seeds" in shown
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_whole_without_a_gpu(tmp_path):
+    """Its jobs are processes of their own: two that share a device, and one that is killed."""
+    command = [sys.executable, FOLDER / "gpu.py", "--device", "cpu", "--size", "tiny", "--seconds", "0.1"]
+    command += ["--threads", "1", "--updates", "40", "--output", tmp_path / "gpu.json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    notes = {row["what"]: row.get("note", "") for row in json.loads((tmp_path / "gpu.json").read_text())["rows"]}
+    assert "losses differ by" in notes["two processes on one device, tiny"]
+    assert notes["a kill and a resume, tiny"].startswith("resumed; losses differ by")
 
 
 @pytest.mark.slow

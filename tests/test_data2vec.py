@@ -132,12 +132,13 @@ def test_layer_outputs_are_the_hidden_states_of_transformers(name):
                 torch.testing.assert_close(one[row, : frames[row]], other[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["data2vec", "best-rq"])
+@pytest.mark.parametrize("objective", ["data2vec", "best-rq", "hubert"])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_checkpoints_of_other_families_are_continued(name, objective, noise_clips, tmp_path):
     torch.manual_seed(0)
     ENCODERS[name]().save_pretrained(tmp_path / "parent")
-    made = objective_of(None, noise_clips, str(tmp_path / "parent"), objective=objective)
+    own = {"hubert": {"clusters": 16}}
+    made = objective_of(None, noise_clips, str(tmp_path / "parent"), objective=objective, **own)
     weights = MasterWeights(made.network, made.settings, torch.float32)
     made.before_training(weights)
     batch = next(made.batches(0))
@@ -152,8 +153,8 @@ def test_checkpoints_of_other_families_are_continued(name, objective, noise_clip
     # What it writes is continued by either objective: the own head is kept, the other's is new.
     save_encoder(made.network, weights.weights(), tmp_path / "child")
     saved = load_file(tmp_path / "child" / "model.safetensors")
-    for other in ("data2vec", "best-rq"):
-        network = ssl_network(str(tmp_path / "child"), None, Pretrain(objective=other), noise_clips, 1)
+    for other in ("data2vec", "best-rq", "hubert"):
+        network = ssl_network(str(tmp_path / "child"), None, Pretrain(objective=other, **own), noise_clips, 1)
         state = network.state_dict()
         assert set(state) - set(saved) == (set() if other == objective else {n for n in state if n not in saved})
         assert all(torch.equal(state[key], saved[key]) for key in state.keys() & saved.keys())

@@ -1,6 +1,7 @@
 """Training jobs in processes of their own, as the workflow starts them: killed, out of time, together, disk full."""
 
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -8,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +19,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_disk import remount, small_disk
+from test_memory_planning import Memory
+from test_memory_planning import run as run_alone
+from test_training import ctc
 
+from headstart.features.clips import Clips
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob, PretrainJob, SemisupJob
 from headstart.logs import log_to
@@ -158,9 +165,9 @@ def test_a_job_killed_at_random_moments_ends_with_the_same_bits(stage, job):
     killed_at_random(stage, job, kills=2)
 
 
-@pytest.mark.parametrize("objective", ["data2vec", "best-rq"])
-def test_so_does_one_with_a_teacher_or_a_random_quantiser(objective, job):
-    killed_at_random("pretrain", job, kills=1, objective=objective)
+@pytest.mark.parametrize("objective", ["data2vec", "best-rq", "hubert"])
+def test_so_does_one_with_a_teacher_or_codes_that_are_counted(objective, job):
+    killed_at_random("pretrain", job, kills=1, objective=objective, hubert={"clusters": 16})
 
 
 def test_so_does_one_with_pseudo_labels_that_are_kept_for_a_while(job):
@@ -374,11 +381,12 @@ def test_a_disk_that_is_full_at_the_end_of_training_is_said_and_nothing_is_lost(
     same(quiet, full)
 
 
-@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "ctc", "pseudo-labels"])
+@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "hubert", "ctc", "pseudo-labels"])
 def test_two_processes_train_as_one(objective, job):
     stage = {"ctc": "finetune", "pseudo-labels": "semisup"}.get(objective, "pretrain")
     settings = {"updates": 8, "log_every": 2, "precision": "float32", "dropout": 0.0}
-    settings |= {"freeze_quantiser": 0.0, "objective": objective} if stage == "pretrain" else {}
+    if stage == "pretrain":
+        settings |= {"freeze_quantiser": 0.0, "objective": objective, "hubert": {"clusters": 16}}
     settings |= {"pseudo": {"begin": 0.25}, "cache_updates": 2, "guard_every": 2} if stage == "semisup" else {}
     one, two = job(stage, "one", **settings), job(stage, "two", **settings)
     finished(started(stage, one), one)
@@ -393,6 +401,45 @@ def test_two_processes_train_as_one(objective, job):
     a, b = (load_file(run.with_suffix("") / "model.safetensors") for run in (one, two))
     for name in a:
         torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=2e-5, msg=name)
+
+
+def _one_of_two(rank: int, port: int, model: Model, files: tuple[str, str], folder: Path) -> None:
+    """Fine-tune as one of two processes; the second runs out of memory in updates 3 and 4, where it has two clips."""
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    logging.basicConfig(filename=folder / f"{rank}.log", level="INFO", force=True)
+    objective = ctc(model, Clips.open(*files), **SPLIT)
+    if rank == 1:
+        Memory(objective, "backward", 1, 3)
+    result = run_alone(objective, folder)
+    save_file(result.weights, folder / f"{rank}.safetensors", metadata={"parts": str(result.parts)})
+
+
+SPLIT = {"updates": 6, "log_every": 2, "batch_seconds": 6.0, "dropout": 0.0}
+
+
+def test_all_processes_split_a_batch_when_one_of_them_must(tiny_model, noise_clips, tmp_path):
+    """They end as a single process with enough memory does."""
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        port = server.getsockname()[1]
+    (split,) = noise_clips.splits
+    given = (port, tiny_model, (str(split.features), str(split.audio.path)), tmp_path)
+    processes = [FORKS.Process(target=_one_of_two, args=(rank, *given)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    alone = run_alone(ctc(tiny_model, noise_clips, **SPLIT), tmp_path / "alone").weights
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+    logs = [(tmp_path / f"{rank}.log").read_text() for rank in (0, 1)]
+    assert "does not fit into memory (in another process)" in logs[0] and "memory (CUDA out of memory" in logs[1]
+    for rank in (0, 1):
+        with safe_open(tmp_path / f"{rank}.safetensors", framework="pt") as file:
+            assert int(file.metadata()["parts"]) > 1
+            for name, weight in alone.items():
+                torch.testing.assert_close(file.get_tensor(name), weight, rtol=1e-3, atol=2e-5, msg=name)
 
 
 def test_the_exit_status_of_a_process_is_that_of_the_launcher(job):

@@ -49,12 +49,12 @@ def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
         "label budgets": 2,
         "clusters": 1,
         "language models": 1,
-        "pre-training": 4,
-        "refinement": 4,
-        "fine-tuning": 14,
-        "scoring": 14,
-        "analysis": 6,
-        "probes": 7,
+        "pre-training": 5,
+        "refinement": 5,
+        "fine-tuning": 18,
+        "scoring": 18,
+        "analysis": 8,
+        "probes": 9,
         "report": 2,
     }
 

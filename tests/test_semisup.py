@@ -70,8 +70,8 @@ def test_pseudo_label_loss_is_ctc_on_the_teachers_labels(tiny_model, noise_clips
             for average in objective.teacher.average.values():
                 average.add_(0.05 * torch.randn_like(average))
         objective.teacher.restore(objective.teacher.state())
-    shared = objective.prepare(batch, 6, [positions], Ranks())
-    loss, told = objective.loss(batch, shared, positions, 6)
+    shared = objective.prepare(batch, 7, [positions], Ranks())
+    loss, told = objective.loss(batch, shared, positions, 7)
 
     def peer(weights) -> Wav2Vec2ForCTC:
         config = student.config.to_dict() | {"vocab_size": len(objective.inventory.vocabulary), "pad_token_id": 0}
@@ -149,13 +149,14 @@ def test_batches_are_the_same_wherever_they_are_resumed(tiny_model, noise_clips)
     assert [batch.clips for batch in islice(objective.batches(5), 7)] == whole[5:]
 
 
-@pytest.mark.parametrize("ssl", [None, "wav2vec2", "data2vec", "best-rq"])
+@pytest.mark.parametrize("ssl", [None, "wav2vec2", "data2vec", "best-rq", "hubert"])
 def test_a_resumed_run_ends_with_the_same_bits(tiny_model, noise_clips, tmp_path, ssl):
     """Teacher, cache and guard are part of the state."""
     settings = {"cache_updates": 4, "save_minutes": 1e-9, "min_confidence": 0.0, "guard_every": 3}
     if ssl:
         settings["ssl"] = Loss(weight=0.5)
-    pretrain = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10) if ssl else None
+    own = {"hubert": {"clusters": 8}}
+    pretrain = Pretrain(objective=ssl, crop_seconds=1.0, negatives=10, **own) if ssl else None
 
     def make():
         return objective_of(tiny_model, noise_clips, pretrain=pretrain, **settings)

@@ -48,12 +48,13 @@ def contrastive(tiny_model, clips, frozen: bool = False, **settings) -> Contrast
 
 def other(name: str, tiny_model, clips, frozen: bool = False, **settings) -> MaskedAudio:
     own = {"data2vec": {"average_layers": 2, "ema_start": 0.8}, "best_rq": {"entries": 16, "codebooks": 2}}
+    own |= {"hubert": {"clusters": 16}}
     options = Pretrain(**{**LOOP, "crop_seconds": 1.0, "mask_length": 4, **own, "objective": name, **settings})
     return make_objective(ssl_network(None, tiny_model, options, clips, 7), clips, options, frozen, seed=3)
 
 
-data2vec, best_rq = partial(other, "data2vec"), partial(other, "best-rq")
-SELF_SUPERVISED = [contrastive, data2vec, best_rq]
+data2vec, best_rq, hubert = (partial(other, name) for name in ("data2vec", "best-rq", "hubert"))
+SELF_SUPERVISED = [contrastive, data2vec, best_rq, hubert]
 
 
 def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:

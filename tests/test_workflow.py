@@ -30,7 +30,7 @@ from headstart.training.recipes import files_recipe
 from headstart.workflow import Workflow
 
 ROOT = Path(__file__).parent.parent
-ALL = ("scratch", "mono", "mono+S", "data2vec", "data2vec+S", "best-rq", "best-rq+S")
+ALL = ("scratch", "mono", "mono+S", "data2vec", "data2vec+S", "hubert", "hubert+S", "best-rq", "best-rq+S")
 
 
 def snakemake(folder: Path, *arguments: str, study: str = "study.yaml") -> subprocess.CompletedProcess:
@@ -142,7 +142,7 @@ def test_probes_are_set_beside_what_fine_tuning_found(finished):
     assert [(cell["start"], len(cell["layers"])) for cell in probe["cells"]] == [(start, 3) for start in ALL]
     assert all(cell["cer"] == min(cell["layers"]) and cell["error"] > 0 for cell in probe["cells"])
     (agreement,), (times,) = probe["agreement"], probe["times"]
-    assert agreement["starts"] == 6 and -1 <= agreement["low"] <= agreement["high"] <= 1
+    assert agreement["starts"] == 8 and -1 <= agreement["low"] <= agreement["high"] <= 1
     assert times["fine_tuning"] > 0 and times["probing"] > 0
 
 
@@ -170,37 +170,37 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
         edited(finished, decoding={"language_model": {"order": 2}})
         assert planned(finished) == {
             "train_language_model": 1,
-            "score_run": 14,
+            "score_run": 18,
             "summarise_study": 1,
             "write_report": 1,
         }
         (finished / "study.yaml").write_text(before)
         edited(finished, decoding={"beam": 8})
-        assert planned(finished) == {"score_run": 14, "summarise_study": 1, "write_report": 1}
+        assert planned(finished) == {"score_run": 18, "summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, text={"lowercase": False})
         assert planned(finished) == {
             "train_language_model": 1,
-            "refine_start": 4,
-            "finetune_run": 14,
-            "score_run": 14,
-            "analyse_start": 6,
-            "probe_start": 7,
+            "refine_start": 5,
+            "finetune_run": 18,
+            "score_run": 18,
+            "analyse_start": 8,
+            "probe_start": 9,
             "summarise_study": 1,
             "write_report": 1,
         }
         (finished / "study.yaml").write_text(before)
         edited(finished, probe={"updates": 30})
-        assert planned(finished) == {"probe_start": 7, "summarise_study": 1, "write_report": 1}
+        assert planned(finished) == {"probe_start": 9, "summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, seeds=[1, 2, 3])
         assert planned(finished) == {
             "draw_subset": 1,
             "pretrain_start": 1,  # of the starts that are trained for each seed
             "refine_start": 1,
-            "finetune_run": 7,
-            "score_run": 7,
-            "analyse_start": 6,
+            "finetune_run": 9,
+            "score_run": 9,
+            "analyse_start": 8,
             "summarise_study": 1,
             "write_report": 1,
         }
@@ -291,9 +291,9 @@ def restore(folder: Path) -> str:
 def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
     clone = clone_of(finished, tmp_path)
     said = restore(clone)
-    # 8 starts, a language model, 14 runs and their scores, 6 comparisons of representations, 7 probes, the summary, the
-    # report.
-    assert "52 results agree" in said and "again" not in said
+    # 10 starts, a language model, 18 runs and their scores, 8 comparisons of representations, 9 probes, the summary,
+    # the report.
+    assert "66 results agree" in said and "again" not in said
     assert planned(clone) == {}
     # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.
     scores = clone / "results/smoke/scores/mono/en-es/1min/seed1.parquet"
@@ -314,7 +314,7 @@ def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, 
         "refine_start": 1,
         "finetune_run": 2,
         "score_run": 3,
-        "analyse_start": 6,  # which are of fewer seeds
+        "analyse_start": 8,  # which are of fewer seeds
         "probe_start": 2,
         "summarise_study": 1,
         "write_report": 1,

@@ -1,4 +1,4 @@
-"""Self-supervised pre-training of an encoder on unlabelled audio, with wav2vec 2.0, data2vec or BEST-RQ."""
+"""Self-supervised pre-training of an encoder on unlabelled audio, with wav2vec 2.0, data2vec, BEST-RQ or HuBERT."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
     config_of,
     encoder_model,
+    encoder_shaped_as,
     load_heads,
     load_weights,
     save_encoder,
@@ -24,6 +25,7 @@ from headstart.features.clips import Clips
 from headstart.jobs import PretrainJob
 from headstart.objectives.best_rq import BestRqObjective, RandomQuantiser
 from headstart.objectives.data2vec import Data2vecObjective
+from headstart.objectives.hubert import ClusterHead, HubertObjective, clustered_features, sampled_features
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective, initialise_quantiser, sample_features
 from headstart.selection import Pool, select, selection_recipe, write_selection
@@ -44,7 +46,12 @@ CONTINUED = {
 }
 
 
-OBJECTIVES = {"wav2vec2": ContrastiveObjective, "data2vec": Data2vecObjective, "best-rq": BestRqObjective}
+OBJECTIVES = {
+    "wav2vec2": ContrastiveObjective,
+    "data2vec": Data2vecObjective,
+    "best-rq": BestRqObjective,
+    "hubert": HubertObjective,
+}
 
 
 def ssl_network(
@@ -63,17 +70,19 @@ def ssl_network(
     Args:
         parent: checkpoint folder to continue from, or None for random weights.
         model: shape of the encoder with random weights.
-        clips: audio on which a new quantiser of wav2vec 2.0 is initialised.
+        clips: audio on which a new quantiser of wav2vec 2.0 is initialised, and clusters are found.
         seed: of new weights and of the choice of that audio. torch's global generator is seeded with it.
         attention: chunked attention; None for that of the parent.
 
     Raises:
         CheckpointError: the parent cannot be loaded, or is of a family that the objective does not support.
-        HeadstartError: there is too little audio to initialise a quantiser.
+        HeadstartError: there is too little audio to initialise a quantiser, or to find clusters.
     """
     torch.manual_seed(seed)
     if settings.objective == "wav2vec2":
         return _with_quantiser(parent, model, settings, clips, seed, attention)
+    if settings.objective == "hubert":
+        return _with_clusters(parent, model, settings, clips, seed, attention)
     network = encoder_model(parent, model, settings.dropout, attention=attention)
     if settings.objective == "data2vec":
         network.predictor = torch.nn.Linear(network.config.hidden_size, network.config.hidden_size)
@@ -106,6 +115,28 @@ def _with_quantiser(
         initialise(network)
     if any(name.startswith("quantizer.") for name in missing):
         initialise_quantiser(network.quantizer, sample_features(network, clips, seed))
+    return network
+
+
+def _with_clusters(
+    parent: str | None,
+    model: Model | None,
+    settings: Pretrain,
+    clips: Clips,
+    seed: int,
+    attention: ChunkedAttention | None,
+) -> Any:
+    if parent and settings.parent_of(parent) is None:
+        network = encoder_shaped_as(parent, settings.dropout, attention)
+    else:
+        network = encoder_model(parent, model, settings.dropout, attention=attention)
+    features = clustered_features(network.config, parent, settings.hubert)
+    network.clusters = head = ClusterHead(network.config.hidden_size, features.size, settings.hubert)
+    # Clusters of a layer are always new: the parent's own ones are of something else.
+    if settings.hubert.layer or not (parent and "clusters" in load_heads(network, parent)):
+        torch.manual_seed(seed)  # so that they do not depend on what other weights are random
+        head.fit(sampled_features(features, clips, settings.hubert.clusters, seed))
+    head.features = features  # not a module, so that they are neither trained nor saved
     return network
 
 
@@ -169,7 +200,7 @@ def pretrain_start(job: PretrainJob) -> None:
     if finished.reuse(job, recipe):
         return
     network = ssl_network(job.parent, job.model, job.settings, clips, job.seed, job.attention)
-    frozen = front_end_stays(network, job.parent, job.settings.freeze_front_end)
+    frozen = front_end_stays(network, job.settings.parent_of(job.parent), job.settings.freeze_front_end)
     objective = make_objective(network, clips, job.settings, frozen, job.seed)
 
     def save(weights: dict[str, torch.Tensor], folder: Path) -> None:

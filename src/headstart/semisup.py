@@ -200,6 +200,7 @@ def encoder(
     # pre-training, otherwise not at all.
     changes = {"updates": options.updates, "dropout": options.dropout, "gumbel_start": ssl.gumbel_end}
     changes["data2vec"] = {**ssl.data2vec.model_dump(), "ema_start": ssl.data2vec.ema_end}
+    changes["hubert"] = {**ssl.hubert.model_dump(), "restart": False}
     changes["freeze_quantiser"] = float(ssl.freeze_quantiser == 1.0)
     settings = Pretrain(**{**ssl.model_dump(), **changes})
     return ssl_network(parent, model, settings, clips, seed, attention), settings

@@ -178,8 +178,24 @@ def encoder_model(
     return network
 
 
-def load_heads(network: EncoderWithHeads, folder: str | Path) -> None:
-    """Load the weights of a network's output layers from a checkpoint of Headstart, in place.
+def encoder_shaped_as(start: str | Path, dropout: float, attention: ChunkedAttention | None = None) -> EncoderWithHeads:
+    """An encoder with new random weights and without output layers, in the shape of a checkpoint's.
+
+    Args:
+        attention: see `config_of`.
+
+    Raises:
+        CheckpointError: the checkpoint's configuration cannot be read.
+    """
+    config = config_of(start, None, attention=attention)
+    set_dropout(config, dropout)
+    network = EncoderWithHeads(AutoModel.from_config(config))
+    initialise(network)
+    return network
+
+
+def load_heads(network: EncoderWithHeads, folder: str | Path) -> set[str]:
+    """Load the weights of a network's output layers from a checkpoint of Headstart, in place; returns their names.
 
     An output layer that the checkpoint lacks, or has in another shape, keeps its initial weights.
 
@@ -187,8 +203,9 @@ def load_heads(network: EncoderWithHeads, folder: str | Path) -> None:
         CheckpointError: the checkpoint's weights of an output layer are not finite.
     """
     path = Path(folder) / "model.safetensors"
+    loaded: set[str] = set()
     if not path.is_file():
-        return
+        return loaded
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
         for name, head in network.named_children():
@@ -202,6 +219,8 @@ def load_heads(network: EncoderWithHeads, folder: str | Path) -> None:
             check_finite(folder, {keys[key]: weight for key, weight in weights.items()})
             if all(weights[key].shape == value.shape for key, value in head.state_dict().items()):
                 head.load_state_dict(weights)
+                loaded.add(name)
+    return loaded
 
 
 def set_dropout(config: Any, dropout: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from headstart.devices import moved
 from headstart.encoder.convolutions import convolution
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
@@ -116,15 +117,15 @@ def front_end(encoder: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> to
     """
     weight = encoder.feature_projection.projection.weight
     if takes_log_mel(encoder.config):
-        return log_mel(encoder.config, audio_BS, samples).to(weight.device, weight.dtype)
+        return moved(log_mel(encoder.config, audio_BS, samples), weight.device).to(weight.dtype)
     layers, stride = encoder.feature_extractor.conv_layers, frame_stride(encoder.config)
     batch, time = audio_BS.shape
     # With a whole number of strides in each clip, the batch can be treated as one long sequence (see `convolution`).
-    audio_BS = F.pad(audio_BS.to(weight.device, weight.dtype), (0, -time % stride))
+    audio_BS = F.pad(moved(audio_BS, weight.device).to(weight.dtype), (0, -time % stride))
     h_RC = audio_BS.reshape(-1, 1)
     for layer in layers:
         if isinstance(getattr(layer, "layer_norm", None), torch.nn.GroupNorm):
-            h_RC = group_normed_convolution(layer, audio_BS, samples.to(weight.device)).flatten(0, 1)
+            h_RC = group_normed_convolution(layer, audio_BS, moved(samples, weight.device)).flatten(0, 1)
         else:
             h_RC = convolution(layer.conv, h_RC)
             if hasattr(layer, "layer_norm"):

@@ -73,6 +73,8 @@ class EncoderWithHeads(torch.nn.Module):
 
 def begins_as_filterbank(network: Any) -> bool:
     """Whether the first convolution is long enough to be initialised with mel filters."""
+    if takes_log_mel(network.config):
+        return False
     return network.config.conv_kernel[0] >= SHORTEST_FILTER
 
 
@@ -259,4 +261,7 @@ def keep_exact(encoder: Any) -> None:
     rotary = getattr(encoder.encoder, "embed_positions", None)
     if hasattr(rotary, "inv_freq") and rotary.inv_freq.dtype != torch.float32:
         rotary.inv_freq = type(rotary)(encoder.config).inv_freq.to(rotary.inv_freq.device)
+        rotary.cached_sequence_length = None
+    cached = getattr(rotary, "cached_rotary_positional_embedding", None)
+    if cached is not None and cached.device != rotary.inv_freq.device:  # the network was moved since
         rotary.cached_sequence_length = None

@@ -9,21 +9,19 @@ M mel bands, F = W * M, G codebooks, V entries of a codebook, E their size, D di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from headstart.devices import moved
 from headstart.encoder.front_end import MEL_HOP, MEL_WINDOW, frame_counts, frame_stride, length_mask, samples_for
-from headstart.encoder.model import encode
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
-from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
+from headstart.objectives.codes import CodeObjective
 from headstart.study.pretrain import BestRq, Pretrain
 from headstart.training.batching import Batch
-from headstart.training.ranks import Ranks
 
 MEL_BANDS, MEL_FFT = 80, 512
 
@@ -56,11 +54,12 @@ def stacked(config: Any) -> int:
 
 
 @cache
-def mel_filters() -> torch.Tensor:
+def mel_filters(device: torch.device | None = None) -> torch.Tensor:
     """Matrix from the power spectrum of a 25 ms window to mel bands: (MEL_FFT / 2 + 1, M)."""
     from torchaudio.functional import melscale_fbanks  # here, because other objectives do not need it
 
-    return melscale_fbanks(MEL_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, MEL_BANDS, SAMPLE_RATE, mel_scale="htk")
+    filters = melscale_fbanks(MEL_FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, MEL_BANDS, SAMPLE_RATE, mel_scale="htk")
+    return moved(filters, device or filters.device)
 
 
 def stacked_log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -73,21 +72,24 @@ def stacked_log_mel(config: Any, audio_BS: torch.Tensor, samples: torch.Tensor) 
     Args:
         config: of the encoder.
         audio_BS: padded audio at 16 kHz.
-        samples: valid samples of each clip (B,).
+        samples: valid samples of each clip, on the CPU (B,).
 
     Returns:
         Features, float32 (B, T, F); zero at frames of padding.
     """
+    device = audio_BS.device
     stride, windows, receptive = frame_stride(config), stacked(config), samples_for(config, 1)
     hop, size = stride // windows, int(frame_counts(config, torch.tensor(audio_BS.shape[1])))
     before = ((windows - 1) * hop + MEL_WINDOW - receptive) // 2  # the first window starts before the receptive field
-    starts_TW = torch.arange(size)[:, None] * stride + torch.arange(windows)[None] * hop - before
+    starts_TW = (
+        torch.arange(size, device=device)[:, None] * stride + torch.arange(windows, device=device) * hop - before
+    )
     padded_BS = F.pad(audio_BS.float(), (max(0, before), MEL_WINDOW + stride))
     frames_BTWS = padded_BS.unfold(1, MEL_WINDOW, 1)[:, starts_TW + max(0, before)]
-    frames_BTWS = (frames_BTWS - frames_BTWS.mean(-1, keepdim=True)) * torch.hann_window(MEL_WINDOW)
+    frames_BTWS = (frames_BTWS - frames_BTWS.mean(-1, keepdim=True)) * torch.hann_window(MEL_WINDOW, device=device)
     power = torch.fft.rfft(frames_BTWS, MEL_FFT).abs().square()
-    x_BTF = (power @ mel_filters() + 1e-6).log().flatten(2)
-    frames = frame_counts(config, samples)
+    x_BTF = (power @ mel_filters(device) + 1e-6).log().flatten(2)
+    frames = moved(frame_counts(config, samples), device)
     real_BT1, count_B11 = length_mask(frames, size)[:, :, None], frames.clamp(min=1)[:, None, None]
     x_BTF = x_BTF.masked_fill(~real_BT1, 0.0)
     x_BTF = (x_BTF - x_BTF.sum(1, keepdim=True) / count_B11) * real_BT1
@@ -100,90 +102,26 @@ def nearest_codes(x_BTF: torch.Tensor, projection_GFE: torch.Tensor, codebooks_G
     return torch.einsum("btge,gve->btgv", projected, codebooks_GVE).argmax(-1)
 
 
-@dataclass
-class BestRqDraws(Masks):
-    """The masks of a batch, and the targets at its masked frames.
-
-    Attributes:
-        codes_BNG: target codes; only filled in for the clips of this process's parts.
-        trivial: mean cross-entropy, in nats, of predicting each code by its frequency so far; mean over codebooks.
-        perplexity: of the distribution of the batch's codes; mean over codebooks.
-    """
-
-    codes_BNG: torch.Tensor
-    trivial: float
-    perplexity: float
-
-
-class BestRqObjective(MaskedAudio):
+class BestRqObjective(CodeObjective):
     """BEST-RQ's objective, for a network with a `RandomQuantiser` as `best_rq`.
 
     It differs from the paper in the masking: masked frames are replaced by the encoder's learnt embedding, as for the
-    other objectives, whereas the paper replaces its input, log-mel features, by noise.
-
-    `trivial_loss`, against which collapse is detected, uses the frequencies of codes in all batches so far. Those of
-    the current batch would be too strong a baseline: with a few hundred frames, they would fit its codes too closely.
+    other objectives, whereas the paper replaces its input, log-mel features, by noise. The loss is the mean over
+    codebooks: the paper has one, Zhang et al. 2023 (arXiv 2303.01037) have several.
     """
 
     metrics = ("code_loss", "trivial_loss", "code_accuracy", "code_perplexity")
-    loss_name = "code_loss"
+    loss_name, head_name = "code_loss", "best_rq"
+    same_codes = "raise best_rq.entries"
 
     def __init__(self, network: Any, clips: Clips, settings: Pretrain, freeze_front_end: bool, seed: int):
-        super().__init__(network, clips, settings, freeze_front_end, seed)
+        quantiser = network.best_rq
+        super().__init__(network, clips, settings, freeze_front_end, seed, tuple(quantiser.codebooks.shape[:2]))
         # Copies in float32: the network may be cast to bfloat16, and rounded weights would give other codes.
-        self.projection_GFE = network.best_rq.projection.detach().float().cpu().clone()
-        self.codebooks_GVE = network.best_rq.codebooks.detach().float().cpu().clone()
-        self.seen_GV = torch.zeros(self.codebooks_GVE.shape[:2], dtype=torch.float64)
+        self.quantiser = [x.detach().float().clone() for x in (quantiser.projection, quantiser.codebooks)]
 
     def codes(self, batch: Batch, positions: list[int]) -> torch.Tensor:
-        """Codes of all frames, masked or not, of a part of a batch (B, T, G)."""
-        x_BTF = stacked_log_mel(self.network.config, *self.audio(batch, positions))
-        return nearest_codes(x_BTF, self.projection_GFE, self.codebooks_GVE)
-
-    def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> BestRqDraws:
-        masks = self.masks(batch, ranks)
-        groups, entries, _ = self.codebooks_GVE.shape
-        codes_BNG = torch.zeros(*masks.real_BN.shape, groups, dtype=torch.long, device=ranks.device)
-        counts_GV = torch.zeros(groups, entries, dtype=torch.float64, device=ranks.device)
-        for positions in filter(None, own):
-            codes_BTG = self.codes(batch, positions).to(ranks.device)
-            codes_BNG[positions] = gather_frames(codes_BTG, masks.index_BN[positions])
-            found_NG = codes_BNG[positions][masks.real_BN[positions]]
-            counts_GV += F.one_hot(found_NG, entries).sum(0)
-        counts_GV = ranks.sum_in_place(counts_GV)
-        self.seen_GV = self.seen_GV.to(ranks.device) + counts_GV
-        shares_GV = counts_GV / masks.masked
-        perplexity = float(torch.special.entr(shares_GV).sum(-1).exp().mean())
-        guessed_GV = self.seen_GV / self.seen_GV.sum(-1, keepdim=True)
-        trivial = float(-torch.special.xlogy(shares_GV, guessed_GV).sum(-1).mean())
-        return BestRqDraws(**vars(masks), codes_BNG=codes_BNG, trivial=trivial, perplexity=perplexity)
-
-    def loss(
-        self, batch: Batch, shared: BestRqDraws, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        features_BTC, real_BN = self.features(batch, positions), shared.real_BN[positions]
-        frames, mask_BT = shared.frames[positions], shared.mask_BT[positions]
-        context_BTD, _ = encode(self.network.base_model, features_BTC, frames, mask_BT)
-        context_BND = gather_frames(context_BTD, shared.index_BN[positions])
-        logits_RGV, codes_RG = self.network.best_rq.logits(context_BND)[real_BN], shared.codes_BNG[positions][real_BN]
-        # The mean over codebooks: the paper has one, Zhang et al. 2023 (arXiv 2303.01037) have several.
-        loss = F.cross_entropy(logits_RGV.flatten(0, 1), codes_RG.flatten(), reduction="sum") / codes_RG.shape[1]
-        correct = (logits_RGV.argmax(-1) == codes_RG).double().mean(-1).sum()
-        share = len(codes_RG) / shared.masked  # so that values for the whole batch add up over its parts
-        logged = [loss.item() / shared.masked, shared.trivial * share, correct.item() / shared.masked]
-        logged.append(shared.perplexity * share)
-        return loss / shared.masked, dict(zip(self.metrics, logged, strict=True))
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {"seen": self.seen_GV}
-
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        self.seen_GV = tensors["seen"]
-
-    def remedy(self, rows: list[dict[str, float]]) -> str | None:
-        if all(row["code_perplexity"] < 1.5 for row in rows):
-            return (
-                f"all frames have the same code (perplexity {rows[-1]['code_perplexity']:.2f}); is the audio silent? "
-                "Otherwise raise best_rq.entries"
-            )
-        return super().remedy(rows)
+        device = self.network.best_rq.head.weight.device
+        self.quantiser = [moved(x, device) for x in self.quantiser]
+        audio_BS, samples = self.audio(batch, positions)
+        return nearest_codes(stacked_log_mel(self.network.config, moved(audio_BS, device), samples), *self.quantiser)

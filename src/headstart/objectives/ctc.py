@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
+from headstart.devices import moved, rows
 from headstart.encoder.adapters import ADAPTER, has_adapters
 from headstart.encoder.front_end import (
     FRAMES_QUANTUM,
@@ -71,7 +72,7 @@ def ctc_loss(
     """
     log_probs_TBV = logits_BTV.float().log_softmax(-1).transpose(0, 1)
     lengths = torch.tensor([len(label) for label in labels])
-    flat = torch.tensor([index for label in labels for index in label], device=logits_BTV.device)
+    flat = moved(torch.tensor([index for label in labels for index in label]), logits_BTV.device)
     summed = F.ctc_loss(log_probs_TBV, flat, frames.cpu(), lengths, blank, reduction="sum", zero_infinity=True)
     return summed / (total or lengths.sum())
 
@@ -174,19 +175,19 @@ class CtcObjective(Objective):
         if not self.keeps:
             return clip_features(self.network, clips, indices, size)
         self._extract(clips, indices)
-        rows = [self.features[id(clips), i] for i in indices]
-        features_BTC = rows[0].new_zeros(len(rows), size, rows[0].shape[1])
-        for padded, row in zip(features_BTC, rows, strict=True):
+        kept = [self.features[id(clips), i] for i in indices]
+        features_BTC = kept[0].new_zeros(len(kept), size, kept[0].shape[1])
+        for padded, row in zip(features_BTC, kept, strict=True):
             padded[: len(row)] = row
-        return features_BTC, torch.tensor([len(row) for row in rows])
+        return features_BTC, torch.tensor([len(row) for row in kept])
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> CtcDraws:
         settings, width = self.settings, self.network.config.hidden_size
         frames = frame_counts(self.network.config, torch.from_numpy(self.train.lengths[batch.clips]))
         widths = torch.full((len(batch.clips),), width)
         return CtcDraws(
-            span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length).to(ranks.device),
-            span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
+            moved(span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length), ranks.device),
+            moved(span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length), ranks.device),
             sum(len(self.labels(i)) for i in batch.clips),
         )
 
@@ -199,9 +200,9 @@ class CtcObjective(Objective):
         context_BTD, _ = encode(
             self.network.base_model,
             features_BTC,
-            frames.to(device),
-            shared.mask_BT[positions],
-            shared.mask_BD[positions],
+            moved(frames, device),
+            rows(shared.mask_BT, positions),
+            rows(shared.mask_BD, positions),
         )
         logits_BTV = self.network.lm_head(context_BTD)
         labels = [self.labels(i) for i in clips]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from headstart.devices import rows
 from headstart.encoder.front_end import length_mask
 from headstart.encoder.model import encode, layer_outputs
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
@@ -111,17 +112,17 @@ class Data2vecObjective(MaskedAudio):
 
     def loss(
         self, batch: Batch, shared: Masks, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        encoder, index_BN = self.network.base_model, shared.index_BN[positions]
-        features_BTC, frames = self.features(batch, positions), shared.frames[positions]
+    ) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
+        encoder, index_BN = self.network.base_model, rows(shared.index_BN, positions)
+        features_BTC, frames = self.features(batch, positions), rows(shared.frames, positions)
         with self.teacher.standing_in():
             layers = layer_outputs(encoder, features_BTC, frames)[1:]
             target_BTD = layer_targets(layers[-self.settings.data2vec.average_layers :], frames)
-        context_BTD, _ = encode(encoder, features_BTC, frames, shared.mask_BT[positions])
+        context_BTD, _ = encode(encoder, features_BTC, frames, rows(shared.mask_BT, positions))
         prediction_BND = self.network.predictor(gather_frames(context_BTD, index_BN))
-        found = regression_loss(prediction_BND, gather_frames(target_BTD, index_BN), shared.real_BN[positions])
+        found = regression_loss(prediction_BND, gather_frames(target_BTD, index_BN), rows(shared.real_BN, positions))
         logged = [found.loss.detach(), found.trivial, found.target_variance, found.prediction_variance]
-        logged = (torch.stack(logged).double() / shared.masked).tolist()
+        logged = torch.stack(logged).double() / shared.masked
         return found.loss / shared.masked, dict(zip(self.metrics, logged, strict=True))
 
     def before_training(self, weights: MasterWeights) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from headstart.devices import moved
 from headstart.encoder.front_end import (
     FRAMES_QUANTUM,
     frame_counts,
     frame_stride,
     front_end,
+    length_mask,
     padded_frames,
     prepared_audio,
     samples_for,
@@ -47,8 +49,8 @@ def masked_frames(mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def gather_frames(x_BTD: torch.Tensor, index_BN: torch.Tensor) -> torch.Tensor:
     """Select the frames at these positions of each utterance: (B, N, D)."""
     batch, time, size = x_BTD.shape
-    rows = index_BN + time * torch.arange(batch, device=index_BN.device)[:, None]
-    return x_BTD.reshape(batch * time, size).index_select(0, rows.flatten()).view(batch, -1, size)
+    places = index_BN + time * torch.arange(batch, device=index_BN.device)[:, None]
+    return x_BTD.reshape(batch * time, size).index_select(0, places.flatten()).view(batch, -1, size)
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Masks:
         mask_BT: whether a frame is masked, bool.
         index_BN: positions of the masked frames, padded with zeros.
         real_BN: which of these positions are real, not padding.
+        counts: masked frames of each clip, on the CPU (B,).
         masked: number of masked frames in the batch, by which losses are divided.
     """
 
@@ -67,7 +70,16 @@ class Masks:
     mask_BT: torch.Tensor
     index_BN: torch.Tensor
     real_BN: torch.Tensor
+    counts: torch.Tensor
     masked: int
+
+    def places(self, positions: list[int]) -> torch.Tensor:
+        """For a part of the batch, where in its flattened (B, N) frames are real, ascending.
+
+        They are computed on the CPU: to find them on a GPU, or to index by `real_BN`, would wait for the GPU.
+        """
+        real_BN = length_mask(self.counts[positions], self.real_BN.shape[1])
+        return moved(real_BN.flatten().nonzero()[:, 0], self.real_BN.device)
 
 
 class MaskedAudio(training.Objective):
@@ -126,8 +138,9 @@ class MaskedAudio(training.Objective):
         size = int(frame_counts(config, torch.tensor(batch.shape[1])))
         mask_BT = span_mask(frames, size, settings.mask_share, settings.mask_length)
         index_BN, real_BN = masked_frames(mask_BT)
-        tensors = (tensor.to(ranks.device) for tensor in (frames, mask_BT, index_BN, real_BN))
-        return Masks(*tensors, int(real_BN.sum()))
+        counts = real_BN.sum(1)
+        tensors = (moved(tensor, ranks.device) for tensor in (frames, mask_BT, index_BN, real_BN))
+        return Masks(*tensors, counts, int(counts.sum()))
 
     def audio(self, batch: Batch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised and padded crops of a part of a batch (B, S), and their sample counts (B,)."""

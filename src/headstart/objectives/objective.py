@@ -31,6 +31,9 @@ class Objective:
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> Any:
         """Draw what the parts of a batch have in common: masks and other random choices, and the loss's denominator.
 
+        When a part does not fit into memory, it is called again for the same update, with more parts; the clips of
+        this process are the same. It must then draw the same and count nothing twice.
+
         Args:
             update: number of the update, from 1.
             own: for each part that this process computes, the positions of its clips in the batch; may be empty.
@@ -42,7 +45,7 @@ class Objective:
 
     def loss(
         self, batch: Batch, shared: Any, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
         """Loss and metrics of one part of a batch.
 
         Both are already divided by the whole batch's denominator, so that their sums over the parts are those of the
@@ -53,7 +56,8 @@ class Objective:
             positions: positions in the batch of the part's clips.
 
         Returns:
-            The loss, a scalar with a gradient, and metrics for the learning curve by name.
+            The loss, a scalar with a gradient, and metrics for the learning curve by name: numbers, or scalars on the
+            loss's device, which the loop reads all at once.
         """
         raise TypeError(f"{type(self).__name__} has no loss")
 

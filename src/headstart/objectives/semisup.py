@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from headstart.devices import moved, rows
 from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stride, padded_frames, takes_log_mel
 from headstart.encoder.model import encode, norm_on_top, span_mask
 from headstart.features.audio import SAMPLE_RATE
@@ -78,6 +79,20 @@ class MixedDraws:
     ssl: Any
 
 
+@dataclass
+class Taught:
+    """What an update's pseudo-labels are, so that a batch that is begun again has the same, counted once.
+
+    Attributes:
+        made: pseudo-labels by position in the batch; None before they are made.
+        fit: what `SemisupObjective._fit` found; None before it has looked.
+    """
+
+    update: int
+    made: dict[int, PseudoLabel] | None = None
+    fit: bool | None = None
+
+
 class SemisupObjective(training.Objective):
     """Weighted sum of CTC on transcripts, CTC on pseudo-labels, and, if asked for, a self-supervised loss.
 
@@ -124,6 +139,7 @@ class SemisupObjective(training.Objective):
         counts = Counter(self.labels.flatten().to_pylist())
         self.guard = CollapseDetector(max(counts.values()) / counts.total())
         self.paused_until = 0
+        self.taught = Taught(0)
         self.warned_low_confidence = False
 
     # ------------------------------------------------------------------------------------------------ schedules
@@ -217,8 +233,10 @@ class SemisupObjective(training.Objective):
             size = batch.labelled_frames if labelled else batch.unlabelled_frames
             widths = torch.full((len(clips),), width)
             masks[labelled] = (
-                span_mask(frames, size, settings.mask_time_share, settings.mask_time_length).to(ranks.device),
-                span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length).to(ranks.device),
+                moved(span_mask(frames, size, settings.mask_time_share, settings.mask_time_length), ranks.device),
+                moved(
+                    span_mask(widths, width, settings.mask_feature_share, settings.mask_feature_length), ranks.device
+                ),
             )
         labels = sum(len(self.labels[i]) for i in kinds[True])
         made: dict[int, PseudoLabel] = {}
@@ -243,6 +261,23 @@ class SemisupObjective(training.Objective):
 
         Empty if this update's check finds that they have collapsed or that the teacher has diverged.
         """
+        if self.taught.update != update:
+            self.taught = Taught(update)
+        taught = self.taught
+        if taught.made is None:
+            taught.made = self._made(batch, update, own, ranks)
+            self.guard.see(list(taught.made.values()))
+        if taught.fit is None:
+            checked = self.guard.updates >= self.settings.guard_every
+            if checked:
+                self._warn_low_confidence(taught.made, update)
+            taught.fit = not checked or self._fit(batch, update, own, ranks)
+            if not taught.fit:
+                self.cache.kept.clear()
+        return taught.made if taught.fit else {}
+
+    def _made(self, batch: MixedBatch, update: int, own: list[list[int]], ranks: Ranks) -> dict[int, PseudoLabel]:
+        """The same whether or not they may be used, with the newly generated ones put into the cache."""
         made: dict[int, PseudoLabel] = {}
         for positions in own:
             wanted = []
@@ -260,12 +295,6 @@ class SemisupObjective(training.Objective):
         for i, label in made.items():
             if self.cache.get(batch.clips[i], update) is None:
                 self.cache.put(batch.clips[i], update, label)
-        self.guard.see(list(made.values()))
-        if self.guard.updates >= self.settings.guard_every:
-            self._warn_low_confidence(made, update)
-            if not self._fit(batch, update, own, ranks):
-                self.cache.kept.clear()
-                return {}
         return made
 
     def _taught(self, batch: MixedBatch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,11 +305,16 @@ class SemisupObjective(training.Objective):
         if self.teacher:
             with self.teacher.standing_in():
                 return self._logits(batch, positions)
+        return self._undisturbed(batch, positions)
+
+    @torch.no_grad()
+    def _undisturbed(self, batch: MixedBatch, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`_logits` of the network itself without masks and dropout."""
         self.network.eval()
-        with torch.no_grad():
-            logits_BTV, frames = self._logits(batch, positions)
-        self.network.train()
-        return logits_BTV, frames
+        try:
+            return self._logits(batch, positions)
+        finally:
+            self.network.train()
 
     def _warn_low_confidence(self, made: dict[int, PseudoLabel], update: int) -> None:
         """Log a warning, once, if the confidence of every non-empty pseudo-label is below `min_confidence`."""
@@ -304,13 +338,12 @@ class SemisupObjective(training.Objective):
             self.paused_until = update + max(1, int(settings.pause * settings.updates))
             log.warning("update %d: %s; none are used up to update %d", update, trouble, self.paused_until)
             fit = False
-        self.guard.clear()
         if self.teacher and batch.labelled:
             losses = np.zeros(2)
             for positions in own:
                 if places := [i for i in positions if i < batch.labelled]:
                     losses += self._rivals(batch, places)
-            student, teacher = ranks.sum_in_place(torch.from_numpy(losses).to(ranks.device)).tolist()
+            student, teacher = ranks.sum_in_place(moved(torch.from_numpy(losses), ranks.device)).tolist()
             if not teacher <= DIVERGED * student:
                 fit = False
                 log.warning(
@@ -318,6 +351,7 @@ class SemisupObjective(training.Objective):
                     "a label; it begins again from the student's weights", update, teacher, student,
                 )  # fmt: skip
                 self.teacher.begin_again(self.weights)
+        self.guard.clear()
         return fit
 
     @torch.no_grad()
@@ -328,9 +362,7 @@ class SemisupObjective(training.Objective):
         """
         labels = [self.labels[batch.clips[i]].as_py() for i in positions]
         total = sum(len(self.labels[i]) for i in batch.clips[: batch.labelled])
-        self.network.eval()
-        student = ctc_loss(*self._logits(batch, positions), labels, self.blank, total)
-        self.network.train()
+        student = ctc_loss(*self._undisturbed(batch, positions), labels, self.blank, total)
         return float(student), float(ctc_loss(*self._taught(batch, positions), labels, self.blank, total))
 
     # ------------------------------------------------------------------------------------------------------ loss
@@ -344,20 +376,20 @@ class SemisupObjective(training.Objective):
         """Logits (B, T, V) for some clips of a batch, all labelled or all unlabelled, and their valid frames (B,)."""
         size = batch.labelled_frames if positions[0] < batch.labelled else batch.unlabelled_frames
         features_BTC, frames = clip_features(self.network, self.clips, [batch.clips[i] for i in positions], size)
-        context_BTD, _ = encode(self.network.base_model, features_BTC, frames.to(features_BTC.device), *masks)
+        context_BTD, _ = encode(self.network.base_model, features_BTC, moved(frames, features_BTC.device), *masks)
         return self.network.lm_head(context_BTD), frames
 
     def _masked_ctc(
         self, batch: MixedBatch, shared: MixedDraws, positions: list[int], labels: Sequence[Sequence[int]], total: int
     ) -> torch.Tensor:
         labelled = positions[0] < batch.labelled
-        rows = [i if labelled else i - batch.labelled for i in positions]
-        masks = tuple(mask[rows] for mask in shared.masks[labelled])
+        places = [i if labelled else i - batch.labelled for i in positions]
+        masks = tuple(rows(mask, places) for mask in shared.masks[labelled])
         return ctc_loss(*self._logits(batch, positions, masks), labels, self.blank, total)
 
     def loss(
         self, batch: MixedBatch, shared: MixedDraws, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
         supervised, pseudo, ssl = self._weights(update)
         # A zero that depends on a parameter, so that `backward` works when no loss is active in this part: the batch
         # may have no labelled clips (see `batches`) and no pseudo-label that is confident enough.
@@ -369,7 +401,7 @@ class SemisupObjective(training.Objective):
             labels = [self.labels[batch.clips[i]].as_py() for i in labelled]
             found = self._masked_ctc(batch, shared, labelled, labels, shared.labels)
             total = total + supervised * found
-            logged["supervised_loss"] = found.item()
+            logged["supervised_loss"] = found.detach()
         if own := [i for i in positions if i in shared.pseudo]:
             empty = sum(not shared.pseudo[i].labels for i in own)
             kept = [i for i in own if i in shared.kept]
@@ -380,13 +412,13 @@ class SemisupObjective(training.Objective):
                 found = self._masked_ctc(batch, shared, kept, labels, in_all)
                 total = total + pseudo * found
                 sure = sum(shared.pseudo[i].confidence for i in kept)
-                logged |= {"pseudo_loss": found.item(), "pseudo_confidence": sure / len(shared.kept)}
+                logged |= {"pseudo_loss": found.detach(), "pseudo_confidence": sure / len(shared.kept)}
         if shared.ssl is not None:
             first = batch.labelled if self.unlabelled else 0
             if places := [i - first for i in positions if i >= first]:
                 found, _ = self.ssl.loss(shared.ssl_batch, shared.ssl, places, update)
                 total = total + ssl * found
-                logged["ssl_loss"] = found.item()
+                logged["ssl_loss"] = found.detach()
         return total, logged
 
     # ------------------------------------------------------------------------------------------------ evaluation
@@ -399,7 +431,7 @@ class SemisupObjective(training.Objective):
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // frame_stride(self.network.config))
             features_BTC, frames = clip_features(self.network, self.dev, batch, size)
-            context_BTD, _ = encode(self.network.base_model, features_BTC, frames.to(features_BTC.device))
+            context_BTD, _ = encode(self.network.base_model, features_BTC, moved(frames, features_BTC.device))
             found = greedy_labels(self.network.lm_head(context_BTD), frames, self.blank)
             for i, label in zip(batch, found, strict=True):
                 spelt[i] = self.inventory.spell(label.labels)

@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from headstart.encoder.front_end import front_end, prepared_audio, waveform
+from headstart.devices import moved, rows
+from headstart.encoder.front_end import front_end, prepared_audio
 from headstart.encoder.model import encode
-from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
+from headstart.objectives.clusters import check_enough, k_means, principal_axes, sample_frames
 from headstart.objectives.masking import MaskedAudio, Masks, gather_frames
 from headstart.study.pretrain import Pretrain
 from headstart.training.batching import Batch
@@ -149,6 +149,7 @@ def contrastive_loss(
     real_BN: torch.Tensor,
     negatives_BNK: torch.Tensor,
     temperature: float,
+    places: torch.Tensor | None = None,
 ) -> Contrast:
     """Contrastive loss (equation 3 of the paper): identify each masked frame's target among its distractors.
 
@@ -163,14 +164,16 @@ def contrastive_loss(
         real_BN: which of the frames are not padding.
         negatives_BNK: from `sample_negatives`.
         temperature: 0.1 in the paper.
+        places: where in the flattened (B, N) frames are real; found from `real_BN` if not given, which waits for a GPU.
     """
+    places = real_BN.flatten().nonzero()[:, 0] if places is None else places
     context = F.normalize(context_BND.float(), dim=-1, eps=1e-8)
     target = F.normalize(target_BND.float(), dim=-1, eps=1e-8)
     similarity_BNN = context @ target.transpose(1, 2) / temperature
     positive = similarity_BNN.diagonal(dim1=1, dim2=2)
     negative = similarity_BNN.gather(2, negatives_BNK)
-    rows = torch.arange(len(negatives_BNK), device=negatives_BNK.device)[:, None, None]
-    same = (codes_BNG[rows, negatives_BNK] == codes_BNG[:, :, None]).all(-1)
+    clip_B11 = torch.arange(len(negatives_BNK), device=negatives_BNK.device)[:, None, None]
+    same = (codes_BNG[clip_B11, negatives_BNK] == codes_BNG[:, :, None]).all(-1)
     logits = torch.cat([positive[..., None], negative.masked_fill(same, -torch.inf)], dim=-1)
     losses = logits.logsumexp(-1) - positive
     correct = (logits.argmax(-1) == 0) & real_BN
@@ -179,7 +182,8 @@ def contrastive_loss(
         # The mean of all pairs' cosines is the squared length of the mean of unit vectors.
         means = (target * real_BN[..., None]).sum(1)
         similarity = means.square().sum(-1) / real_BN.sum(1).clamp(min=1)
-    return Contrast(losses[real_BN].sum(), correct.sum(), chance[real_BN].sum(), similarity.sum())
+    losses, chance = (x_BN.flatten().index_select(0, places) for x_BN in (losses, chance))
+    return Contrast(losses.sum(), correct.sum(), chance.sum(), similarity.sum())
 
 
 def diversity_loss(perplexity: torch.Tensor, codes: int, frames: torch.Tensor | int) -> torch.Tensor:
@@ -203,9 +207,8 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
     With transformers' random initial weights, codes are close to noise, and the contrastive loss stays at chance for a
     long time.
 
-    Each codebook clusters the features in its own subset of their principal components: every G-th of the 64 with the
-    largest variance. A component is divided by the square root of its standard deviation, so that the first ones do
-    not dominate. The negative squared distance to a centre is linear in the features, up to a term that all centres
+    Each codebook clusters the features in its own subset of their principal components (`principal_axes`): every G-th
+    of them. The negative squared distance to a centre is linear in the features, up to a term that all centres
     share, so that the quantiser's linear layer can represent the assignment exactly. Its weights are scaled so that
     the median difference between the best and the second logit is 5, which Gumbel noise seldom reverses.
 
@@ -215,37 +218,23 @@ def initialise_quantiser(quantizer: torch.nn.Module, features_NC: torch.Tensor, 
         rounds: iterations of k-means.
 
     Raises:
-        HeadstartError: there are fewer than 20 frames for each entry of a codebook.
+        HeadstartError: there are too few frames for so many entries.
     """
     groups, entries = quantizer.num_groups, quantizer.num_vars
-    if len(features_NC) < 20 * entries:
-        raise HeadstartError(
-            f"{len(features_NC)} frames of audio are too few to initialise a codebook of {entries} entries; "
-            "give the start more audio, or set model.codebook_entries lower"
-        )
+    check_enough(features_NC, entries, "model.codebook_entries")
     x = features_NC.double()
     centred = x - x.mean(0)
-    variance, directions = torch.linalg.eigh(centred.T @ centred / len(x))
-    keep = min(64, x.shape[1])
-    axes_CP = (directions / variance.clamp(min=1e-8) ** 0.25).flip(1)[:, :keep]
+    axes_CP = principal_axes(centred)
     weight, bias = [], []
     for group in range(groups):
         axes = axes_CP[:, group::groups]
         z = centred @ axes
-        centres = z[torch.randperm(len(z), device=z.device)[:entries]]
-        for _ in range(rounds):
-            nearest = torch.cdist(z, centres).argmin(1)
-            counts = torch.bincount(nearest, minlength=entries)
-            sums = torch.zeros_like(centres).index_add_(0, nearest, z)
-            # A centre without frames is moved to a random frame.
-            lost = z[torch.randint(len(z), (entries,), device=z.device)]
-            centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), lost)
+        centres = k_means(z, entries, rounds)
         logits = 2 * z @ centres.T - (centres**2).sum(1)
         best, second = logits.topk(2, dim=1).values.T
         scale = 5 / (best - second).median()
-        rows = 2 * scale * centres @ axes.T
-        weight.append(rows)
-        bias.append(-scale * (centres**2).sum(1) - rows @ x.mean(0))
+        weight.append(2 * scale * centres @ axes.T)
+        bias.append(-scale * (centres**2).sum(1) - weight[-1] @ x.mean(0))
     quantizer.weight_proj.weight.copy_(torch.cat(weight))
     quantizer.weight_proj.bias.copy_(torch.cat(bias))
     torch.nn.init.normal_(quantizer.codevectors)
@@ -258,14 +247,12 @@ def sample_features(network: Any, clips: Clips, seed: int) -> torch.Tensor:
     Returns:
         Features (N, C), with N at least 200 frames for each entry of a codebook, or all frames if there are fewer.
     """
-    wanted, rows = 200 * network.config.num_codevectors_per_group, []
-    for i in np.random.default_rng(seed).permutation(len(clips)):
-        audio = waveform(clips, i)
+
+    def features(audio: torch.Tensor) -> torch.Tensor:
         features_BTC = front_end(network.base_model, *prepared_audio(network.config, [audio], len(audio)))
-        rows.append(network.base_model.feature_projection.layer_norm(features_BTC)[0])
-        if sum(map(len, rows)) >= wanted:
-            break
-    return torch.cat(rows)
+        return network.base_model.feature_projection.layer_norm(features_BTC)[0]
+
+    return sample_frames(clips, network.config.num_codevectors_per_group, seed, features)
 
 
 @dataclass
@@ -275,13 +262,13 @@ class ContrastiveDraws(Masks):
     Attributes:
         negatives_BNK: distractors, from `sample_negatives`.
         noise_BNGV: Gumbel noise for the quantiser.
-        parts: number of parts, over all processes, that hold any clips.
+        parts: number of parts, over all processes, that hold any clips; with several processes a scalar tensor.
         mean_GV: mean probability of each code over the batch; None with a single part.
     """
 
     negatives_BNK: torch.Tensor
     noise_BNGV: torch.Tensor
-    parts: int
+    parts: int | torch.Tensor
     mean_GV: torch.Tensor | None = None
 
 
@@ -301,34 +288,35 @@ class ContrastiveObjective(MaskedAudio):
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> ContrastiveDraws:
         network, masks = self.network, self.masks(batch, ranks)
-        quantizer, counts = network.quantizer, masks.real_BN.sum(1).cpu()
+        quantizer = network.quantizer
         entries = (quantizer.num_groups, quantizer.num_vars)
-        negatives_BNK = sample_negatives(counts, masks.real_BN.shape[1], self.settings.negatives)
+        negatives_BNK = sample_negatives(masks.counts, masks.real_BN.shape[1], self.settings.negatives)
         noise_BNGV = gumbel_noise((*masks.real_BN.shape, *entries), ranks.device)
-        parts = int(ranks.sum_in_place(torch.tensor(len(list(filter(None, own))), device=ranks.device)))
-        draws = ContrastiveDraws(
-            **vars(masks), negatives_BNK=negatives_BNK.to(ranks.device), noise_BNGV=noise_BNGV, parts=parts
-        )
-        if draws.parts > 1:
+        parts = len(list(filter(None, own)))
+        several = parts > 1 or ranks.size > 1
+        if ranks.size > 1:  # left on its device, because reading it would wait
+            parts = ranks.sum_in_place(torch.full((), parts, device=ranks.device))
+        negatives_BNK = moved(negatives_BNK, ranks.device)
+        draws = ContrastiveDraws(**vars(masks), negatives_BNK=negatives_BNK, noise_BNGV=noise_BNGV, parts=parts)
+        if several:
             # The diversity loss is not a sum over clips: each part needs the mean probabilities of the whole batch.
             mean_GV = torch.zeros(entries, device=ranks.device)
             for positions in filter(None, own):
                 with torch.no_grad():
                     features_BTC = self.features(batch, positions)
-                    normed_BNC = gather_frames(
-                        network.base_model.feature_projection.layer_norm(features_BTC), draws.index_BN[positions]
-                    )
-                    mean_GV += summed_probability(quantizer, normed_BNC, draws.real_BN[positions])
+                    normed_BTC = network.base_model.feature_projection.layer_norm(features_BTC)
+                    normed_BNC = gather_frames(normed_BTC, rows(draws.index_BN, positions))
+                    mean_GV += summed_probability(quantizer, normed_BNC, rows(draws.real_BN, positions))
             draws.mean_GV = ranks.sum_in_place(mean_GV) / draws.masked
         return draws
 
     def loss(
         self, batch: Batch, shared: ContrastiveDraws, positions: list[int], update: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, dict[str, float | torch.Tensor]]:
         network, settings = self.network, self.settings
-        index_BN, real_BN = shared.index_BN[positions], shared.real_BN[positions]
+        index_BN, real_BN = rows(shared.index_BN, positions), rows(shared.real_BN, positions)
         features_BTC = self.features(batch, positions)
-        frames, mask_BT = shared.frames[positions], shared.mask_BT[positions]
+        frames, mask_BT = rows(shared.frames, positions), rows(shared.mask_BT, positions)
         context_BTD, normed_BTC = encode(network.base_model, features_BTC, frames, mask_BT)
         context_BND = gather_frames(context_BTD, index_BN)
         normed_BNC = gather_frames(normed_BTC, index_BN)
@@ -337,16 +325,16 @@ class ContrastiveObjective(MaskedAudio):
         # front-end would lower the diversity loss by making all code distributions flat, which is easier than to learn
         # from the contrastive loss.
         with torch.set_grad_enabled(update > self.frozen_updates):
-            targets = quantise(
-                network.quantizer, normed_BNC, real_BN, tau, shared.noise_BNGV[positions], shared.masked, shared.mean_GV
-            )
+            noise_BNGV = rows(shared.noise_BNGV, positions)
+            targets = quantise(network.quantizer, normed_BNC, real_BN, tau, noise_BNGV, shared.masked, shared.mean_GV)
         found = contrastive_loss(
             network.project_hid(context_BND),
             network.project_q(targets.vectors),
             targets.codes,
             real_BN,
-            shared.negatives_BNK[positions],
+            rows(shared.negatives_BNK, positions),
             settings.contrastive_temperature,
+            shared.places(positions),
         )
         diversity = diversity_loss(targets.perplexity, self.codes, shared.masked)
         # Each part contributes its own gradient, but all parts have the same value: each counts an equal share of it.
@@ -354,7 +342,7 @@ class ContrastiveObjective(MaskedAudio):
         total = found.loss + settings.diversity_weight * (diversity - diversity.detach() + value)
         logged = [found.loss.detach(), found.chance, found.correct, found.similarity, value]
         logged = [*torch.stack(logged).double() / shared.masked, targets.perplexity.detach().double() / shared.parts]
-        return total / shared.masked, dict(zip(self.metrics, torch.stack(logged).tolist(), strict=True))
+        return total / shared.masked, dict(zip(self.metrics, logged, strict=True))
 
     def remedy(self, rows: list[dict[str, float]]) -> str | None:
         quantizer, patience = self.network.quantizer, self.settings.patience

@@ -39,6 +39,9 @@ PRETRAINING = {
     "code_loss": "BEST-RQ: loss",
     "code_accuracy": "BEST-RQ: share of masked frames whose code is right",
     "code_perplexity": "BEST-RQ: perplexity of codes",
+    "cluster_loss": "HuBERT: loss",
+    "cluster_accuracy": "HuBERT: share of masked frames whose cluster is right",
+    "cluster_perplexity": "HuBERT: perplexity of clusters",
 }
 REFINING = {
     "dev_unit_error": "unit error rate on the source's dev split",
@@ -53,6 +56,7 @@ SHARES = {
     "accuracy",
     "unexplained",
     "code_accuracy",
+    "cluster_accuracy",
     "dev_unit_error",
     "pseudo_kept",
     "pseudo_confidence",

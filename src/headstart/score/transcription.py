@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from headstart.devices import moved
 from headstart.encoder.front_end import frame_counts, front_end, prepared_audio, samples_for, waveform
 from headstart.encoder.model import encode
 from headstart.features.audio import SAMPLE_RATE
@@ -78,6 +79,6 @@ def best_paths(
 
 
 def _logits(network: Any, features_BTC: torch.Tensor, frames: torch.Tensor, vocabulary: dict[str, int]) -> torch.Tensor:
-    context_BTD, _ = encode(network.base_model, features_BTC, frames.to(features_BTC.device))
+    context_BTD, _ = encode(network.base_model, features_BTC, moved(frames, features_BTC.device))
     # A label that no training transcript has (bos, padding of the output layer) is never the answer.
     return network.lm_head(context_BTD)[..., : len(vocabulary)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headstart.study.fields import Count, Positive, Settings, Share
 from headstart.study.optimisation import SAVE_MINUTES, Optimisation
@@ -27,16 +27,50 @@ class BestRq(Settings):
     code_size: Count = Field(16, description="Size of an entry, to which log-mel frames are projected (paper: 16).")
 
 
+class Hubert(Settings):
+    """What HuBERT adds to pre-training (Hsu et al. 2021, arXiv 2106.07447)."""
+
+    clusters: Count = Field(128, description="Clusters of frames, found by k-means before training (paper: 100).")
+    codebooks: Count = Field(
+        2, description="Sets of clusters, each of principal components and with an output layer of its own (paper: 1)."
+    )
+    layer: int = Field(
+        0,
+        ge=0,
+        description="Transformer layer whose outputs are clustered, of the start that this one continues from: a "
+        "second iteration (paper: 6 of 12, with 500 clusters). 0: log-mel features instead.",
+    )
+    restart: bool = Field(
+        False,
+        description="Begin with new random weights in the shape of the start that this one continues from, which then "
+        "only gives the targets (paper: true).",
+    )
+    projection_size: Count = Field(128, description="Size in which outputs and clusters are compared (paper: 256).")
+    temperature: Positive = Field(0.1, description="Temperature of their similarities (paper: 0.1).")
+
+    @model_validator(mode="after")
+    def _some_use(self) -> Hubert:
+        if self.restart and not self.layer:
+            raise ValueError("restart is true, but nothing is taken from another start; give the layer, or drop `from`")
+        return self
+
+
+def is_standard(value: object) -> bool:
+    """Whether HuBERT's settings are left out of dumps, so that starts from before they existed stay valid."""
+    return value == Hubert()
+
+
 class Pretrain(Optimisation):
-    """Self-supervised pre-training: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), data2vec or BEST-RQ.
+    """Self-supervised pre-training: wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477), data2vec, BEST-RQ or HuBERT.
 
     Where a default is not the paper's, it is what works for a small encoder and hours of audio: see docs/results.md.
     Keys about negatives, codes, Gumbel noise, diversity or the quantiser are for wav2vec 2.0 only.
     """
 
-    objective: Literal["wav2vec2", "data2vec", "best-rq"] = Field(
+    objective: Literal["wav2vec2", "data2vec", "best-rq", "hubert"] = Field(
         "wav2vec2",
-        description="What is predicted of masked frames: their code, a teacher's layers, or a random projection.",
+        description="What is predicted of masked frames: their code, a teacher's layers, a random projection, or a "
+        "cluster.",
     )
     updates: Count = Field(1000, description="Optimiser updates.")
     batch_seconds: Positive = Field(24.0, description="Audio in a batch, in seconds (paper: 1.6 h).")
@@ -76,3 +110,8 @@ class Pretrain(Optimisation):
     )
     data2vec: Data2vec = Field(Data2vec(), description="Of the objective data2vec.")
     best_rq: BestRq = Field(BestRq(), description="Of the objective best-rq.")
+    hubert: Hubert = Field(Hubert(), exclude_if=is_standard, description="Of the objective hubert.")
+
+    def parent_of(self, start: str | None) -> str | None:
+        """The start whose weights training begins with: `start`, which it continues from, or None for new ones."""
+        return None if self.objective == "hubert" and self.hubert.restart else start

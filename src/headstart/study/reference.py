@@ -127,6 +127,7 @@ SECTIONS = [
     ("`pretrain`", "Pretrain"),
     ("`pretrain.data2vec`", "Data2vec"),
     ("`pretrain.best_rq`", "BestRq"),
+    ("`pretrain.hubert`", "Hubert"),
     ("`semisup`", "Semisup"),
     ("`semisup.supervised`, `semisup.pseudo` and `semisup.ssl`", "Loss"),
     ("`finetune`", "Finetune"),

@@ -107,9 +107,9 @@ PER_SEED = (
 
 
 class SslStart(Checkpoint):
-    """An encoder that the study pre-trains with wav2vec 2.0."""
+    """An encoder that the study pre-trains with wav2vec 2.0, or with what `pretrain.objective` says."""
 
-    kind: Literal["ssl"] = Field(description="`ssl`: wav2vec 2.0 pre-training on unlabelled audio.")
+    kind: Literal["ssl"] = Field(description="`ssl`: self-supervised pre-training on unlabelled audio.")
     from_: str | None = Field(
         None,
         alias="from",

@@ -270,6 +270,13 @@ class Study(Settings):
             except ValidationError as error:
                 problems += explain(error, type(self._stage(start)), f"starts.{name}.settings")
                 continue
+            if isinstance(start, SslStart) and settings.objective == "hubert" and settings.hubert.layer:
+                origin = self.starts.get(start.from_, start)
+                if isinstance(origin, ScratchStart) or not (start.from_ or start.path or start.model):
+                    problems.append(
+                        f"starts.{name}.settings.hubert.layer: a layer of which start? Give `from`, `path` or `model`; "
+                        "or 0, for log-mel features"
+                    )
             if isinstance(start, SemisupStart) and settings.pseudo.weight and not start.unlabelled:
                 problems.append(
                     f"starts.{name}.unlabelled: pseudo-labels need unlabelled audio; name a corpus, or set "

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.errors import TrainingError
 from headstart.files import fingerprint
@@ -30,6 +29,7 @@ from headstart.training.batching import Batch
 from headstart.training.cpu import keep_freed_memory, quicken
 from headstart.training.curve import write_curve
 from headstart.training.diagnosis import Finding
+from headstart.training.gradients import Gradients
 from headstart.training.machine import choose_precision, describe_machine, moves
 from headstart.training.optimiser import MasterWeights, learning_rate
 from headstart.training.progress import Meter
@@ -47,6 +47,7 @@ MOST_SKIPPED = 10  # training fails after this many consecutive batches without 
 class Result:
     """The result of a training job: fp32 weights, learning curve, training time, skipped batches, and machine.
 
+    `parts` is the number of parts in which each process computed its share of a batch, in the end.
     `moved` has the updates after which the job went on under other circumstances, with what had changed.
     """
 
@@ -54,6 +55,7 @@ class Result:
     curve: list[dict[str, float]]
     seconds: float
     skipped: int = 0
+    parts: int = 1
     machine: dict[str, Any] = field(default_factory=dict)
     moved: list[dict[str, Any]] = field(default_factory=list)
 
@@ -110,7 +112,7 @@ def train(
     del state  # frees as much memory as the weights and the optimiser's moments take
     log.info("%s: %d updates on %s", stage, settings.updates, machine)
 
-    flops_of: dict[Any, float] = {}
+    gradients = Gradients(objective, weights, ranks, stage, seed, progress.get("parts", settings.accumulate))
     limit, before, first = Limit(), progress["seconds"], progress["update"]
     meter = Meter(stage, settings.updates, progress)
     started = saved = time.monotonic()
@@ -120,33 +122,7 @@ def train(
     for update, batch in enumerate(batches(first), start=first + 1):
         trainable = objective.trainable(update)
         weights.freeze(trainable)
-        own = ranks.own_positions(len(batch.clips), settings.accumulate)
-        torch.manual_seed(seed * 1_000_003 + update)
-        key = (batch.shape, objective.cost_key(batch, update, [i for part in own for i in part]))
-        if not objective.prepare_runs_network or key in flops_of:
-            shared = objective.prepare(batch, update, own, ranks)
-        else:
-            with FlopCounterMode(display=False) as counter:
-                shared = objective.prepare(batch, update, own, ranks)
-            flops_of[key] = counter.get_total_flops()
-        totals = {"train_loss": 0.0, "flops": flops_of.get(key, 0.0)}
-        for positions in filter(None, own):
-            # Dropout must differ between the parts of a batch; the position of its first clip identifies a part.
-            torch.manual_seed((seed * 1_000_003 + update) * 10_007 + positions[0])
-            key = (batch.shape, len(trainable), objective.cost_key(batch, update, positions, shared))
-            if key in flops_of:
-                loss, metrics = objective.loss(batch, shared, positions, update)
-                loss.backward()
-            else:
-                with FlopCounterMode(display=False) as counter:
-                    loss, metrics = objective.loss(batch, shared, positions, update)
-                    loss.backward()
-                flops_of[key] = counter.get_total_flops()
-            weights.collect()
-            for name, value in {"train_loss": loss.item(), "flops": flops_of[key], **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + value
-        weights.sum_over(ranks, trainable)
-        totals, stop = _over_ranks(totals, ("train_loss", "flops", *objective.metrics), limit.near(), ranks)
+        totals, stop = gradients.of(batch, update, trainable, limit.near())
         flops = totals.pop("flops")
         if math.isfinite(totals["train_loss"]):
             norm = weights.step(learning_rate(update, settings))
@@ -159,6 +135,7 @@ def train(
         progress["update"] = update
         progress["hours"] += batch.seconds / 3600
         progress["flops"] += flops
+        progress["parts"] = gradients.parts
         if math.isfinite(norm):
             progress["in_a_row"] = []
             # For each metric: its sum since the last row of the learning curve, and the number of updates that had it.
@@ -215,21 +192,8 @@ def train(
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)
     moved = progress.get("moved", [])
-    return Result(weights.weights(), progress["curve"], seconds, progress["skipped"], machine, moved)
-
-
-def _over_ranks(
-    totals: dict[str, float], names: tuple[str, ...], stop: bool, ranks: Ranks
-) -> tuple[dict[str, float], bool]:
-    """Sum metrics over all processes, and decide for all of them whether to stop: yes if one of them wants to.
-
-    A metric that no process has is left out of the sums.
-    """
-    present = [float(name in totals) for name in names]
-    values = [*(totals.get(name, 0.0) for name in names), *present, float(stop)]
-    *sums, stopping = ranks.sum_in_place(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
-    sums, present = sums[: len(names)], sums[len(names) :]
-    return {name: value for name, value, count in zip(names, sums, present, strict=True) if count}, bool(stopping)
+    curve, skipped = progress["curve"], progress["skipped"]
+    return Result(weights.weights(), curve, seconds, skipped, gradients.parts, machine, moved)
 
 
 def _note_move(stage: str, progress: dict[str, Any], changes: list[str], ranks: Ranks) -> None:
@@ -296,6 +260,7 @@ def run(
     facts = {
         "parameters": sum(p.numel() for p in objective.network.parameters()),
         "skipped_batches": result.skipped,
+        "parts": result.parts,
         "diagnosis": [asdict(finding) for finding in objective.diagnosis(result.curve)],
         "versions": result.machine.pop("versions"),
         "machine": result.machine,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from headstart.devices import moved
 from headstart.study.optimisation import Optimisation
 from headstart.training.ranks import Ranks
 
@@ -84,7 +87,7 @@ class MasterWeights:
         given = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
         # A parameter without a gradient in every process stays without one: a zero gradient would apply weight decay
         # and update the moments, which a job of a single process would not.
-        used = torch.tensor([float(p.grad is not None) for p in weights], device=ranks.device)
+        used = moved(torch.tensor([float(p.grad is not None) for p in weights]), ranks.device)
         flat = ranks.sum_in_place(torch.cat([g.flatten() for g in given] + [used]))
         *sums, used = flat.split([g.numel() for g in given] + [len(weights)])
         for weight, summed, count in zip(weights, sums, used.tolist(), strict=True):
@@ -96,19 +99,21 @@ class MasterWeights:
         When the norm is not finite, the weights stay as they are. The gradients are dropped in either case.
         """
         given = [p for p in self.master.values() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip)
-        if finite := bool(norm.isfinite()):
+        norm = float(torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip))  # waits for a GPU, once
+        if finite := math.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["rate"]
             self.optimiser.step()
         self.drop()
         if finite:
             self.copy_to_network()
-        return float(norm)
+        return norm
 
     def drop(self) -> None:
-        """Drop the accumulated gradients."""
+        """Drop the accumulated gradients, and those of a backward pass that was broken off."""
         self.optimiser.zero_grad()
+        for copy in self.copies.values():
+            copy.grad = None
 
     @torch.no_grad()
     def copy_to_network(self) -> None:

@@ -35,11 +35,14 @@ class Ranks:
     def __init__(self) -> None:
         self.size = int(os.environ.get("WORLD_SIZE", 1))
         self.rank = int(os.environ.get("RANK", 0))
-        cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+        cuda, local = torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", 0))
+        # Where there are fewer GPUs than processes on this machine, some share one, which NCCL refuses.
+        there = torch.cuda.device_count() if cuda else 0
+        shared = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > there
+        self.device = torch.device("cuda", local % there) if cuda else torch.device("cpu")
         if self.size > 1 and not dist.is_initialized():
             # The timeout is long because the other processes wait while the first one evaluates.
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=6))
+            dist.init_process_group("gloo" if shared else "nccl", timeout=timedelta(hours=6))
         if cuda:
             torch.cuda.set_device(self.device)
 

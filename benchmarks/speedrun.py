@@ -1,0 +1,194 @@
+"""How much processor time a start takes until it is as good as a given one, by each pre-training objective.
+
+A start is pre-trained from random weights on the untranscribed audio of the default study, and fine-tuned on 3 minutes
+of Indonesian, which is not in that audio. Every objective is pre-trained for several numbers of updates, each a
+training of its own with its own schedule, with several seeds. The level is the dev CER that the reference objective
+reaches with its longest pre-training. The answer is the time after which another objective reaches it, interpolated
+between its lengths on the logarithm of time.
+
+Time is processor time of the pre-training alone, so that other work on the machine matters little. The time of
+fine-tuning is the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from child import call
+
+from headstart.files import write_json
+from headstart.study.reading import load_study
+
+HOURS = {"en": 0.3, "es": 0.3}  # of the default study's corpora, whose other languages have little audio
+TARGET, MINUTES, DEV_HOURS = "id", 3.0, 0.05
+FINETUNE = {"updates": 150, "batch_seconds": 16.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
+BRANCHES = {
+    "wav2vec2": {"objective": "wav2vec2"},
+    "hubert": {"objective": "hubert"},
+    "hubert, one codebook": {"objective": "hubert", "hubert": {"codebooks": 1, "clusters": 100}},
+    "best-rq": {"objective": "best-rq"},
+    "data2vec": {"objective": "data2vec"},
+}
+
+
+def prepare(folder: str, study: str) -> dict[str, Any]:
+    """Make the corpora as the study does, and return the paths of the files of their splits."""
+    from headstart.corpora.reading import read_corpus
+    from headstart.corpora.registry import open_reader
+    from headstart.corpora.synthetic.synthesis import synthesise_corpus
+    from headstart.features.extraction import extract_features
+
+    corpora, found = load_study(study).corpora, {}
+    for name in (*HOURS, TARGET):
+        corpus, place = corpora[name], Path(folder) / name
+        hours = {"train": HOURS[name] * 1.02 if name in HOURS else 1.1 * MINUTES / 60}
+        hours |= {"dev": 0.003 if name in HOURS else DEV_HOURS, "test": 0.003}
+        synthesise_corpus(place / "raw", **{**corpus.synthesis, "hours": hours})
+        splits = {split: (str(place / f"{split}.m"), str(place / f"{split}.mr")) for split in hours}
+        read_corpus(
+            open_reader(corpus.model_copy(update={"hours": type(corpus.hours)(**hours)}), place / "raw"), splits
+        )
+        found[name] = {}
+        for split, (manifest, _) in splits.items():
+            files = {"features": str(place / f"{split}.parquet"), "audio": str(place / f"{split}.arrow")}
+            extract_features(manifest, **files, rejects=str(place / f"{split}.rejects"))
+            found[name][split] = files
+    return found
+
+
+def run(
+    files: dict[str, Any], settings: dict[str, Any], model: dict[str, Any], updates: int, seed: int, folder: str
+) -> dict[str, Any]:
+    """Pre-train and fine-tune once: processor seconds of the pre-training, and dev CER of the fine-tuned run.
+
+    Without updates, the run begins with random weights.
+    """
+    import time
+
+    import pyarrow.parquet as pq
+    import torch
+
+    from headstart.finetune import finetune_run
+    from headstart.jobs import FinetuneJob, PretrainJob
+    from headstart.pretrain import pretrain_start
+    from headstart.study.finetune import Finetune
+    from headstart.study.model import Model
+    from headstart.study.pretrain import Pretrain
+    from headstart.study.text import Text
+    from headstart.subsets import draw_subset
+
+    shape, place, seconds = Model(**model), Path(folder), 0.0
+    if updates:
+        options = Pretrain(**settings, updates=updates, log_every=updates, save_minutes=1e6)
+        corpora = [{"name": name, "hours": hours, "train": files[name]["train"]} for name, hours in HOURS.items()]
+        paths = {"output": str(place / "start"), "state": str(place / "start.state")}
+        job = PretrainJob.of(corpora=corpora, settings=options, model=shape, parent=None, seed=seed, **paths)
+        began = time.process_time()
+        pretrain_start(job)
+        seconds = time.process_time() - began
+    subset = str(place / "subset.parquet")
+    draw_subset(files[TARGET]["train"]["features"], f"{MINUTES:g}min", seed, subset)
+    options = Finetune(**FINETUNE, log_every=FINETUNE["updates"], dev_minutes=3.0, save_minutes=1e6)
+    paths = {"output": str(place / "run"), "state": str(place / "run.state"), "subset": subset}
+    parent = str(place / "start") if updates else None
+    finetune_run(
+        FinetuneJob.of(
+            train=files[TARGET]["train"], dev=files[TARGET]["dev"], settings=options, text=Text(), parent=parent,
+            model=None if updates else shape, seed=seed, **paths,
+        )
+    )  # fmt: skip
+    cer = pq.read_table(place / "run" / "curve.parquet")["dev_cer"].to_pylist()[-1]
+    return {"cer": cer, "seconds": seconds, "threads": torch.get_num_threads()}
+
+
+def seconds_to(level: float, points: list[tuple[float, float]]) -> float | None:
+    """The time at which a curve of (seconds, CER) first falls to a level; None if it does not.
+
+    Between two points, CER is taken to change linearly with the logarithm of time. A curve that begins below the level
+    gives the time of its first point, which is then the most that it can be.
+    """
+    before: tuple[float, float] | None = None
+    for seconds, cer in sorted(points):
+        if cer <= level:
+            if before is None:
+                return seconds
+            share = (before[1] - level) / (before[1] - cer)
+            return math.exp(math.log(before[0]) + share * (math.log(seconds) - math.log(before[0])))
+        before = (seconds, cer)
+    return None
+
+
+def interval(values: list[float]) -> str:
+    """A mean, with the 95 % interval of Student's t where there are two values or more."""
+    from scipy.stats import t
+
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.3g} (one seed)"
+    reach = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.3g} ± {reach:.2g}"
+
+
+def summary(rows: list[dict[str, Any]], reference: str, level: float | None) -> str:
+    """A Markdown table: for each branch and length the dev CER, and the time to the level."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["branch"], row["updates"]), []).append(row)
+    if level is None:
+        longest = max(updates for branch, updates in found if branch == reference)
+        level = statistics.fmean(row["cer"] for row in found[reference, longest])
+    lines = ["| branch | updates | CPU s | dev CER, % | seeds |", "|---|---|---|---|---|"]
+    for (branch, updates), runs in found.items():
+        seconds = statistics.fmean(row["seconds"] for row in runs)
+        errors = interval([100 * row["cer"] for row in runs])
+        lines.append(f"| {branch} | {updates} | {seconds:.0f} | {errors} | {len(runs)} |")
+    lines.append(f"\nLevel: {100 * level:.1f} % dev CER.\n")
+    for branch in dict.fromkeys(branch for branch, updates in found if updates):
+        times = []
+        for seed in dict.fromkeys(row["seed"] for row in rows):
+            own = [row for row in rows if row["branch"] == branch and row["seed"] == seed and row["updates"]]
+            times.append(seconds_to(level, [(row["seconds"], row["cer"]) for row in own]))
+        reached = [time for time in times if time is not None]
+        shown = f"{interval(reached)} CPU s" if reached else "not reached"
+        lines.append(f"- {branch}: {shown}; reached with {len(reached)} of {len(times)} seeds")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--branches", nargs="+", choices=BRANCHES, default=["wav2vec2", "hubert"])
+    parser.add_argument("--updates", nargs="+", type=int, default=[75, 150, 300], help="lengths (default: 75 150 300)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each length (default: 3)")
+    parser.add_argument("--reference", default="wav2vec2", help="whose longest pre-training sets the level")
+    parser.add_argument("--level", type=float, help="the level itself, as a share")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--study", default="config/config.yaml", help="study whose corpora are taken")
+    parser.add_argument("--model", type=json.loads, default={}, help="keys of the model that differ, as JSON")
+    parser.add_argument("--output", type=Path, default=Path("results/speedrun.json"), help="default: %(default)s")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = call("speedrun", "prepare", options.threads, folder=folder, study=options.study)
+        plan = [("random weights", 0)]
+        plan += [(branch, updates) for updates in options.updates for branch in options.branches]
+        for seed in range(1, options.seeds + 1):  # so that a run that is cut off has all branches
+            for branch, updates in plan:
+                place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
+                place.mkdir()
+                given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
+                found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
+                rows.append({"branch": branch, "updates": updates, "seed": seed, **found})
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                write_json(options.output, rows)
+    print(summary(rows, options.reference, options.level))
+
+
+if __name__ == "__main__":
+    main()

@@ -268,18 +268,6 @@ def test_a_job_runs_by_hand(job):
     assert re.search(r"update 20 of 20 \(100%\), .* audio-hours/s, ETA 0:00:00, .*train_loss .*dev_wer", run.stderr)
 
 
-def test_too_little_memory_for_a_library_is_explained(tmp_path):
-    log = tmp_path / "job.log"
-    command = [sys.executable, "-m", "headstart.training.launch", "finetune", "job.json", "--append-to", str(log)]
-    gigabyte = 2**30
-    limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (gigabyte, gigabyte))}
-    assert subprocess.run(command, capture_output=True, **limited).returncode == 1
-    (line,) = log.read_text().splitlines()
-    assert re.search(
-        r"too little memory to load a library: libtorch\w*\.so: .*\. Give the job more: raise `mem_mb`", line
-    )
-
-
 def test_a_changed_recipe_never_goes_on_from_an_old_state(job):
     old = job("finetune", "run", updates=20)
     finished(started("finetune", old, **SOON), old, status=walltime.EXIT_CODE)

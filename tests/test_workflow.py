@@ -221,14 +221,14 @@ def test_a_job_opens_nothing_but_what_its_rule_declares(kind, finished, tmp_path
         analyse_start(job)
         outputs = [job.output]
     else:
-        inputs, settings = flow.summary_input(), flow.study_settings()
+        inputs, settings = flow.summary_input(), flow.summary_settings()
         hermetic(finished, tmp_path, inputs)
         write_summary(study, Path("results"), files_recipe(settings, inputs))
         outputs = [f"{flow.results}/{name}" for name in ("summary.json", "metrics.json", "curves.csv")]
         inputs = flow.report_input()
         hermetic(finished, tmp_path, inputs)
         summary, report = read_json(inputs["summary"]), Path(flow.results) / "report.html"
-        recipe = files_recipe(settings, inputs)
+        recipe = files_recipe(flow.report_settings(), inputs)
         texts = describe_texts(inputs["manifests"], study.text)
         write_report(study, summary, Path("results"), describe(inputs["manifests"]), report, recipe, texts, [])
         outputs.append(str(report))

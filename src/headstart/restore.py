@@ -24,7 +24,7 @@ from headstart.errors import HeadstartError
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
 from headstart.study.reading import load_study
-from headstart.training.recipes import differences, files_recipe, identity
+from headstart.training.recipes import decisive, differences, files_recipe, identity
 from headstart.workflow import Workflow
 
 LONG_AGO = 1  # seconds since 1970: older than any input
@@ -132,7 +132,7 @@ def judge(workflow: Workflow) -> Outcome:
         names = ("model.safetensors", "config.json", "preprocessor_config.json", "curve.parquet", "recipe.json", *more)
         recipe = own_recipe(job.output)
         found = identity(recipe) if recipe else None
-        wanted = lambda: _whole(job, wanted_recipe(job))  # noqa: E731
+        wanted = lambda: _whole(job, identity(wanted_recipe(job), like=recipe))  # noqa: E731
         if accept([f"{job.output}/{name}" for name in names], wanted, found, [parent] if parent else []):
             good.add(job.output)
 
@@ -155,20 +155,22 @@ def judge(workflow: Workflow) -> Outcome:
     for cell in workflow.analysed():
         job = workflow.analyse_job(*cell)
         needs = [*job.runs.values(), *(folder for folder in job.starts if folder in trained)]
-        if accept([job.output], lambda j=job: _analyse_recipe(j), table_recipe(job.output), needs):
+        recorded = table_recipe(job.output)
+        found = decisive(recorded) if recorded else None
+        if accept([job.output], lambda j=job, r=recorded: decisive(_analyse_recipe(j), like=r), found, needs):
             good.add(job.output)
 
     inputs = workflow.summary_input()
     needs = [*inputs["scores"], *inputs["representations"]]
     summary = f"{workflow.results}/summary.json"
     outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
-    settings = workflow.study_settings()
+    settings, shown = workflow.summary_settings(), workflow.report_settings()
     if accept(outputs, lambda: files_recipe(settings, inputs), _recorded_summary(summary), needs):
         good.add(summary)
     report = f"{workflow.results}/report.html"
     beside = ["utterances", "comparisons", *workflow.cards()]
     pages = [report, *(f"{workflow.results}/{name}" for name in beside)]
-    accept(pages, lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
+    accept(pages, lambda: files_recipe(shown, workflow.report_input()), _recorded_report(report), [summary])
     return outcome
 
 
@@ -190,10 +192,10 @@ def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
     return semisup.semisup_recipe(job, sources, others, semisup.dev_clips(job), inventory)
 
 
-def _whole(job: TrainingJob, recipe: dict[str, Any]) -> dict[str, Any]:
-    """The identity of the wanted recipe; raises `CheckpointError` if the weights in the job's output are damaged."""
+def _whole(job: TrainingJob, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The wanted identity; raises `CheckpointError` if the weights in the job's output are damaged."""
     checkpoint_content(job.output)
-    return identity(recipe)
+    return wanted
 
 
 def _score_recipe(job: Any) -> dict[str, Any]:

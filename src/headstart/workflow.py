@@ -7,13 +7,13 @@ Nothing here imports torch or transformers, so that planning is quick.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from headstart.changes import RECORD, CorpusFiles, follow
 from headstart.corpora.reader import CorpusError, Reader
-from headstart.corpora.reading import audio_state
 from headstart.corpora.registry import open_reader
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
@@ -34,6 +34,7 @@ from headstart.study.analyse import Analyse
 from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
 from headstart.study.facts import Facts, facts_of
+from headstart.study.fields import SPLITS, Split
 from headstart.study.reading import StudyError
 from headstart.study.selection import Select
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
@@ -41,6 +42,8 @@ from headstart.study.study import Study
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
+ONLY_SPEED = ("threads", "devices")  # keys of a study that no result depends on
+ONLY_SHOWN = ("samples", "compared", "clips")  # keys of `report` that no number depends on
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
 
 
@@ -91,19 +94,61 @@ class Workflow:
         """The reader of a corpus."""
         return open_reader(self.study.corpora[corpus], raw_folder(corpus))
 
-    @cache  # noqa: B019 (a workflow lives as long as its process)
-    def audio_state(self, corpus: str) -> dict[str, str]:
-        """Hash of the paths, sizes and modification times of a corpus's audio files, as `audio`.
-
-        Empty if the audio cannot change without the reader's input files.
-        """
-        state = audio_state(self.reader(corpus))
-        return {} if state is None else {"audio": state}
-
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that reads a corpus into manifests."""
-        settings = _recordings(self.study.corpora[corpus])
-        return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
+        return {"version": VERSIONS["corpora"], "corpus": _recordings(self.study.corpora[corpus])}
+
+    def corpus_files(self, corpus: str) -> dict[Split, CorpusFiles]:
+        """The manifests of a corpus, and the feature manifests that repeat their transcripts."""
+        shards = tuple(self.shards(corpus)["features"])
+        return {
+            split: CorpusFiles(
+                manifest=f"data/manifests/{corpus}/{split}.parquet",
+                rejects=f"data/manifests/{corpus}/{split}.rejects.parquet",
+                features=self.split(corpus, split).features,
+                shards=shards if split == "train" else (),
+            )
+            for split in SPLITS
+        }
+
+    def record(self, corpus: str) -> str:
+        """The file that says what a recorded corpus was when it was read."""
+        return f"data/manifests/{corpus}/{RECORD}"
+
+    def followed(self, corpus: str) -> bool:
+        """Whether the manifests of a corpus follow its edits (`follow_corpora`), once they are made."""
+        return corpus not in self.synthetic() and os.path.isfile(self.record(corpus))
+
+    def unread(self) -> list[str]:
+        """The corpora of which a manifest is missing, and synthetic ones: those that a job may read.
+
+        What was read before follows edits of the corpus by itself, see `follow_corpora`.
+        """
+        files = {name: self.corpus_files(name).values() for name in self.study.corpora}
+        there = {
+            name: all(os.path.isfile(p) for f in own for p in (f.manifest, f.rejects)) for name, own in files.items()
+        }
+        return [name for name in self.study.corpora if not there[name] or name in self.synthetic()]
+
+    def follow_corpora(self, processes: int) -> list[str]:
+        """Let the manifests of recorded corpora follow what was edited since they were read (see changes.py).
+
+        Returns:
+            A sentence for each thing that has changed.
+
+        Raises:
+            StudyError: a corpus cannot be read any more.
+        """
+        said = []
+        for name in self.study.corpora:
+            files = self.corpus_files(name)
+            if name in self.synthetic() or not any(os.path.isfile(own.manifest) for own in files.values()):
+                continue
+            try:
+                said += follow(self.reader(name), files, self.corpus_settings(name), self.record(name), processes)
+            except (CorpusError, OSError) as error:
+                raise StudyError(f"corpora.{name}: {error}") from None
+        return said
 
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that makes a synthetic corpus."""
@@ -144,12 +189,9 @@ class Workflow:
         """The file that lists the acoustic clusters of a corpus's training split."""
         return f"data/clusters/{corpus}/{clusters}.parquet"
 
-    def features_settings(self, corpus: str) -> dict[str, Any]:
-        """Settings of the feature stage's job.
-
-        They include the state of the audio files, because the manifest, its input, does not change if only audio does.
-        """
-        return {"version": VERSIONS["features"], **self.audio_state(corpus)}
+    def features_settings(self) -> dict[str, Any]:
+        """Settings of the feature stage's job. Audio that was replaced shows in the manifest, its input."""
+        return {"version": VERSIONS["features"]}
 
     def subset_settings(self, corpus: str, budget: str, seed: int) -> dict[str, Any]:
         """Settings of the job that draws the utterances of a label budget."""
@@ -158,9 +200,9 @@ class Workflow:
         return settings if drawn == "random" else {**settings, "by": drawn}
 
     def clusters_input(self, corpus: str) -> Files:
-        """The files that clustering the utterances of a training split opens."""
+        """The files that clustering the utterances of a training split opens; transcripts are not read."""
         split = self.split(corpus, "train")
-        return {**split.model_dump(), "shards": self._shards_of([split])}
+        return {"untranscribed": split.features, "audio": split.audio, "shards": self._shards_of([split])}
 
     def clusters_settings(self, clusters: int) -> dict[str, Any]:
         """Settings of the job that clusters the utterances of a training split."""
@@ -308,12 +350,15 @@ class Workflow:
         )
 
     def start_input(self, instance: str) -> Files:
-        """The files that the job of a start opens."""
+        """The files that the job of a start opens; of feature manifests that are `untranscribed`, no transcripts."""
         job = self.start_job(instance)
-        corpora = job.corpora if isinstance(job, PretrainJob) else [*job.labelled, *job.unlabelled]
+        labelled, unlabelled = ([], job.corpora) if isinstance(job, PretrainJob) else (job.labelled, job.unlabelled)
+        corpora = [*labelled, *unlabelled]
         splits = [split for corpus in corpora for split in (corpus.train, corpus.dev) if split]
+        read = dict.fromkeys(split.features for corpus in labelled for split in (corpus.train, corpus.dev) if split)
         return {
-            "features": list(dict.fromkeys(split.features for split in splits)),
+            "features": list(read),
+            "untranscribed": [f for f in dict.fromkeys(split.features for split in splits) if f not in read],
             "audio": [*dict.fromkeys(split.audio for split in splits), *self._shards_of(splits)],
             "clusters": [corpus.clusters for corpus in corpora if corpus.clusters],
             "parent": self.checkpoint_input(job.parent),
@@ -429,11 +474,11 @@ class Workflow:
         )
 
     def analyse_input(self, start: str, target: str, budget: str) -> Files:
-        """The files that the job of `analyse_job` opens."""
+        """The files that the job of `analyse_job` opens; transcripts are not read."""
         job = self.analyse_job(start, target, budget)
         models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
         starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
-        return {"start": starts, "models": models, **job.test.model_dump()}
+        return {"start": starts, "models": models, "untranscribed": job.test.features, "audio": job.test.audio}
 
     # ---------------------------------------------------------------------------------------------- summary
 
@@ -446,9 +491,28 @@ class Workflow:
             for budget in self.study.budgets
         )
 
-    def study_settings(self) -> dict[str, Any]:
-        """Settings of the summary and of the report."""
-        return {"version": VERSIONS["report"], "study": _plain(self.study)}
+    def summary_settings(self) -> dict[str, Any]:
+        """Settings of the summary: the study without what only the page shows, or only says how fast jobs run."""
+        study = _plain(self.study)
+        shown = {key: value for key, value in study["report"].items() if key not in ONLY_SHOWN}
+        left_out = {*ONLY_SPEED, "title", "question"}
+        study = {key: value for key, value in study.items() if key not in left_out} | {"report": shown}
+        return {"version": VERSIONS["report"], "study": study}
+
+    def report_settings(self) -> dict[str, Any]:
+        """Settings of the report: the study without what only says how fast jobs run."""
+        study = {key: value for key, value in _plain(self.study).items() if key not in ONLY_SPEED}
+        return {"version": VERSIONS["report"], "study": study}
+
+    def outputs(self) -> list[str]:
+        """The study's results apart from the summary and the report, which it is asked for: models and tables."""
+        starts = [f"{self.results}/starts/{name}" for name in self.ancestors_first()]
+        runs = [f"{self.results}/runs/{s}/{t}/{b}/seed{n}" for s, t, b, n in self.study.runs()]
+        files = [f"{folder}/model.safetensors" for folder in starts + runs]
+        files += [self.score_job(*run).output for run in self.study.runs()]
+        files += [self.analyse_job(*cell).output for cell in self.analysed()]
+        models = [self.language_model_files(target) for target in self.study.targets]
+        return files + [model.arpa for model in models if model]
 
     def summary_input(self) -> Files:
         """The files that the summary is made from."""

@@ -3,4 +3,4 @@ from headstart.logs import log_to
 
 log_to(snakemake.log[0])
 data, settings = snakemake.input, snakemake.params.settings
-cluster_clips(data.features, data.audio, settings["clusters"], snakemake.output.clusters)
+cluster_clips(data.untranscribed, data.audio, settings["clusters"], snakemake.output.clusters)

@@ -20,6 +20,7 @@ envvars:
     "PYTHONPATH",
 
 
+from headstart.readings import claim_corpora, follow_corpora, followed, unread
 from headstart.study.reading import StudyError, parse_study, read_yaml
 from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
 from headstart.workflow import Workflow
@@ -37,9 +38,9 @@ try:
         # What was edited in a corpus is brought into its manifests first, so that only jobs run that it concerns.
         # Not beside another Snakemake, whose jobs may be reading them.
         if not glob.glob(".snakemake/locks/*"):
-            for sentence in WORKFLOW.follow_corpora(processes=2):
+            for sentence in follow_corpora(WORKFLOW, processes=2):
                 logger.info(sentence)
-        UNREAD = WORKFLOW.unread()
+        UNREAD = unread(WORKFLOW)
         os.environ[VARIABLE] = planned_path(STUDY)
     else:
         STUDY = planned_study()
@@ -55,6 +56,7 @@ envvars:
 
 onstart:
     keep_planned(STUDY)
+    claim_corpora(WORKFLOW)
 
 
 def any_of(names):
@@ -73,7 +75,7 @@ def untouched(files):
 
 def corpus_inputs(wildcards):
     files = WORKFLOW.corpus_inputs(wildcards.corpus)
-    return ancient(files) if WORKFLOW.followed(wildcards.corpus) else files
+    return ancient(files) if followed(WORKFLOW, wildcards.corpus) else files
 
 
 def corpus_settings(wildcards):

@@ -33,7 +33,7 @@ rule read_corpus:
     benchmark:
         "benchmarks/read_corpus/{corpus}.tsv"
     wildcard_constraints:
-        # The manifests of a corpus that was read follow its edits by themselves; see `WORKFLOW.follow_corpora`.
+        # The manifests of a corpus that was read follow its edits by themselves; see readings.py.
         corpus=any_of(UNREAD),
     threads: 2
     resources:

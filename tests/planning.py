@@ -20,7 +20,7 @@ def planned(folder: Path, *arguments: str, **options: str | Path) -> Plan:
     status, text = snakemake(folder, "--dry-run", *arguments, **options)
     assert status == 0, text
     jobs: Plan = defaultdict(set)
-    for block in re.split(r"\n\[.*\]\n", text.split("Job stats:")[-1])[1:]:
+    for block in re.split(r"\n\[.*\]\n", text)[1:]:
         rule = re.match(r"(?:local)?(?:rule|checkpoint) (\w+):", block)[1]
         wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
         values = dict(part.split("=", 1) for part in wildcards[1].split(", ")) if wildcards else {}

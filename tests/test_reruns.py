@@ -45,6 +45,7 @@ CELLS = {f"{start}/spoken/1s" for start in ("own", "own+S")}
 END: Plan = {"summarise_study": {""}, "write_report": {""}}
 TESTED: Plan = {"score_run": RUNS, **END}
 TUNED: Plan = {"finetune_run": RUNS, "analyse_start": CELLS, **TESTED}
+USED = {"heard/train", "heard/dev", "spoken/train", "spoken/dev", "spoken/test"}  # splits
 SUBSETS = {"spoken/1s/1", "spoken/1s/2"}
 ALL: Plan = {"pretrain_start": {"own"}, "refine_start": {"own+S"}, **TUNED}
 
@@ -132,6 +133,7 @@ def after(*starts: str) -> Plan:
     return {"finetune_run": runs_of(*starts), "score_run": runs_of(*starts), "analyse_start": cells, **END}
 
 
+PRETRAINED: Plan = {"pretrain_start": {"own"}, "refine_start": {"own+S"}, **after("own", "own+S")}
 REFINED: Plan = {"refine_start": {"own+S"}, **after("own+S")}
 LANGUAGE_MODEL: Plan = {"train_language_model": {"spoken"}}
 
@@ -139,16 +141,16 @@ LANGUAGE_MODEL: Plan = {"train_language_model": {"spoken"}}
 @pytest.mark.parametrize(
     ("changes", "plan"),
     [
-        ({"finetune": {"learning_rate": 0.001}}, TUNED),
-        ({"starts": {"own+S": {"settings": {"learning_rate": 0.001}}}}, REFINED),
-        ({"starts": {"own": {"settings": {"learning_rate": 0.001}}}}, ALL),
-        ({"pretrain": {"updates": 7}}, ALL),
+        ({"finetune": {"learning_rate": 0.0017}}, TUNED),
+        ({"starts": {"own+S": {"settings": {"learning_rate": 0.0017}}}}, REFINED),
+        ({"starts": {"own": {"settings": {"learning_rate": 0.0017}}}}, PRETRAINED),
+        ({"pretrain": {"updates": 7}}, PRETRAINED),
         ({"semisup": {"updates": 7}}, REFINED),
         ({"text": {"lowercase": False}}, {**REFINED, **TUNED, **LANGUAGE_MODEL}),
         ({"decoding": {"beam": 8}}, TESTED),
         ({"decoding": {"language_model": {"order": 2}}}, {**LANGUAGE_MODEL, **TESTED}),
         ({"analyse": {"bootstrap_replicates": 21}}, {"analyse_start": CELLS, **END}),
-        ({"analyse": {"measure": "pwcca"}}, END),
+        ({"analyse": {"measure": "svcca"}}, END),
         ({"claims": []}, END),
         ({"contrasts": [{"treatment": "own", "baseline": "own+S"}]}, END),
         ({"report": {"confidence": 0.9}}, END),
@@ -216,7 +218,7 @@ def test_an_added_language_leaves_the_rest(study):
 
 
 def test_a_renamed_study_makes_its_results_from_the_same_data(study):
-    edit(study, study="renamed")
+    substituted(study / "study.yaml", "study: tiny\n", "study: renamed\n")
     assert planned(study) == {**ALL, **LANGUAGE_MODEL}
 
 
@@ -238,7 +240,7 @@ def test_library_and_scripts_count_by_their_versions(study, tmp_path, monkeypatc
         script.write_text(f"# a comment\n{script.read_text()}")
     assert planned(study, snakefile=folder / "Snakefile") == {}
     data = {
-        "extract_features": {f"{corpus}/{split}" for corpus in STUDY["corpora"] for split in SPLITS},
+        "extract_features": USED,
         "draw_subset": SUBSETS,
         **LANGUAGE_MODEL,
         **ALL,
@@ -248,7 +250,7 @@ def test_library_and_scripts_count_by_their_versions(study, tmp_path, monkeypatc
         "features": data,
         "subsets": {"draw_subset": SUBSETS, **TUNED},
         "decode": {**LANGUAGE_MODEL, **TESTED},
-        "pretrain": ALL,
+        "pretrain": PRETRAINED,
         "semisup": REFINED,
         "finetune": TUNED,
         "score": TESTED,
@@ -309,9 +311,9 @@ def test_deleted_intermediates_are_not_missed_until_they_are_needed(study):
     shutil.rmtree(study / "data")
     assert planned(study) == {}
     edit(study, decoding={"beam": 8})
-    plan = planned(study)
-    assert plan.pop("read_corpus") == {"spoken"}
-    assert plan == {"extract_features": {"spoken/dev", "spoken/test"}, **TESTED}
+    # Snakemake does not know that what is made again will be the same; trainings compare hashes, and end at once.
+    data = {"read_corpus": {"heard", "spoken"}, "extract_features": USED, "draw_subset": SUBSETS}
+    assert planned(study) == {**data, **LANGUAGE_MODEL, **ALL}
 
 
 def test_deleted_results_are_made_again(study):

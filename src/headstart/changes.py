@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from headstart.corpora.manifests import (
     AUDIO,
+    FEATURES,
     MANIFEST,
     REJECTS,
     described,
@@ -105,7 +106,7 @@ def corpus_state(reader: Reader, settings: dict[str, Any], before: dict[str, Any
     }
 
 
-def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str, processes: int) -> list[str]:
+def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str | Path, processes: int) -> list[str]:
     """Let the manifests of a corpus, and the transcripts in its features, follow what was edited since it was read.
 
     Args:
@@ -140,7 +141,7 @@ def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str, 
     return sentences
 
 
-def _record(path: str) -> dict[str, Any] | None:
+def _record(path: str | Path) -> dict[str, Any] | None:
     try:
         return read_json(path)
     except (OSError, ValueError):
@@ -241,6 +242,8 @@ def _write_transcripts(path: str, table: pa.Table, manifest: pa.Table, keep_time
         changed |= {row for row, (old, new) in enumerate(pairs) if old != new}
         table = table.set_column(place, table.schema.field(name), values)
     if changed:
+        # As extraction writes it: parquet has other names for what is in a list.
+        table = table.cast(pa.schema([field for field in FEATURES if field.name in table.column_names]))
         with _same_time(path) if keep_time else nullcontext():
             save_table(path, table)
     return len(changed)

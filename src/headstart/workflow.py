@@ -7,12 +7,11 @@ Nothing here imports torch or transformers, so that planning is quick.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from headstart.changes import RECORD, CorpusFiles, follow
+from headstart.changes import CorpusFiles
 from headstart.corpora.reader import CorpusError, Reader
 from headstart.corpora.registry import open_reader
 from headstart.corpora.synthetic.reader import SyntheticCorpus
@@ -30,6 +29,7 @@ from headstart.jobs import (
     SemisupJob,
     SplitFiles,
 )
+from headstart.readings import clash
 from headstart.study.analyse import Analyse
 from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
@@ -64,6 +64,8 @@ class Workflow:
                 self.reader(name).check()
             except CorpusError as error:
                 found.append(f"corpora.{name}: {error}")
+            if another := clash(self, name):
+                found.append(f"corpora.{name}: {another}")
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
@@ -96,7 +98,12 @@ class Workflow:
 
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that reads a corpus into manifests."""
-        return {"version": VERSIONS["corpora"], "corpus": _recordings(self.study.corpora[corpus])}
+        return {"version": VERSIONS["corpora"], "corpus": self.recordings(corpus)}
+
+    def recordings(self, corpus: str) -> dict[str, Any]:
+        """The settings of a corpus without those that its recordings and transcripts do not depend on."""
+        settings = _plain(self.study.corpora[corpus])
+        return {key: value for key, value in settings.items() if key not in {*WithText.model_fields, "shards"}}
 
     def corpus_files(self, corpus: str) -> dict[Split, CorpusFiles]:
         """The manifests of a corpus, and the feature manifests that repeat their transcripts."""
@@ -111,48 +118,9 @@ class Workflow:
             for split in SPLITS
         }
 
-    def record(self, corpus: str) -> str:
-        """The file that says what a recorded corpus was when it was read."""
-        return f"data/manifests/{corpus}/{RECORD}"
-
-    def followed(self, corpus: str) -> bool:
-        """Whether the manifests of a corpus follow its edits (`follow_corpora`), once they are made."""
-        return corpus not in self.synthetic() and os.path.isfile(self.record(corpus))
-
-    def unread(self) -> list[str]:
-        """The corpora of which a manifest is missing, and synthetic ones: those that a job may read.
-
-        What was read before follows edits of the corpus by itself, see `follow_corpora`.
-        """
-        files = {name: self.corpus_files(name).values() for name in self.study.corpora}
-        there = {
-            name: all(os.path.isfile(p) for f in own for p in (f.manifest, f.rejects)) for name, own in files.items()
-        }
-        return [name for name in self.study.corpora if not there[name] or name in self.synthetic()]
-
-    def follow_corpora(self, processes: int) -> list[str]:
-        """Let the manifests of recorded corpora follow what was edited since they were read (see changes.py).
-
-        Returns:
-            A sentence for each thing that has changed.
-
-        Raises:
-            StudyError: a corpus cannot be read any more.
-        """
-        said = []
-        for name in self.study.corpora:
-            files = self.corpus_files(name)
-            if name in self.synthetic() or not any(os.path.isfile(own.manifest) for own in files.values()):
-                continue
-            try:
-                said += follow(self.reader(name), files, self.corpus_settings(name), self.record(name), processes)
-            except (CorpusError, OSError) as error:
-                raise StudyError(f"corpora.{name}: {error}") from None
-        return said
-
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that makes a synthetic corpus."""
-        return {"version": VERSIONS["synthesis"], "corpus": _recordings(self.study.corpora[corpus])}
+        return {"version": VERSIONS["synthesis"], "corpus": self.recordings(corpus)}
 
     def corpus_inputs(self, corpus: str) -> list[str]:
         """The input files of the job that reads a corpus (see `Reader.inputs`), without separate audio files."""
@@ -566,11 +534,6 @@ def outside_folder(start: Start) -> str | None:
 def raw_folder(corpus: str) -> str:
     """The folder of a synthetic corpus."""
     return f"data/raw/{corpus}"
-
-
-def _recordings(corpus: Any) -> dict[str, Any]:
-    """The settings of a corpus without those that its recordings and transcripts do not depend on."""
-    return {key: value for key, value in _plain(corpus).items() if key not in {*WithText.model_fields, "shards"}}
 
 
 def _plain(section: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from headstart.jobs import TrainingJob
 
 DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
 DECIDING += ("adapters",)  # of runs that train nothing else of their encoder
-# Under `data`. `content` is a hash of audio and transcripts; `read`, of a stage that does not read all transcripts, is one
+# Under `data`: `content` is a hash of audio and transcripts. Of a stage that reads only some transcripts, `read` is one
 # of what it reads.
 DECIDING_DATA = ("content", "read", "units_content")
 

@@ -119,7 +119,7 @@ def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str |
     Raises:
         CorpusError: the corpus cannot be read any more.
     """
-    before = _record(record)
+    before = read_record(record)
     state = corpus_state(reader, settings, before)
     if before == state:
         return []
@@ -141,7 +141,8 @@ def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str |
     return sentences
 
 
-def _record(path: str | Path) -> dict[str, Any] | None:
+def read_record(path: str | Path) -> dict[str, Any] | None:
+    """The record of what something was made from; None where there is none that can be read."""
     try:
         return read_json(path)
     except (OSError, ValueError):

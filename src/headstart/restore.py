@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.changes import read_record
 from headstart.corpora.manifests import table_recipe
 from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
 from headstart.encoder.hub_folder import FILES, MODELS
 from headstart.errors import HeadstartError
+from headstart.features.extraction import extraction_record, record_path
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
+from headstart.readings import follow_corpora, followed
 from headstart.study.reading import load_study
 from headstart.training.recipes import decisive, differences, files_recipe, identity
 from headstart.workflow import Workflow
@@ -53,7 +56,8 @@ def restore(file: Path, cores: int) -> Outcome:
     """Compare each result of a study with what the study asks for now, and mark it for Snakemake.
 
     Up-to-date results will not run again, stale ones will. Manifests, features and label budgets, with which results
-    are compared, are made first if they are missing or if Snakemake has no record of how they were made.
+    are compared, are made first if they are missing, or if neither Snakemake nor a file beside them records how they
+    were made.
 
     Args:
         file: the study file.
@@ -91,11 +95,29 @@ def _make_data(workflow: Workflow, call: list[str]) -> None:
     models += [path for path in adapters if path.startswith(MODELS) and not os.path.isfile(path)]
     clusters = {path for name in workflow.ancestors_first() for path in workflow.start_input(name)["clusters"]}
     targets = [*files, *sorted(subsets), *sorted(clusters), *models]
+    follow_corpora(workflow, processes=2)
+    if kept := _kept_features(workflow):
+        _snakemake([*call, "--quiet", "all", "--touch", "--force", *kept])
     summary = _snakemake([*call, "--summary", *targets], capture=True)
     rows = [line.split("\t") for line in summary.splitlines()[1:]]
     # Existing data that Snakemake has no record of may have been made with other settings.
     unknown = [row[0] for row in rows if len(row) == 6 and row[3] == "-" and row[4] != "missing"]
     _snakemake([*call, "--quiet", "rules", *(["--forcerun", *unknown] if unknown else []), "--", *targets])
+
+
+def _kept_features(workflow: Workflow) -> list[str]:
+    """The feature manifests that were extracted, with the same settings, from what the corpora's manifests say now."""
+    kept = []
+    for corpus, split in workflow.splits():
+        files = workflow.corpus_files(corpus)[split]
+        paths = [files.manifest, files.features, files.features.replace(".parquet", ".rejects.parquet")]
+        paths.append(workflow.split(corpus, split).audio)
+        if not followed(workflow, corpus) or files.shards or not all(map(os.path.isfile, paths)):
+            continue
+        wanted = extraction_record(files.manifest, workflow.features_settings())
+        if read_record(record_path(files.features)) == wanted:
+            kept.append(files.features)
+    return kept
 
 
 def judge(workflow: Workflow) -> Outcome:

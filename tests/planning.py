@@ -1,4 +1,7 @@
-"""Plans: which jobs Snakemake would run in a folder, asked of a process that has already imported Snakemake."""
+"""Plans: which jobs Snakemake would run in a folder, asked of a process that has already imported Snakemake.
+
+Also a corpus to plan for: twelve clips of noise with a table.
+"""
 
 import io
 import multiprocessing
@@ -9,9 +12,14 @@ from collections import defaultdict
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import yaml
 
+from headstart.study.fields import SPLITS
+
 ROOT = Path(__file__).parent.parent
+CORPUS = {"reader": "folder", "language": "en", "columns": {"split": "split"}, "min_seconds": 0.1}
 Plan = dict[str, set[str]]  # rule -> its jobs, each as the values of its wildcards with slashes between
 
 
@@ -75,3 +83,17 @@ def _merged(old: dict, new: dict) -> dict:
         k: _merged(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v for k, v in new.items()
     }
     return {**old, **both}
+
+
+def write_noise(path: Path, *seed: int) -> None:
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(8000)
+    soundfile.write(path, samples, 16000, subtype="PCM_16")
+
+
+def write_corpus(folder: Path, seed: int) -> None:
+    folder.mkdir()
+    lines = ["id\tpath\tsplit\ttext"]
+    for number in range(12):
+        write_noise(folder / f"{number}.wav", seed, number)
+        lines.append(f"{number}\t{number}.wav\t{SPLITS[max(0, number - 7) // 2]}\tword{number} here")
+    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n")

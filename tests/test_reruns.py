@@ -8,12 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 import yaml
-from planning import ROOT, Plan, edit, planned, snakemake
+from planning import CORPUS, ROOT, Plan, edit, planned, snakemake, write_corpus, write_noise
 
 from headstart.features.extraction import extract_features
 from headstart.study.fields import SPLITS
@@ -22,7 +20,6 @@ from headstart.subsets import draw_subset
 from headstart.versions import VERSIONS
 from headstart.workflow import Workflow
 
-CORPUS = {"reader": "folder", "language": "en", "columns": {"split": "split"}, "min_seconds": 0.1}
 STUDY = {
     "study": "tiny",
     "title": "Tiny",
@@ -48,20 +45,6 @@ TUNED: Plan = {"finetune_run": RUNS, "analyse_start": CELLS, **TESTED}
 USED = {"heard/train", "heard/dev", "spoken/train", "spoken/dev", "spoken/test"}  # splits
 SUBSETS = {"spoken/1s/1", "spoken/1s/2"}
 ALL: Plan = {"pretrain_start": {"own"}, "refine_start": {"own+S"}, **TUNED}
-
-
-def write_noise(path: Path, *seed: int) -> None:
-    samples = 0.1 * np.random.default_rng(seed).standard_normal(8000)
-    soundfile.write(path, samples, 16000, subtype="PCM_16")
-
-
-def write_corpus(folder: Path, seed: int) -> None:
-    folder.mkdir()
-    lines = ["id\tpath\tsplit\ttext"]
-    for number in range(12):
-        write_noise(folder / f"{number}.wav", seed, number)
-        lines.append(f"{number}\t{number}.wav\t{SPLITS[max(0, number - 7) // 2]}\tword{number} here")
-    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n")
 
 
 def substituted(path: Path, old: str, new: str) -> None:
@@ -336,3 +319,12 @@ def test_deleted_results_are_made_again(study):
         assert planned(study) == plan, path
         (study / "away").rename(study / "results/tiny" / path)
         assert planned(study) == {}
+
+
+def test_another_corpus_of_the_same_name_is_refused(study):
+    content = (study / "study.yaml").read_text().replace("study: tiny\n", "study: other\n")
+    (study / "other.yaml").write_text(content.replace("path: heard\n", "path: spoken\n"))
+    status, text = snakemake(study, "--dry-run", study="other.yaml")
+    assert status == 1
+    assert "corpora.heard: study 'tiny' has another corpus of this name (path: spoken, was heard there)" in text
+    assert planned(study) == {}

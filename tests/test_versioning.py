@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from planning import CORPUS, write_corpus
 from test_dvc import COPIED
-from test_reruns import CORPUS, write_corpus
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```sh(.*?)\n(.*?)^```$", (ROOT / "docs/versioning.md").read_text(), re.MULTILINE | re.DOTALL)

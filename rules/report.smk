@@ -19,18 +19,19 @@ rule summarise_study:
         "../workflow/scripts/summarise_study.py"
 
 
+# Without wildcards: Snakemake would compare every file of the study with the pattern of every card.
 rule write_report:
     input:
         unpack(report_input),
     output:
-        report="results/{study}/report.html",
-        utterances=directory("results/{study}/utterances"),
-        comparisons=directory("results/{study}/comparisons"),
-        cards=[f"results/{{study}}/{card}" for card in WORKFLOW.cards()],
+        report=f"{WORKFLOW.results}/report.html",
+        utterances=directory(f"{WORKFLOW.results}/utterances"),
+        comparisons=directory(f"{WORKFLOW.results}/comparisons"),
+        cards=[f"{WORKFLOW.results}/{card}" for card in WORKFLOW.cards()],
     log:
-        "logs/write_report/{study}.log",
+        f"logs/write_report/{STUDY.study}.log",
     benchmark:
-        "benchmarks/write_report/{study}.tsv"
+        f"benchmarks/write_report/{STUDY.study}.tsv"
     threads: 1
     resources:
         mem_mb=1000,

@@ -212,7 +212,7 @@ def test_times_alone_run_nothing(study):
     assert planned(study) == {}
 
 
-def test_library_and_scripts_count_by_their_versions(study, tmp_path, monkeypatch):
+def test_edits_of_the_library_and_of_scripts_run_nothing(study, tmp_path):
     folder = tmp_path / "repository"
     for name in ("Snakefile", "rules", "workflow", "profiles"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -222,6 +222,10 @@ def test_library_and_scripts_count_by_their_versions(study, tmp_path, monkeypatc
     for script in (folder / "workflow/scripts").iterdir():
         script.write_text(f"# a comment\n{script.read_text()}")
     assert planned(study, snakefile=folder / "Snakefile") == {}
+
+
+@pytest.mark.slow
+def test_a_raised_version_runs_its_stage(study, monkeypatch):
     data = {
         "extract_features": USED,
         "draw_subset": SUBSETS,

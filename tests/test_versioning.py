@@ -28,7 +28,7 @@ STUDY = {
     "budgets": ["2s"],
     "seeds": [1],
     "model": {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "conv_dim": [16, 16]},
-    "pretrain": {"updates": 2, "batch_seconds": 2, "log_every": 1},
+    "pretrain": {"objective": "best-rq", "updates": 2, "batch_seconds": 2, "log_every": 1},
     "finetune": {"updates": 2, "batch_seconds": 2, "log_every": 1},
     "decoding": {"language_model": None},
     "claims": [{"claim": "It helps.", "treatment": "own", "baseline": "scratch", "metric": "cer", "size": -0.1}],

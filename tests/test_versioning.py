@@ -61,7 +61,7 @@ def shell(tmp_path_factory):
 
     def run(folder: Path, lines: str) -> str:
         command = ["bash", "-euo", "pipefail", "-c", lines]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, f"{lines}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done.stdout + done.stderr
 

@@ -97,13 +97,7 @@ def corpus_state(reader: Reader, settings: dict[str, Any], before: dict[str, Any
         now = [status.st_size, status.st_mtime_ns]
         old = known.get(path)
         inputs[path] = old if old and old[:2] == now else [*now, file_digest(path)]
-    versioned = f"{reader.folder}.dvc"
-    return {
-        "settings": fingerprint(settings),
-        "inputs": inputs,
-        "audio": audio_stats(reader),
-        "dvc": file_digest(versioned) if os.path.isfile(versioned) else None,
-    }
+    return {"settings": fingerprint(settings), "inputs": inputs, "audio": audio_stats(reader)}
 
 
 def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str | Path, processes: int) -> list[str]:
@@ -121,10 +115,12 @@ def follow(reader: Reader, files: Files, settings: dict[str, Any], record: str |
     """
     before = read_record(record)
     state = corpus_state(reader, settings, before)
+    touched = _touched(before, state)
+    known = (before or {}).get("dvc")
+    state["dvc"] = _dvc_content(reader, None if touched else known)
     if before == state:
         return []
-    touched = _touched(before, state)
-    if touched and _as_dvc_recorded(reader, before, state):
+    if state["dvc"] and state["dvc"] == known:  # new times, after `dvc pull` or `dvc checkout`
         touched = set()
     if before is not None and _contents(before) == _contents(state) and not touched:
         write_json(record, state)  # only times have changed
@@ -162,16 +158,20 @@ def _touched(before: dict[str, Any] | None, state: dict[str, Any]) -> set[str]:
     return {path for path in {*old, *new} if old.get(path) != new.get(path)}
 
 
-def _as_dvc_recorded(reader: Reader, before: dict[str, Any] | None, state: dict[str, Any]) -> bool:
-    """Whether DVC keeps the corpus, recorded the same content then as now, and finds it in the folder.
+def _dvc_content(reader: Reader, known: str | None) -> str | None:
+    """The hash of a corpus's .dvc file, if DVC finds in the folder what the file says; None if not, or without one.
 
-    That is so after `dvc pull` or `dvc checkout`, which write new times. DVC remembers what it has written, and need
-    not read it again.
+    Args:
+        known: what this returned for the same files before; DVC is not asked again where the .dvc file is still that.
     """
-    if state["dvc"] is None or (before or {}).get("dvc") != state["dvc"]:
-        return False
-    command = [sys.executable, "-m", "dvc", "status", "--quiet", f"{reader.folder}.dvc"]
-    return subprocess.run(command, capture_output=True).returncode == 0
+    versioned = f"{reader.folder}.dvc"
+    if not os.path.isfile(versioned):
+        return None
+    digest = file_digest(versioned)
+    if digest == known:
+        return known
+    command = [sys.executable, "-m", "dvc", "status", "--quiet", versioned]
+    return digest if subprocess.run(command, capture_output=True).returncode == 0 else None
 
 
 def _follow_split(

@@ -72,9 +72,10 @@ endif
 	@old=$$($(BIN)/python -c 'import platform; name, version = platform.libc_ver(); \
 	    print(int(name == "glibc" and [*map(int, version.split(".")[:2])] < [2, 35]))') && \
 	    awk -v old="$$old" '/^[a-z]/ {skip = old && /^ctc-beam-decoder==/} !skip' requirements.lock > .venv/requirements.lock
-	@# uv takes seconds where pip takes minutes; pip is used where uv does not work.
+	@# uv takes seconds where pip takes minutes; pip is used where uv does not work. Bytecode is compiled here, as pip
+	@# does, since otherwise each job compiles what it imports if it may not write to the environment (3 s of 6 s).
 	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
-	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r .venv/requirements.lock; } || \
+	    $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r .venv/requirements.lock; } || \
 	    $(BIN)/python -m pip install --quiet --require-hashes -r .venv/requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@echo '$(CURDIR)' > $@

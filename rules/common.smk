@@ -9,11 +9,13 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/.
-# `envvars` passes the variable on to jobs on other machines.
-LIBRARY = os.path.join(workflow.basedir, "src")
-sys.path.insert(0, LIBRARY)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+# The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/, beside
+# this file's folder. `envvars` passes the variable on to jobs on other machines.
+LIBRARY = os.path.join(os.path.dirname(str(workflow.current_basedir)), "src")
+if os.path.isdir(LIBRARY):
+    sys.path.insert(0, LIBRARY)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("PYTHONPATH", "")  # of a module from GitHub, whose library is installed
 
 
 envvars:
@@ -22,8 +24,11 @@ envvars:
 
 from headstart.readings import claim_corpora, follow_corpora, followed, unread
 from headstart.study.reading import StudyError, parse_study, read_yaml
-from headstart.study.planned import VARIABLE, keep_planned, planned_path, planned_study
+from headstart.study.planned import keep_planned, planned_path, planned_study, variable
 from headstart.workflow import Workflow
+
+# The name of this workflow where another Snakefile includes it by `module`; None otherwise. docs/cluster.md
+MODULE = workflow.modifier.namespace
 
 # A job on another machine reads the workflow again. It then uses the study with which the jobs were planned, because
 # the study file may have been edited since.
@@ -31,7 +36,7 @@ try:
     if workflow.is_main_process:
         for file in workflow.configfiles:
             read_yaml(file)  # Snakemake has read it too, but accepts repeated keys
-        SOURCE = ", ".join(map(str, workflow.configfiles))
+        SOURCE = f"module {MODULE}" if MODULE else ", ".join(map(str, workflow.configfiles))
         STUDY = parse_study(config, SOURCE)
         WORKFLOW = Workflow(STUDY)
         WORKFLOW.check(SOURCE)
@@ -41,9 +46,11 @@ try:
             for sentence in follow_corpora(WORKFLOW, processes=2):
                 logger.info(sentence)
         UNREAD = unread(WORKFLOW)
-        os.environ[VARIABLE] = planned_path(STUDY)
+        os.environ[variable(MODULE)] = planned_path(STUDY)
+        if MODULE:
+            keep_planned(STUDY)  # Snakemake does not call `onstart` of a module
     else:
-        STUDY = planned_study()
+        STUDY = planned_study(MODULE)
         WORKFLOW = Workflow(STUDY)
         UNREAD = list(STUDY.corpora)
 except StudyError as error:
@@ -51,7 +58,7 @@ except StudyError as error:
 
 
 envvars:
-    VARIABLE,
+    variable(MODULE),
 
 
 onstart:

@@ -1,9 +1,4 @@
 # Models of a hub. These rules run where Snakemake runs, because a cluster's nodes may have no network.
-localrules:
-    fetch_model,
-    fetch_adapter,
-
-
 rule fetch_model:
     output:
         model="data/models/{model}/{revision}/model.safetensors",
@@ -18,6 +13,7 @@ rule fetch_model:
         model="[^/]+",
         revision="[^/]+",
     priority: 2
+    localrule: True
     threads: 1
     resources:
         mem_mb=4000,
@@ -41,6 +37,7 @@ rule fetch_adapter:
         model="[^/]+",
         revision="[^/]+",
         language="[^/.]+",
+    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

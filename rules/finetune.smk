@@ -14,6 +14,7 @@ rule finetune_run:
         "benchmarks/finetune_run/{study}/{start}/{target}/{budget}/seed{seed}.tsv"
     threads: STUDY.threads * STUDY.devices
     resources:
+        **WORKFLOW.node_resources(),
         mem_mb=2500,
         runtime=480,
         gpu=0,

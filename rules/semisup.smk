@@ -17,6 +17,7 @@ rule refine_start:
     priority: 1
     threads: STUDY.threads * STUDY.devices
     resources:
+        **WORKFLOW.node_resources(),
         mem_mb=3000,
         runtime=1440,
         gpu=0,

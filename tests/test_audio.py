@@ -14,7 +14,7 @@ from damage import CONTAINERS, write_av
 
 from headstart.audio.decoders import AvDecoder, SoundFileDecoder
 from headstart.audio.recordings import Recordings, describe_recording
-from headstart.audio.sources import AudioError, Source
+from headstart.audio.sources import AudioError, Source, find_source
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.features import extraction
 from headstart.features.audio import load_audio, load_clip
@@ -172,6 +172,23 @@ def test_rows_of_tables_are_audio(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "n.parquet")
     with pytest.raises(AudioError, match="no audio in the table"):
         load_audio(f"{tmp_path / 'n.parquet'}#0")
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_a_damaged_offset_in_a_table_is_named_and_ends_no_process(tmp_path, form):
+    contents = [bytes([65 + i]) * 50 for i in range(5)]
+    path = tmp_path / "t.arrow"
+    new = {"file": pa.ipc.new_file, "stream": pa.ipc.new_stream}[form]
+    table = pa.table({"audio": pa.array(contents, pa.binary())})
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = path.read_bytes()
+    offsets = np.arange(0, 300, 50, dtype="<i4").tobytes()
+    assert data.count(offsets) == 1
+    path.write_bytes(data.replace(offsets, offsets[:8] + b"\xff\xff\xff\x7f" + offsets[12:]))
+    for row in (1, 2, 4):
+        with pytest.raises(AudioError, match="the table t.arrow cannot be read, copy or download it anew"):
+            find_source(f"{path}#{row}")
 
 
 def test_channels_are_picked_mixed_and_repaired(tmp_path, caplog, write_manifest):

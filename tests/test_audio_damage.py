@@ -10,9 +10,10 @@ from damage import RATE, Damaged, damaged_files, stubborn
 from headstart.corpora.manifests import MANIFEST, REJECTS, read_table
 from headstart.corpora.reading import read_corpus
 from headstart.corpora.registry import open_reader
+from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
-from headstart.workers import Failure, in_order
+from headstart.workers import Failure, Result, in_order
 
 FILES = 200
 # What these formats have no marks for: a recording could be like that.
@@ -96,6 +97,18 @@ def test_a_worker_that_crashes_or_hangs_costs_its_task_only():
             assert result == Failure(f"undecodable audio: {how}")
         else:
             assert result == stubborn(task)
+
+
+def test_a_worker_that_is_killed_costs_nothing_and_the_job_if_it_never_ends(tmp_path):
+    """As the system does when memory runs out: the clip is not to blame, so it is not rejected."""
+    tasks = [f"t{i}" for i in range(12)]
+    tasks[3] = f"killed 4 {tmp_path / 'few'}"
+    assert list(in_order("damage:stubborn", ([task] for task in tasks), 2)) == [Result(t, t.encode()) for t in tasks]
+    tasks[3] = f"killed 99 {tmp_path / 'often'}"
+    with pytest.raises(
+        HeadstartError, match="the process that decodes killed 99 .* was killed 5 times .*memory ran out"
+    ):
+        list(in_order("damage:stubborn", ([task] for task in tasks), 2))
 
 
 def test_a_mistake_in_the_program_is_no_fault_of_the_audio():

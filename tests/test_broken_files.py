@@ -12,20 +12,24 @@ import pytest
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import FEATURES, OPTIONAL, REJECTS, read_columns, read_table, write_table
 from headstart.corpora.overview import describe
+from headstart.decode.language_model import language_model_units, train_language_model
 from headstart.errors import HeadstartError
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
-from headstart.files import BrokenFileError, derived, set_aside
+from headstart.files import BrokenFileError, derived, read_sealed, sealed, set_aside, write_json
 from headstart.finetune import finetune_run
-from headstart.jobs import FinetuneJob
+from headstart.jobs import FinetuneJob, LanguageModelFiles, LanguageModelJob
 from headstart.score.score_file import score_columns, score_schema
 from headstart.score.transcription import transcribe
+from headstart.study.decoding import LanguageModel
 from headstart.study.finetune import Finetune
 from headstart.study.text import Text
 from headstart.subsets import draw_subset
 from headstart.summarise.representation import read_similarities
 from headstart.summarise.tables import read_counts
 from headstart.training.curve import read_curve, write_curve
+
+FLIPS = 200  # bits of each kind of file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,3 +210,61 @@ def test_tables_are_written_with_checksums_and_read_by_anyone(folder):
     flip_data(folder / "a.parquet")
     with pytest.raises(OSError, match="CRC checksum"):
         pq.read_table(folder / "a.parquet", page_checksum_verification=True)
+
+
+def contents(path: Path, folder: Path):
+    """Everything that stages read of a file."""
+    if path.suffix == ".arrow":
+        clips = Clips.open(folder / "a.parquet", path)
+        return [clips.audio(i).tobytes() for i in range(len(clips))]
+    if path.name == "scores.parquet":
+        return {name: counts.tolist() for name, counts in read_counts(path).errors.items()}
+    return read_table(path, {"a.parquet": FEATURES, "similarities.parquet": SIMILARITIES}[path.name])
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "scores.parquet", "similarities.parquet"])
+def test_a_bit_that_flips_anywhere_is_an_error_or_changes_nothing(name, folder):
+    """Not all bits of a file mean something; those that do are covered by a checksum or by its structure."""
+    path = folder / name
+    whole, content = contents(path, folder), path.read_bytes()
+    generator, noticed = np.random.default_rng(len(name)), 0
+    for _ in range(FLIPS):
+        damaged = bytearray(content)
+        damaged[generator.integers(len(content))] ^= 1 << generator.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert contents(path, folder) == whole
+        except HeadstartError as error:
+            assert str(path) in str(error)
+            noticed += 1
+    assert noticed > FLIPS / 4
+
+
+def test_a_damaged_language_model_is_named_with_the_rule_that_makes_it(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    arpa, recipe = (f"results/s/language_models/en.{suffix}" for suffix in ("arpa", "json"))
+    files = LanguageModelFiles(arpa=arpa, recipe=recipe)
+    job = {"train": "a.parquet", "dev": "a.parquet", "files": [], "language": "en", "text": Text()}
+    train_language_model(LanguageModelJob.of(**job, settings=LanguageModel(), output=arpa, recipe=recipe))
+    assert language_model_units(files) in ("words", "characters")
+    content = Path(arpa).read_bytes()
+    flip(Path(arpa), len(content) // 2)
+    with pytest.raises(HeadstartError, match=f"{arpa}: the file is damaged .* whose rule train_language_model makes"):
+        language_model_units(files)
+    Path(arpa).write_bytes(content)
+    flip(Path(recipe), 1)
+    with pytest.raises(BrokenFileError, match=f"{recipe}: .*renamed to .* whose rule train_language_model makes"):
+        language_model_units(files)
+
+
+def test_a_damaged_summary_is_set_aside(tmp_path, monkeypatch):
+    """A digit that became another one leaves the file as readable as before."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/s/summary.json")
+    value = {"runs": [{"start": "mono", "wer": 0.25}], "by_seed": {2: 0.5, 10: 0.75}}
+    write_json(path, sealed(value))
+    assert read_sealed(path)["runs"] == value["runs"]
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    with pytest.raises(BrokenFileError, match=f"{path}: .*its hash is not the one in it.*rule summarise_study makes"):
+        read_sealed(path)
+    assert not path.exists()

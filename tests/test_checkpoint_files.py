@@ -1,8 +1,14 @@
 """What is seen of a checkpoint folder without loading it."""
 
 import json
+import os
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from headstart.encoder.checkpoint_files import (
     CheckpointError,
@@ -12,7 +18,12 @@ from headstart.encoder.checkpoint_files import (
     own_recipe,
 )
 from headstart.files import write_json
+from headstart.jobs import FinetuneJob
+from headstart.study.finetune import Finetune
 from headstart.study.reading import StudyError, parse_study
+from headstart.study.text import Text
+from headstart.training.finished import finish, place
+from headstart.training.recipes import recipe_of
 from headstart.workflow import Workflow
 
 RECIPE = {"stage": "pretrain", "version": 3, "settings": {}, "seed": 0, "data": {}}
@@ -72,6 +83,112 @@ def test_weights_that_are_not_those_of_the_recipe_are_an_error(folder):
     write_json(folder / "recipe.json", {**RECIPE, "weights": "0" * 64})
     with pytest.raises(CheckpointError, match="model.safetensors: the file is damaged or was replaced"):
         checkpoint_content(folder)
+
+
+def same_recipe(content: bytes, other: bytes) -> bool:
+    """Whether two files say the same but for white space and the hash of the recipe itself."""
+    try:
+        one, two = json.loads(content), json.loads(other)
+    except ValueError:
+        return False
+    return all(one.get(key) == value for key, value in two.items() if key != "digest")
+
+
+FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "vocab.json", "recipe.json", "curve.parquet")
+
+
+RUN = Path("results/s/runs/a/b/1h/seed1")
+KEPT = Path("results/s/.state/runs/a/b/1h/seed1/finished")
+
+
+@pytest.fixture
+def finish_run(tmp_path, monkeypatch, tiny_model):
+    """A function that finishes a run with small files, in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    split = {"features": "f", "audio": "a"}
+    job = FinetuneJob.of(
+        **{"train": split, "dev": split, "subset": "s", "settings": Finetune(), "text": Text()},
+        **{"parent": None, "model": tiny_model, "seed": 1, "output": str(RUN), "state": str(KEPT.parent)},
+    )
+    recipe = {**recipe_of(job, {"content": ["x", "y"]}), "wall_s": 12.5}
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.linspace(0, 1, 500)}, folder / "model.safetensors")
+        for other in set(FILES) - {"model.safetensors", "recipe.json"}:
+            write_json(folder / other, {"model_type": "wav2vec2", "number": 1234567})
+
+    return lambda: finish(job, recipe, write)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bit_that_flips_in_any_file_of_a_checkpoint_is_noticed(name, finish_run):
+    """By everything that opens it, with an error that names the file and the rule that makes it."""
+    finish_run()
+    whole = checkpoint_content(RUN)
+    path = RUN / name
+    good = path.read_bytes()
+    path.unlink()  # otherwise the other link to the same file would be damaged, too
+    for position in range(0, len(good), max(1, len(good) // 50)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        if name == "recipe.json" and same_recipe(path.read_bytes(), good):
+            continue
+        with pytest.raises(CheckpointError, match=rf"{path}: the file is damaged.* whose rule finetune_run makes"):
+            checkpoint_content(RUN)
+    path.write_bytes(good)
+    assert checkpoint_content(RUN) == whole
+
+
+def test_a_kill_before_any_file_or_folder_has_its_name_leaves_a_whole_checkpoint_or_none(finish_run):
+    """At both of its places; a folder is a checkpoint when it has a recipe. The next try makes it whole."""
+    finish_run()
+    names, whole = sorted(path.name for path in RUN.iterdir()), checkpoint_content(RUN)
+    place_of_kill, outcomes = 0, []
+    while True:
+        shutil.rmtree("results")
+        if (child := os.fork()) == 0:  # a process that is killed runs no `finally`
+            _die_at_name(place_of_kill)
+            finish_run()
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+        for folder in (KEPT, RUN):
+            if (folder / "recipe.json").exists():
+                assert sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp") == names
+                assert checkpoint_content(folder) == whole
+        outcomes.append([(folder / "recipe.json").exists() for folder in (KEPT, RUN)])
+        finish_run()
+        assert sorted(path.name for path in RUN.iterdir()) == names and checkpoint_content(RUN) == whole
+        place_of_kill += 1
+    assert [False, False] in outcomes and [True, False] in outcomes and len(outcomes) == 2 * len(FILES)
+
+
+def _die_at_name(count: int) -> None:
+    """Kill this process when it is about to give a file or folder its name, after having named so many."""
+    left, replace, rename = [count], os.replace, Path.rename
+
+    def dying(name):
+        def named(*arguments):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return name(*arguments)
+
+        return named
+
+    os.replace, Path.rename = dying(replace), dying(rename)
+
+
+def test_a_checkpoint_is_placed_again_without_a_rest(tmp_path):
+    """The outputs are there already after a job whose Snakemake was killed; a killed job leaves files with pids."""
+    kept, output = tmp_path / "finished", tmp_path / "run"
+    kept.mkdir()
+    for name in ("model.safetensors", "recipe.json"):
+        (kept / name).write_text(name)
+    place(kept, output)
+    (output / ".model.safetensors.1.tmp").touch()
+    place(kept, output)  # renaming a link to another one of the same file does nothing
+    assert {path.name: path.read_text() for path in output.iterdir()} == {p.name: p.name for p in kept.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from headstart.corpora import reading as corpus_reading
 from headstart.corpora.columns import Columns
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.corpora.overview import describe
 from headstart.corpora.reader import CorpusError
 from headstart.corpora.readers.table import FolderCorpus, TableReader
 from headstart.corpora.reading import Reading, audio_stats, read_corpus, read_utterances
+from headstart.study.fields import SPLITS
 from headstart.study.text import Text
 from headstart.text.normalisation import normalise
 
@@ -300,6 +302,26 @@ def test_audio_outside_the_corpus_is_refused_unless_the_study_allows_it(tmp_path
     write_corpus(corpus, "id\tpath\ttext", *lines)
     reading = read_folder(folder_corpus(corpus, outside=True, dev_share=0.0, test_share=0.0))
     assert len(reading.rows["train"]) == 3
+
+
+def test_a_corpus_that_changes_while_it_is_read_is_not_taken_for_what_it_has_become(tmp_path, monkeypatch):
+    """The manifests would be newer than the table, so that Snakemake would never read it again."""
+    write_corpus(tmp_path / "corpus", "id\tpath\ttext", "1\ta.wav\tx", "2\tb.wav\ty")
+    reader = TableReader(folder_corpus(tmp_path / "corpus", dev_share=0.0, test_share=0.0))
+    paths = {split: (tmp_path / f"{split}.parquet", tmp_path / f"{split}.rejects.parquet") for split in SPLITS}
+    read, table = corpus_reading.read_utterances, tmp_path / "corpus/metadata.tsv"
+
+    def changing(*arguments):
+        found = read(*arguments)
+        table.write_text(table.read_text() + "3\tc.wav\tz\n")
+        return found
+
+    monkeypatch.setattr(corpus_reading, "read_utterances", changing)
+    with pytest.raises(CorpusError, match="metadata.tsv: the corpus changed while it was read; run Snakemake again"):
+        read_corpus(reader, paths)
+    assert not list(tmp_path.glob("*.parquet"))
+    monkeypatch.undo()
+    assert len(read_corpus(TableReader(reader.settings), paths).rows["train"]) == 3
 
 
 def test_the_state_of_the_audio_changes_with_every_file_and_with_nothing_else(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killkan import Sentence, write_chapter
 from miniature import entries, reader_of, reading, recording, write
 
 from headstart.corpora.reader import CorpusError, Utterance
@@ -387,27 +388,11 @@ def test_killkans_tags_times_and_chapters_are_read_from_the_treebank(tmp_path):
 
 
 def test_killkans_elan_files_are_read_where_there_is_no_treebank(tmp_path):
-    from pympi.Elan import Eaf
-
-    file = Eaf()
-    file.add_linguistic_type("words", constraints="Symbolic_Subdivision", timealignable=False)
-    file.add_linguistic_type("facts", constraints="Symbolic_Association", timealignable=False)
-    file.add_tier("FORM", ling="words", parent="default")
-    file.add_tier("MISC", ling="facts", parent="FORM")
     sentences = [
-        (500, 2000, "Ari, tamalkuta", [("Ari", ""), (",", "CSID=OTHER"), ("tamalkuta", "CSID=MIXED|Lang=qqe")]),
-        (2000, 3250, "Shuk capítulo", [("Shuk", "SpaceAfter=No"), ("capítulo", "Lang=es|CSID=ES")]),
+        Sentence(500, 2000, "Ari, tamalkuta", [("Ari", ""), (",", "CSID=OTHER"), ("tamalkuta", "CSID=MIXED|Lang=qqe")]),
+        Sentence(2000, 3250, "Shuk capítulo", [("Shuk", "SpaceAfter=No"), ("capítulo", "Lang=es|CSID=ES")]),
     ]
-    for start, end, text, words in sentences:
-        file.add_annotation("default", start, end, text)
-        sentence, before = list(file.tiers["default"][0])[-1], None
-        for form, facts in words:
-            word = file.generate_annotation_id()
-            file.tiers["FORM"][1][word] = (sentence, form, before, None)
-            file.tiers["MISC"][1][file.generate_annotation_id()] = (word, facts, None, None)
-            before = word
-    (tmp_path / "Chapter12").mkdir()
-    file.to_file(str(tmp_path / "Chapter12" / "Chapter12.eaf"))
+    write_chapter(tmp_path / "Chapter12" / "Chapter12.eaf", sentences)
     recording(tmp_path / "Chapter12" / "12 MASTER K12.wav", seconds=4)
     first, second = reading("killkan", tmp_path).rows["train"]
     assert tags_of(first) == [("Ari", "qu"), (",", "zxx"), ("tamalkuta", "mul")]

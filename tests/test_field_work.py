@@ -283,3 +283,27 @@ def test_a_recording_with_labels_in_another_folder_or_of_another_case_is_found(t
     with pytest.raises(CorpusError, match="lies outside the corpus folder.*`outside: true`"):
         reading("textgrid", tmp_path / "corpus", audio="../wav")
     assert len(reading("textgrid", tmp_path / "corpus", audio="../wav", outside=True).rows["train"]) == 2
+
+
+def test_references_of_an_elan_file_lead_to_times_or_an_error(tmp_path):
+    """Through dependent tiers with times of their own, which pympi cannot follow; not in a circle, nor to nothing."""
+    recording(tmp_path / "a.wav", seconds=4)
+    file = Eaf(author="test")
+    file.add_linguistic_type("in", constraints="Included_In")
+    file.add_linguistic_type("of", constraints="Symbolic_Association", timealignable=False)
+    file.add_tier("phrase", "in", parent="default")
+    file.add_tier("tx", "of", parent="phrase")
+    file.add_annotation("default", 500, 3000, "turn")
+    file.add_annotation("phrase", 750, 1750, "p1")
+    (phrase,) = file.tiers["phrase"][0]
+    own = file.generate_annotation_id()
+    for refers, expected in ((phrase, None), (own, f"annotation {own} refers to itself"), ("a99", "it lacks a99")):
+        file.tiers["tx"][1][own] = (refers, "ari mana", None, None)
+        file.annotations[own] = "tx"
+        file.to_file(str(tmp_path / "a.eaf"))
+        if expected is None:
+            (found,) = entries("elan", tmp_path, tiers=["tx"])
+            assert (found.audio, found.text) == (AudioReference("a.wav", 0.75, 1.0), "ari mana")
+        else:
+            with pytest.raises(CorpusError, match=f"a.eaf: damaged.*{expected}.* Save it anew in ELAN"):
+                entries("elan", tmp_path, tiers=["tx"])

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_disk import remount, small_disk
 
 from headstart.files import read_json, write_json
 from headstart.jobs import FinetuneJob, PretrainJob, SemisupJob
+from headstart.logs import log_to
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
@@ -88,6 +91,7 @@ def _launch(stage: str, job: Path, processes: int, environment: dict[str, str], 
     walltime._started = time.time()
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    log_to(job.with_suffix(".log"), append=True)
     try:
         launch(*read_job(stage, job), processes, str(job.with_suffix(".log")))
     except Exception:
@@ -96,6 +100,7 @@ def _launch(stage: str, job: Path, processes: int, environment: dict[str, str], 
 
 
 def started(stage: str, job: Path, processes: int = 1, largest_file: int | None = None, **environment: str):
+    job.with_suffix(".log").unlink(missing_ok=True)
     process = FORKS.Process(target=_launch, args=(stage, job, processes, environment, largest_file))
     process.start()
     return process
@@ -184,29 +189,65 @@ def test_a_job_that_runs_out_of_time_says_so_and_goes_on_when_started_again(job)
     same(quiet, hurried)
 
 
-def asked_to_end(job: Path, processes: int = 1) -> None:
-    """Send a job SIGTERM at its first saved state, and see that it saves once more and leaves."""
+def asked_to_end(job: Path, processes: int = 1, number: int = signal.SIGTERM, name: str = "SIGTERM") -> None:
+    """Send a job a signal when it has saved a state, and see that it saves once more and leaves."""
+    before = saved_update(job)
     process = started("finetune", job, processes)
-    while not saved_update(job):
+    while saved_update(job) <= before:
         assert process.is_alive(), job.with_suffix(".log").read_text()
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     output = finished(process, job, status=walltime.EXIT_CODE)
-    last = re.search(rf"asked to end \(SIGTERM\); the state after update (\d+) of {UPDATES} is saved", output)
+    last = re.search(rf"asked to end \({name}\); the state after update (\d+) of {UPDATES} is saved", output)
     assert last and saved_update(job) == int(last[1]) < UPDATES
+
+
+SIGNALS = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 
 
 def test_a_job_that_is_asked_to_end_saves_and_goes_on_when_started_again(job):
     quiet, asked = job("finetune", "quiet"), job("finetune", "asked")
     finished(started("finetune", quiet), quiet)
-    asked_to_end(asked)
+    for name, number in SIGNALS.items():
+        before = saved_update(asked)
+        asked_to_end(asked, number=number, name=name)
+        assert before < saved_update(asked)
     saved = saved_update(asked)
     assert f"resumed at update {saved} of {UPDATES}" in finished(started("finetune", asked), asked)
     same(quiet, asked)
 
 
-def test_so_do_the_processes_of_a_job(job):
-    asked_to_end(job("finetune", "asked"), processes=2)
+@pytest.mark.parametrize("name", SIGNALS)
+def test_so_do_the_processes_of_a_job(name, job):
+    asked_to_end(job("finetune", "asked"), processes=2, number=SIGNALS[name], name=name)
+
+
+def test_a_job_that_still_runs_is_waited_for(job):
+    """Its Snakemake was killed, and the next one starts the same job."""
+    quiet, twice = job("pretrain", "quiet"), job("pretrain", "twice")
+    finished(started("pretrain", quiet), quiet)
+    first = started("pretrain", twice)
+    while not saved_update(twice):
+        assert first.is_alive(), twice.with_suffix(".log").read_text()
+        time.sleep(0.005)
+    second = FORKS.Process(target=_launch, args=("pretrain", twice, 1, {}, None))
+    second.start()
+    log = finished(second, twice)
+    assert not first.is_alive() and first.exitcode == 0
+    assert f"waiting for process {first.pid} on " in log and log.count("reused from") == 1
+    same(quiet, twice)
+
+
+def test_going_on_elsewhere_is_said_and_noted_in_the_recipe(job):
+    """Here with another number of threads; another CPU, GPU or version of a library counts as much."""
+    moved = job("finetune", "moved", updates=20)
+    finished(started("finetune", moved, **SOON), moved, status=walltime.EXIT_CODE)
+    write_json(moved, {**read_json(moved), "threads": 2})
+    log = finished(started("finetune", moved), moved)
+    assert "goes on from update 1 under other circumstances: threads 1, now 2. Its weights may differ" in log
+    recipe = read_json(moved.with_suffix("") / "recipe.json")
+    assert recipe["moved"] == [{"update": 1, "changes": ["threads 1, now 2"]}]
+    assert recipe["machine"]["threads"] == 2 and recipe["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
 def test_a_job_runs_by_hand(job):
@@ -217,6 +258,18 @@ def test_a_job_runs_by_hand(job):
     run = subprocess.run([*command, "--max-minutes", "10"], capture_output=True, text=True)
     assert run.returncode == 0 and "resumed at update 1 of 20" in run.stderr
     assert re.search(r"update 20 of 20 \(100%\), .* audio-hours/s, ETA 0:00:00, .*train_loss .*dev_wer", run.stderr)
+
+
+def test_too_little_memory_for_a_library_is_explained(tmp_path):
+    log = tmp_path / "job.log"
+    command = [sys.executable, "-m", "headstart.training.launch", "finetune", "job.json", "--append-to", str(log)]
+    gigabyte = 2**30
+    limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (gigabyte, gigabyte))}
+    assert subprocess.run(command, capture_output=True, **limited).returncode == 1
+    (line,) = log.read_text().splitlines()
+    assert re.search(
+        r"too little memory to load a library: libtorch\w*\.so: .*\. Give the job more: raise `mem_mb`", line
+    )
 
 
 def test_a_changed_recipe_never_goes_on_from_an_old_state(job):
@@ -294,10 +347,29 @@ def test_a_full_disk_leaves_the_last_good_state(job):
     # No file of this process may grow to the size of the state.
     process = started("pretrain", full, largest_file=len(good) - 4096, **SOON)
     output = finished(process, full, status=1)
-    assert re.search(r"the state of update 2 could not be saved: .*; free some space", output)
+    assert re.search(
+        r"the state of update 2 could not be saved: .*: the file would be larger than .* may write", output
+    )
     assert state.read_bytes() == good
-    assert sorted(path.name for path in state.parent.iterdir()) == ["job.json", state.name]
+    assert sorted(path.name for path in state.parent.iterdir()) == ["job.json", "lock", state.name]
     assert "resumed at update 1 of 20" in finished(started("pretrain", full), full)
+    same(quiet, full)
+
+
+def test_a_disk_that_is_full_at_the_end_of_training_is_said_and_nothing_is_lost(job, tmp_path):
+    quiet, full = job("pretrain", "quiet", updates=20), job("pretrain", "full", updates=20, save_minutes=1e9)
+    finished(started("pretrain", quiet), quiet)
+    size = (quiet.with_suffix("") / "model.safetensors").stat().st_size
+    with small_disk(tmp_path / "disk", kilobytes=size // 2048) as disk:
+        places = {"output": str(disk / "full"), "state": str(disk / "full.state")}
+        write_json(full, {**read_json(full), **places})
+        log = finished(started("pretrain", full), full, status=1)
+        assert re.search(rf"{disk}/.*/model.safetensors: cannot be written: the disk is full; free some space\n", log)
+        assert "update 20 of 20" in log and "Traceback" not in log
+        assert sorted(path.name for path in (disk / "full.state").iterdir()) == ["job.json", "lock"]
+        remount(disk, "size=4m")
+        finished(started("pretrain", full), full)
+        shutil.copytree(disk / "full", full.with_suffix(""))
     same(quiet, full)
 
 
@@ -333,7 +405,7 @@ def test_a_job_takes_one_of_the_devices_of_an_allocation(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     claimed = []
     monkeypatch.setattr(
-        "headstart.training.launch.claim_devices", lambda *given: claimed.append(given) or given[1][: given[0]]
+        "headstart.training.ranks.claim_devices", lambda *given: claimed.append(given) or given[1][: given[0]]
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     claim(2)

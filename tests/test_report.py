@@ -19,6 +19,7 @@ from headstart.files import write_json
 from headstart.report import tables
 from headstart.report.charts import start_styles
 from headstart.report.page import page_of, write_report
+from headstart.report.selection import choice
 from headstart.report.sentences import (
     answer,
     change,
@@ -35,6 +36,7 @@ from headstart.report.sentences import (
 from headstart.report.utterances import marked_words, samples
 from headstart.score.alignment import align_words
 from headstart.score.score_file import score_columns
+from headstart.study.selection import Select
 from headstart.study.study import Study
 from headstart.summarise.summary import summarise
 from headstart.summarise.tables import representation_path, run_folder, score_path
@@ -575,6 +577,36 @@ def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
     assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, untranscribed" in text
     assert "transcripts of the target&#39;s own corpus: refined (0.4 h), more (0.4 h)." in text
     assert "refined, more, shipped were trained once." in text
+
+
+def test_the_page_says_which_audio_was_selected_for_a_start(tmp_path):
+    study = study_of()
+    fabricate(tmp_path, study)
+    facts = {"utterances": 1234, "hours": 1.5, "mean_seconds": 4.376, "speakers": 7}
+    whole = {"utterances": 5678, "hours": 6.25, "mean_seconds": 3.962, "speakers": 9}
+    select = {"order": "longest", "by": "clusters", "clusters": 16, "temperature": None}
+    recipe = {"stage": "pretrain", "data": {"select": select, "selection": {"sw": {"chosen": facts, "of": whole}}}}
+    (instance,) = study.instances("ssl-multi").values()
+    write_json(tmp_path / "tiny/starts" / instance / "recipe.json", recipe)
+    _, text = written(study, tmp_path)
+    how = "equal shares of 16 clusters of similar sound, the longest first"
+    assert Page(text).tables["selection-table"][1:] == [
+        ["ssl-multi", "sw", how, "1.50 of 6.25", "1,234 of 5,678", "4.4 s all: 4.0 s", "7 of 9"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "at random"),
+        ({"order": "longest"}, "the longest first"),
+        ({"by": "speaker", "order": "longest"}, "equal shares of speakers, the longest first"),
+        ({"by": "language", "temperature": 2}, "shares of languages evened out with temperature 2, at random"),
+        ({"by": "speaker", "temperature": 1}, "shares of speakers as in the corpus, at random"),
+    ],
+)
+def test_a_selection_is_put_into_words(settings, words):
+    assert choice(Select(**settings).model_dump(mode="json")) == words
 
 
 def test_checkpoints_from_outside_are_listed_with_what_is_known_of_them(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from scipy import stats
 from headstart.analyse.analysis import SIMILARITIES
 from headstart.corpora.manifests import write_table
 from headstart.errors import HeadstartError
-from headstart.files import write_json
+from headstart.files import sealed, write_json
 from headstart.score.score_table import ALIGNMENT_COLUMNS
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
@@ -273,7 +273,7 @@ def test_the_file_is_plain_json_and_the_same_twice(tiny):
         raise AssertionError(f"{name} is not JSON")
 
     first = path.read_bytes()
-    assert json.loads(first, parse_constant=no_constant) == {**summarise(study, results), "recipe": ""}
+    assert json.loads(first, parse_constant=no_constant) == sealed({**summarise(study, results), "recipe": ""})
     assert write_summary(study, results).read_bytes() == first
     assert [p.name for p in path.parent.glob("*summary*")] == ["summary.json"]
 

@@ -84,7 +84,28 @@ def test_the_sooner_of_two_limits_holds(squeue, monkeypatch):
     assert Limit().end == pytest.approx(time.time() + 300, abs=3)
 
 
-def test_before_a_job_has_anything_to_save_sigterm_ends_it_at_once():
-    script = "import os, signal, time\nfrom headstart.training.time_limit import save_on_sigterm\nsave_on_sigterm()\n"
-    script += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
-    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == walltime.EXIT_CODE
+def ended(*lines: str) -> tuple[int, str]:
+    """Exit status and last line of errors of a process that is to save when it is asked to end."""
+    script = "import os, signal, sys, time\nfrom headstart.training import time_limit\n"
+    run = subprocess.run([sys.executable, "-c", script + "\n".join(lines)], timeout=30, capture_output=True, text=True)
+    return run.returncode, (run.stdout + run.stderr).strip().rpartition("\n")[2]
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_before_a_job_has_anything_to_save_it_ends_at_once(number):
+    kill = f"os.kill(os.getpid(), signal.{number})"
+    assert ended("time_limit.save_when_asked()", kill, "time.sleep(60)") == (walltime.EXIT_CODE, "")
+
+
+def test_a_second_ctrl_c_ends_a_job_at_once_unless_it_is_an_echo_of_the_first():
+    lines = ["time_limit.save_when_asked()", "limit = time_limit.Limit()", "os.kill(os.getpid(), signal.SIGINT)"]
+    shown = "print(limit.near(), limit.reason)"
+    assert ended(*lines, lines[-1], shown) == (0, "True this job was asked to end (Ctrl-C)")
+    status, error = ended(*lines, "time_limit.IMPATIENT_S = 0", "time.sleep(0.01)", lines[-1], shown)
+    assert error == "KeyboardInterrupt" and status != 0
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    """As of a Snakemake in the background of a script, which a Ctrl-C at the terminal does not mean."""
+    lines = ["signal.signal(signal.SIGINT, signal.SIG_IGN)", "time_limit.save_when_asked()"]
+    assert ended(*lines, "os.kill(os.getpid(), signal.SIGINT)", "print('still here')") == (0, "still here")

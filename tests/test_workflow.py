@@ -15,6 +15,7 @@ import yaml
 
 from headstart.analyse.analysis import analyse_start
 from headstart.corpora.overview import describe
+from headstart.features.clips import Clips
 from headstart.files import read_json
 from headstart.finetune import finetune_run
 from headstart.report.page import write_report
@@ -383,6 +384,47 @@ def test_a_broken_feature_file_is_named_and_made_again(recorded):
     assert snakemake(recorded, "--", "data/features/mine/train.arrow").returncode == 0
     content[len(content) // 2] ^= 0xFF
     assert store.read_bytes() == bytes(content)
+
+
+def test_channels_and_shards_go_through_the_whole_workflow(recorded, tmp_path):
+    """Calls on two channels, mixed, one of them, and each as its own; the last in three shards, with a run on them."""
+    study = yaml.safe_load((recorded / "quick.yaml").read_text())
+    common = {"reader": "folder", "path": "calls", "language": "qu", "columns": {"split": "split"}}
+    study["corpora"] = {"mix": common, "left": {**common, "channels": 0}}
+    study["corpora"]["each"] = {**common, "channels": "each", "shards": 3}
+    study["targets"] = {"mine": {"corpus": "each", "kind": "in-domain"}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    (tmp_path / "calls").mkdir()
+    lines, calls = ["id\tpath\tsplit\ttext"], []
+    for number in range(6):
+        calls.append((3000 * np.random.default_rng(number).standard_normal((8000, 2))).astype(np.int16))
+        soundfile.write(tmp_path / f"calls/{number}.wav", calls[number], 16000)
+        lines.append(f"u{number}\t{number}.wav\t{'train' if number < 4 else SPLITS[number - 3]}\tword{number}")
+    (tmp_path / "calls/metadata.tsv").write_text("\n".join(lines))
+    model = "results/smoke/runs/scratch/mine/1s/seed1/model.safetensors"
+    targets = [f"data/features/{name}/train.parquet" for name in study["corpora"]] + [model]
+    expected = {"read_corpus": 3, "extract_features": 3, "extract_shard": 3, "join_shards": 1, "draw_subset": 1}
+    assert planned(tmp_path, *targets) == {**expected, "finetune_run": 1}
+    run = snakemake(tmp_path, "--", *targets)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    found = {}
+    for name in study["corpora"]:
+        clips = Clips.open(*(tmp_path / f"data/features/{name}/train{suffix}" for suffix in (".parquet", ".arrow")))
+        found[name] = {one: clips.audio(i) for i, one in enumerate(clips.column("utterance_id"))}
+    assert list(found["mix"]) == list(found["left"]) == [f"u{n}" for n in range(4)]
+    assert list(found["each"]) == [f"u{n}-ch{channel}" for n in range(4) for channel in (0, 1)]
+    for number, call in enumerate(calls[:4]):
+        expected = {
+            "mix": {"": call.mean(axis=1)},
+            "left": {"": call[:, 0]},
+            "each": {"-ch0": call[:, 0], "-ch1": call[:, 1]},
+        }
+        for name, parts in expected.items():
+            for suffix, samples in parts.items():
+                assert np.abs(found[name][f"u{number}{suffix}"] - samples).max() <= 1
+    recipe = read_json(tmp_path / model.replace("model.safetensors", "recipe.json"))
+    assert recipe["data"]["train_utterances"] == 2  # a second of half-second clips
+    assert planned(tmp_path, *targets) == {}
 
 
 @pytest.mark.slow

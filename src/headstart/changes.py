@@ -246,7 +246,7 @@ def _write_transcripts(path: str, table: pa.Table, manifest: pa.Table, keep_time
         # As extraction writes it: parquet has other names for what is in a list.
         table = table.cast(pa.schema([field for field in FEATURES if field.name in table.column_names]))
         with _same_time(path) if keep_time else nullcontext():
-            save_table(path, table)
+            save_table(path, described(table, {}))
     return len(changed)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from headstart.encoder.checkpoint_files import CheckpointError, checkpoint_content, own_recipe
 from headstart.errors import HeadstartError
-from headstart.files import write_json
+from headstart.files import place_folder, write_json
 from headstart.transcribe.language_model import ARPA, DECODING, FOLDER, RECIPE, language_model_of
 
 CARD = "README.md"
@@ -58,7 +58,7 @@ def export(model: Path, output: Path) -> list[str]:
         write_json(partial / FOLDER / DECODING, decoding)
     if output.exists():
         output.rmdir()
-    partial.rename(output)
+    place_folder(partial, output)
     remarks = []
     if not language_model:
         remarks.append("no language model is with it, because the run has none")

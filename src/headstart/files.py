@@ -1,11 +1,18 @@
-"""Reading and writing files: whole or not at all, with hashes for recipes; damaged files are renamed."""
+"""Reading and writing files: whole or not at all, with hashes for recipes; damaged files are renamed.
+
+What has its name is on the disk: contents are synchronised before a file is renamed, and the folder after it. Otherwise
+a file could be empty after a power failure, though Snakemake takes it for a result.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.makers import again
+from headstart.shortages import unwritable
+
+log = logging.getLogger(__name__)
 
 BROKEN = ".broken"  # appended to the name of a damaged file or folder
 UMASK = os.umask(0o077)  # can be read only by setting it
@@ -21,6 +32,10 @@ os.umask(UMASK)
 
 class BrokenFileError(HeadstartError):
     """A file that the workflow made is missing, unreadable or damaged."""
+
+
+class UnwritableError(HeadstartError, OSError):
+    """A file that cannot be written, because the disk is full or read-only."""
 
 
 def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFileError:
@@ -40,8 +55,8 @@ def set_aside(path: str | Path, found: os.stat_result, problem: str) -> BrokenFi
     except FileNotFoundError:  # another job has renamed it already
         pass
     except OSError as error:
-        return BrokenFileError(f"{problem}. Delete it and run Snakemake again, which makes it anew ({error})")
-    return BrokenFileError(f"{problem}. It was renamed to {aside}; run Snakemake again, which makes it anew")
+        return BrokenFileError(f"{problem}. Delete it and {again(path)} ({error})")
+    return BrokenFileError(f"{problem}. It was renamed to {aside}; {again(path)}")
 
 
 @contextmanager
@@ -62,7 +77,7 @@ def derived(path: str | Path, *errors: type[Exception]) -> Iterator[os.stat_resu
     except HeadstartError:
         raise
     except FileNotFoundError:
-        raise BrokenFileError(f"{path}: no such file; run Snakemake again, which makes it") from None
+        raise BrokenFileError(f"{path}: no such file; {again(path)}") from None
     except MemoryError:
         raise
     except (OSError, *errors) as error:
@@ -80,17 +95,80 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     The file gets the rights of any new file. safetensors would keep its own to the user, so that nobody else on a
     cluster could load a model.
+
+    Raises:
+        UnwritableError: the disk is full or read-only.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if not temporary.is_symlink():
             temporary.chmod(0o666 & ~UMASK)
+            synchronise(temporary)
         os.replace(temporary, path)
+        synchronise(path.parent)
+    except HeadstartError:
+        raise
+    except Exception as error:
+        if reason := unwritable(error):
+            raise UnwritableError(f"{path}: cannot be written: {reason}") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def synchronise(path: str | Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems cannot synchronise a folder. Of a file, a failure may mean lost content.
+        if not os.path.isdir(path):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def place_folder(partial: Path, folder: Path) -> None:
+    """Rename a folder that has been written, after its content is on the disk. No folder of the new name may exist."""
+    for root, _, names in os.walk(partial):
+        for path in (os.path.join(root, name) for name in names):
+            if not os.path.islink(path):
+                synchronise(path)
+        synchronise(root)
+    partial.rename(folder)
+    synchronise(folder.parent)
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Context in which no other process works in a folder; one that does is waited for.
+
+    When Snakemake is killed, its jobs may go on, and the next Snakemake starts them again. Of two processes of the same
+    job, the second waits and finds what the first one has done. The lock is one of the system's, which ends with the
+    process; where the file system has no locks, nothing is waited for.
+    """
+    path = Path(folder) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            log.info("waiting for %s, which does the same job", file.read().strip() or "another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        for left in path.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -107,6 +185,25 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The value with a hash of itself as `digest`, by which `read_sealed` detects damage."""
+    content = json.loads(json.dumps({key: part for key, part in value.items() if key != "digest"}))
+    return {**content, "digest": fingerprint(content)}
+
+
+def read_sealed(path: str | Path) -> Any:
+    """The content of a JSON file that the workflow made; compared with its `digest` where it has one.
+
+    Raises:
+        BrokenFileError: the file does not exist; or it is damaged and has been renamed; or the system cannot read it.
+    """
+    with derived(path, ValueError):
+        value = read_json(path)
+        if isinstance(value, dict) and value.get("digest") not in (None, sealed(value)["digest"]):
+            raise ValueError("its hash is not the one in it")
+        return value
 
 
 def fingerprint(value: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from headstart.errors import HeadstartError
+from headstart.shortages import shortage
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ def log_to_terminal() -> None:
 def _log_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, HeadstartError):
         logging.error(str(error))
+    elif isinstance(error, KeyboardInterrupt):
+        logging.error("interrupted (Ctrl-C); run Snakemake again, which goes on")
+    elif reason := shortage(error):
+        logging.error(reason)
     else:
         logging.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 

@@ -20,10 +20,13 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+from headstart.errors import HeadstartError
+
 TASKS_A_BLOCK = 8  # tasks that a worker is sent at a time
 BLOCKS_AHEAD = 2  # blocks that each worker has been sent
 TIMEOUT_S = 120.0  # without a result, after which a worker is taken for hanging
-TRIES = 2  # a worker may also have been killed for want of memory
+TRIES = 2  # of a task that crashes the decoder
+MOST_KILLED = 5  # times that a worker is killed over the same task, after which the job fails
 
 Task = Sequence[Any]  # of JSON values: the arguments of the function
 
@@ -52,6 +55,7 @@ def in_order(
         timeout_s: seconds without a result after which a task has failed.
 
     Raises:
+        HeadstartError: workers are killed over one task again and again, most likely for want of memory.
         RuntimeError: a worker does not start, or the function raises an error.
     """
     if not processes:
@@ -83,7 +87,7 @@ class _Block:
     """Some tasks, and the results that have arrived of them."""
 
     def __init__(self, tasks: list[Task]):
-        self.tasks, self.results, self.tries = tasks, [], 1
+        self.tasks, self.results, self.tries, self.killed = tasks, [], 1, 0
 
     @property
     def ready(self) -> bool:
@@ -129,6 +133,8 @@ class _Worker:
             content = self.connection.recv_bytes() if message.get("content") else None
         except (EOFError, OSError):
             code = self.process.wait()
+            if code == -signal.SIGKILL:
+                return self._killed()
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             return self.replace(f"the decoder crashed ({how})")
         self.heard = time.monotonic()
@@ -139,14 +145,13 @@ class _Worker:
             return None
         block = self.sent[0]
         block.results.append(Result(message["facts"], content))
-        block.tries = 1
+        block.tries, block.killed = 1, 0
         if block.ready:
             self.sent.popleft()
         return None
 
     def replace(self, reason: str) -> None:
         """Go on with a new process; the task on which the old one failed `TRIES` times has no result."""
-        self.stop()
         if not self.started:
             raise RuntimeError(f"a worker process did not start ({reason}); its message is above")
         if self.sent:
@@ -157,6 +162,29 @@ class _Worker:
                 block.tries = 1
                 if block.ready:
                     self.sent.popleft()
+        self._restart()
+
+    def _killed(self) -> None:
+        """Go on with a new process after SIGKILL, for which the task is not to blame unless it happens again and again.
+
+        Decoders do not kill themselves; the system does, when memory runs out, or a person.
+
+        Raises:
+            HeadstartError: a worker was killed `MOST_KILLED` times over the same task.
+        """
+        if self.sent:
+            block = self.sent[0]
+            block.killed += 1
+            if block.killed == MOST_KILLED:
+                task = block.tasks[len(block.results)]
+                raise HeadstartError(
+                    f"the process that decodes {task[0]} was killed {MOST_KILLED} times (SIGKILL), most likely because "
+                    "memory ran out. Give the job more memory (mem_mb in the profile), or fewer threads"
+                )
+        self._restart()
+
+    def _restart(self) -> None:
+        self.stop()
         self._start()
         for block in self.sent:
             self._send(block.tasks[len(block.results) :])

@@ -45,6 +45,7 @@ Files = dict[str, str | list[str]]
 ONLY_SPEED = ("threads", "devices")  # keys of a study that no result depends on
 ONLY_SHOWN = ("samples", "compared", "clips")  # keys of `report` that no number depends on
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
+BRACES = "Snakemake takes braces in the path of an input for wildcards; rename it"
 
 
 class Workflow:
@@ -64,15 +65,20 @@ class Workflow:
                 self.reader(name).check()
             except CorpusError as error:
                 found.append(f"corpora.{name}: {error}")
+            else:
+                found += [f"corpora.{name}: {path}: {BRACES}" for path in self.corpus_inputs(name) if _has_braces(path)]
             if another := clash(self, name):
                 found.append(f"corpora.{name}: {another}")
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
+            found += [f"corpora.{name}.text: {path}: {BRACES}" for path in corpus.text if _has_braces(path)]
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
                 if (folder := outside_folder(start)) and folder not in self.to_fetch():
+                    if _has_braces(folder):
+                        raise CheckpointError(f"{folder}: {BRACES}")
                     check_checkpoint(folder)
                 if (adapter := self.adapter(name)) and getattr(start, "path", None) and not Path(adapter).is_file():
                     raise CheckpointError(f"{adapter}: no such file; `adapter` names the language of a file here")
@@ -281,6 +287,15 @@ class Workflow:
         return list(dict.fromkeys(order))
 
     # ---------------------------------------------------------------------------------------------- jobs
+
+    def node_resources(self) -> dict[str, int | str]:
+        """Resources by which Snakemake's executor for Slurm asks for the nodes of a training job."""
+        nodes = self.study.nodes
+        if nodes == 1:
+            return {"nodes": 1}
+        # One task on each node, however many GPUs it has. The executor starts an MPI job outside of a step, which could
+        # only be on one node; the job starts a step on all of them itself.
+        return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
 
     def start_job(self, instance: str) -> PretrainJob | SemisupJob:
         """The job that pre-trains or refines a start."""
@@ -534,6 +549,10 @@ def outside_folder(start: Start) -> str | None:
 def raw_folder(corpus: str) -> str:
     """The folder of a synthetic corpus."""
     return f"data/raw/{corpus}"
+
+
+def _has_braces(path: str) -> bool:
+    return "{" in path or "}" in path
 
 
 def _plain(section: Any) -> dict[str, Any]:

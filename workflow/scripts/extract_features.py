@@ -1,7 +1,9 @@
-from headstart.features.extraction import extract_features
 from headstart.logs import log_to
 
 log_to(snakemake.log[0])
+
+from headstart.features.extraction import extract_features
+
 shard = snakemake.wildcards.get("shard", 0), snakemake.wildcards.get("shards", 1)
 extract_features(
     snakemake.input.manifest,

@@ -1,14 +1,16 @@
 from pathlib import Path
 
+from headstart.logs import log_to
+
+log_to(snakemake.log[0])
+
 from pydantic import TypeAdapter
 
 from headstart.changes import RECORD, read_recorded
 from headstart.corpora.registry import Corpus, open_reader
-from headstart.logs import log_to
 from headstart.study.fields import SPLITS
 from headstart.workflow import raw_folder
 
-log_to(snakemake.log[0])
 settings, output = snakemake.params.settings, snakemake.output
 reader = open_reader(TypeAdapter(Corpus).validate_python(settings["corpus"]), raw_folder(snakemake.wildcards.corpus))
 paths = {split: (output[split], output[f"{split}_rejects"]) for split in SPLITS}

@@ -1,8 +1,11 @@
+from headstart.logs import log_to
+
+log_to(snakemake.log[0])
+
 from pathlib import Path
 
 from headstart.corpora.overview import describe
-from headstart.files import read_json
-from headstart.logs import log_to
+from headstart.files import read_sealed
 from headstart.report.cards import write_cards
 from headstart.report.page import write_report
 from headstart.study.reading import parse_study
@@ -11,9 +14,8 @@ from headstart.text.token_languages import describe_languages
 from headstart.training.recipes import files_recipe
 from headstart.workflow import Workflow
 
-log_to(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
-study, summary, corpora = parse_study(settings["study"]), read_json(files.summary), describe(files.manifests)
+study, summary, corpora = parse_study(settings["study"]), read_sealed(files.summary), describe(files.manifests)
 workflow, results = Workflow(study), Path("results")
 write_cards(study, summary, results, corpora)
 write_report(

@@ -142,10 +142,12 @@ def analyse_start(job: AnalyseJob) -> None:
     The table has a row for each layer, seed and measure, with the similarity and its bootstrap replicates.
 
     Raises:
+        CheckpointError: a folder of the start or of a run is damaged.
         DataError: no utterance is long enough for a frame.
     """
+    recipe = analyse_recipe(job)  # first, because it checks what is opened below
     rows = [row for start, runs in job.starts.items() for row in compared(job, start, runs)]
-    write_table(job.output, rows, SIMILARITIES, recipe=analyse_recipe(job))
+    write_table(job.output, rows, SIMILARITIES, recipe=recipe)
 
 
 def compared(job: AnalyseJob, start: str, runs: dict[int, str]) -> Iterator[dict[str, Any]]:

@@ -59,7 +59,7 @@ def find_source(path: str) -> Source:
     The row's audio is the column `audio`, or the only one that holds audio: `binary`, or a struct with `bytes`.
 
     Raises:
-        AudioError: there is no such file or row, or the row has no bytes.
+        AudioError: there is no such file or row, the table is damaged, or the row has no bytes.
     """
     if (found := table_row(path)) is None:
         try:
@@ -78,7 +78,8 @@ def find_source(path: str) -> Source:
     except IndexError:
         raise AudioError(f"no row {row}: the table has {rows.count}, counted from 0") from None
     except (OSError, pa.ArrowException) as error:
-        raise AudioError(f"undecodable audio: the table cannot be read ({' '.join(str(error).split())})") from None
+        what = f"the table {os.path.basename(table)} cannot be read, copy or download it anew"
+        raise AudioError(f"undecodable audio: {what} ({' '.join(str(error).split())})") from None
     content = value.get("bytes") if isinstance(value, dict) else value
     if not content:
         raise AudioError("no audio in the row: it has no bytes")
@@ -90,7 +91,7 @@ class _Rows:
 
     def __init__(self, path: str):
         if Path(path).suffix.lower() == ".parquet":
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
             metadata, schema = self._file.metadata, self._file.schema_arrow
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             self._part = lambda i, name: self._file.read_row_group(i, [name])[name]
@@ -103,15 +104,28 @@ class _Rows:
             self._part = lambda i, name: self._table[name]
         self._name, self.count = _audio_column(schema), sum(counts)
         self._ends = [sum(counts[: i + 1]) for i in range(len(counts))]
-        self._held: tuple[int, Any] = (-1, None)
+        self._held: tuple[int, Any] = (-1, None)  # a part, and its audio or what is wrong with it
 
     def value(self, row: int) -> Any:
         if not row < self.count:
             raise IndexError(row)
         part = next(i for i, end in enumerate(self._ends) if row < end)
         if self._held[0] != part:
-            self._held = (part, self._part(part, self._name))
+            self._held = (part, self._checked(part))
+        if isinstance(self._held[1], Exception):
+            raise self._held[1]
         return self._held[1][row - (self._ends[part - 1] if part else 0)].as_py()
+
+    def _checked(self, part: int) -> pa.ChunkedArray | Exception:
+        """The audio of a part, or why it cannot be read: where a damaged offset leads, pyarrow ends the process."""
+        try:
+            column = self._part(part, self._name)
+            column.validate(full=True)
+            if len(column) != self._ends[part] - (self._ends[part - 1] if part else 0):
+                raise pa.ArrowInvalid(f"{len(column)} rows of audio, which are fewer or more than its header says")
+            return column
+        except (OSError, pa.ArrowException) as error:
+            return error
 
 
 @lru_cache(maxsize=1)  # the rows of a table follow one another

@@ -28,7 +28,7 @@ def open_table(path: Path) -> tuple[Any, str, Rows]:
     import pyarrow.parquet as pq
 
     if path.suffix.lower() == ".parquet":
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         audio = _audio_column(path, file.schema_arrow)
         return file.schema_arrow, audio, lambda names: _parquet_rows(file, audio, list(names))
     with path.open("rb") as begun:

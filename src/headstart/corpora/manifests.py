@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError
-from headstart.files import derived, written_whole
+from headstart.files import derived, fingerprint, written_whole
 
-RECIPE, TUNING, AUDIO = b"headstart.recipe", b"headstart.tuning", b"headstart.audio"  # keys of a table's metadata
+# Keys of a table's metadata. The last one has a hash of its columns, which none of parquet's checksums covers.
+RECIPE, TUNING, AUDIO, COLUMNS = (f"headstart.{name}".encode() for name in ("recipe", "tuning", "audio", "columns"))
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
@@ -96,7 +98,7 @@ def rows_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Sche
 def described(table: pa.Table, metadata: dict[bytes, Any]) -> pa.Table:
     """The table with those of these JSON-like values as metadata that are not None, and with no other."""
     values = {key: json.dumps(value) for key, value in metadata.items() if value is not None}
-    return table.replace_schema_metadata(values or None)
+    return table.replace_schema_metadata({**values, COLUMNS: _columns(table.schema)})
 
 
 def save_table(path: str | Path, table: pa.Table) -> None:
@@ -112,6 +114,7 @@ def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict
     There is never more than a row group in memory. All columns of `schema` are written.
     """
     rows: list[dict[str, Any]] = []
+    schema = schema.with_metadata({COLUMNS: _columns(schema)})
     with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as file:
 
         def write() -> None:
@@ -126,6 +129,11 @@ def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[dict
         yield add
         if rows:
             write()
+
+
+def _columns(schema: pa.Schema) -> str:
+    """Hash of the names and types of columns. In files, the items of lists have another name than in memory."""
+    return fingerprint([[f.name, re.sub(r"\b(item|element): ", "", str(f.type)), f.nullable] for f in schema])
 
 
 def _table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -161,6 +169,9 @@ def opened(path: str | Path) -> Iterator[pq.ParquetFile]:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             if sum(counts) != file.metadata.num_rows:  # no checksum covers these counts
                 raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, {sum(counts)} in its parts")
+            known = (file.schema_arrow.metadata or {}).get(COLUMNS, b"").decode(errors="replace")
+            if known and known != _columns(file.schema_arrow):
+                raise pa.ArrowInvalid("its columns are not those with which it was written")
             yield file
 
 

@@ -61,6 +61,19 @@ def audio_stats(reader: Reader) -> dict[str, list[int] | None] | None:
     return found
 
 
+def input_state(reader: Reader) -> list[tuple[int, int] | None]:
+    """Size and modification time of each input file of a reader; None for one that is missing."""
+
+    def state(path: str) -> tuple[int, int] | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    return [state(path) for path in reader.inputs()]
+
+
 def read_utterances(reader: Reader, processes: int = 0) -> Reading:
     """Read a corpus: check every utterance, and draw the splits that the corpus does not have.
 
@@ -158,8 +171,16 @@ def _channels(
 
 
 def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]], processes: int = 0) -> Reading:
-    """Read a corpus and write, for each split, its (manifest, rejects) parquet files; see `read_utterances`."""
+    """Read a corpus and write, for each split, its (manifest, rejects) parquet files; see `read_utterances`.
+
+    Raises:
+        CorpusError: also where an input of the reader has changed meanwhile. The manifests would be newer than it, so
+            that Snakemake would take them for those of what it has become.
+    """
+    before = input_state(reader)
     reading = read_utterances(reader, processes)
+    if input_state(reader) != before:
+        raise CorpusError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
     log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
     for split, (manifest, rejects) in paths.items():
         write_table(rejects, reading.rejects[split], REJECTS)

@@ -57,7 +57,7 @@ class Decoder:
         Raises:
             DataError: the ARPA file cannot be used, or there is no dev utterance with a reference.
         """
-        fusion = Fusion(Arpa(files.arpa), language_model_units(files.recipe) == "characters", Weights(0.0, 0.0))
+        fusion = Fusion(Arpa(files.arpa), language_model_units(files) == "characters", Weights(0.0, 0.0))
 
         def engine(fusion: Fusion) -> Engine:
             return beam_search(self.labels, fusion, files.arpa, search.beam)
@@ -78,7 +78,7 @@ class Decoder:
         Raises:
             DataError: the ARPA file cannot be used.
         """
-        fusion = Fusion(Arpa(files.arpa), language_model_units(files.recipe) == "characters", weights)
+        fusion = Fusion(Arpa(files.arpa), language_model_units(files) == "characters", weights)
         self._engine, self._n_best = beam_search(self.labels, fusion, files.arpa, search.beam), search.n_best
 
     def facts(self) -> dict[str, Any] | None:

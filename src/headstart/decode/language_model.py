@@ -14,9 +14,10 @@ from typing import Any
 from headstart.corpora.manifests import FEATURES
 from headstart.decode.arpa import BEGIN, END, UNKNOWN
 from headstart.decode.fusion import tokens
-from headstart.errors import DataError
-from headstart.files import fingerprint_rows, read_json, write_json, written_whole
-from headstart.jobs import LanguageModelJob
+from headstart.errors import DataError, HeadstartError
+from headstart.files import derived, file_digest, fingerprint_rows, read_json, write_json, written_whole
+from headstart.jobs import LanguageModelFiles, LanguageModelJob
+from headstart.makers import again
 from headstart.text.normalisation import normalise, transcript_rows
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def train_language_model(job: LanguageModelJob) -> None:
     facts = {"units": units, "order": order, "sentences": len(text), "distinct_words": len(words)}
     facts["unknown_dev_words"] = round(unknown, 4)
     log.info("%s: %s", job.output, json.dumps(facts))
+    facts["arpa"] = file_digest(job.output)
     write_json(job.recipe, {**_recipe(job, text, dev), "facts": facts})
 
 
@@ -118,6 +120,18 @@ def write_arpa(path: str | Path, sentences: Iterable[list[str]], order: int) -> 
             counts.print_as_arpa(file)
 
 
-def language_model_units(recipe: str | Path) -> str:
-    """`words` or `characters`: the tokens of a trained model, by its recipe."""
-    return read_json(recipe)["facts"]["units"]
+def language_model_units(files: LanguageModelFiles) -> str:
+    """`words` or `characters`: the tokens of a trained model, by its recipe.
+
+    Raises:
+        HeadstartError: the recipe or the model is damaged.
+    """
+    with derived(files.recipe, ValueError, KeyError, TypeError):
+        facts = read_json(files.recipe)["facts"]
+        units, expected = facts["units"], facts.get("arpa")
+    if expected not in (None, file_digest(files.arpa)):
+        raise HeadstartError(
+            f"{files.arpa}: the file is damaged or was replaced, its hash is not the one in {files.recipe}. Delete it "
+            f"and {again(files.arpa)}"
+        )
+    return units

@@ -13,7 +13,8 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.features.audio import SAMPLE_RATE
-from headstart.files import fingerprint, read_json
+from headstart.files import fingerprint, read_json, sealed
+from headstart.makers import again, maker
 
 FAMILIES = (  # the supported encoders, by their `model_type` in transformers
     "wav2vec2",
@@ -155,27 +156,41 @@ def checkpoint_content(folder: str | Path) -> str:
     It is part of the recipes of all that is trained from the start, so that a replaced checkpoint is noticed.
 
     Raises:
-        CheckpointError: the folder has a recipe.json of Headstart, and the hash of the weights is not the one in it.
+        CheckpointError: the folder has a recipe.json of Headstart, and the hash of a file is not the one in it; or its
+            recipe.json is damaged.
     """
     hashes = {path.name: file_hash(path) for path in checkpoint_files(folder)}
-    written = (own_recipe(folder) or {}).get("weights")
-    if written is not None and hashes.get("model.safetensors") != written:
-        raise CheckpointError(
-            f"{Path(folder) / 'model.safetensors'}: the file is damaged or was replaced, its hash is not the one in "
-            "recipe.json. Delete the file and run again to train it again, or delete recipe.json to use it as it is"
-        )
+    recipe = own_recipe(folder)
+    path = Path(folder) / "recipe.json"
+    if recipe is None and path.is_file() and maker(path):
+        raise CheckpointError(f"{path}: the file is damaged. Delete it and {again(path)}")
+    written = {"model.safetensors": recipe.get("weights"), **recipe.get("files", {})} if recipe else {}
+    for name, expected in written.items():
+        path = Path(folder) / name
+        if name not in hashes and path.is_file():
+            found = file_hash(path)
+        else:
+            found = hashes.get(name)
+        if None not in (expected, found) and found != expected:
+            raise CheckpointError(
+                f"{path}: the file is damaged or was replaced, its hash is not the one in recipe.json. Delete the file "
+                f"and {again(path)}, or delete recipe.json to use it as it is"
+            )
     return fingerprint(hashes)
 
 
 def own_recipe(folder: str | Path) -> dict[str, Any] | None:
-    """The content of a checkpoint folder's recipe.json; None without one, or if Headstart did not write it."""
+    """The content of a checkpoint folder's recipe.json; None without one, or if it is damaged or another tool's."""
     path = Path(folder) / "recipe.json"
     try:
         recipe = read_json(path) if path.is_file() else None
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
+    if isinstance(recipe, dict) and recipe.get("digest") not in (None, sealed(recipe)["digest"]):
+        return None
     # Other tools write files of this name too. A recipe of Headstart has these keys, on which its readers rely.
     kinds = {"version": int, "settings": dict, "seed": int, "data": dict}
+    kinds |= {key: dict for key in ("files",) if key in recipe} if isinstance(recipe, dict) else {}
     if not isinstance(recipe, dict) or recipe.get("stage") not in STAGES:
         return None
     if not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):

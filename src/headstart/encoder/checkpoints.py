@@ -29,7 +29,7 @@ from headstart.encoder.front_end import MEL_CHANNELS, MEL_STACK, takes_log_mel
 from headstart.encoder.lean_imports import import_models, quick_norms
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
-from headstart.files import write_json, written_whole
+from headstart.files import sealed, write_json, written_whole
 from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
@@ -297,4 +297,4 @@ def export_start(start: Path, output: Path) -> None:
     with written_whole(output / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     if recipe := own_recipe(start):
-        write_json(output / "recipe.json", {**recipe, "weights": file_hash(output / "model.safetensors")})
+        write_json(output / "recipe.json", sealed({**recipe, "weights": file_hash(output / "model.safetensors")}))

@@ -31,7 +31,7 @@ from headstart.corpora.manifests import (
 from headstart.features.audio import SAMPLE_RATE, load_clip, measure
 from headstart.features.partial import Partial
 from headstart.features.samples import SILENCE_DBFS
-from headstart.files import file_digest, fingerprint, fingerprint_rows, write_json, written_whole
+from headstart.files import alone, file_digest, fingerprint, fingerprint_rows, write_json, written_whole
 from headstart.logs import Progress
 from headstart.workers import Failure, Result, in_order
 
@@ -64,7 +64,7 @@ def extract_features(
     """
     begin, end = shard_rows(count_rows(manifest), shard)
     identity = fingerprint([file_digest(manifest), begin, end, settings])
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, alone(state or temporary):
         partial = Partial(Path(state or temporary) / "extraction", identity)
         try:
             started, seconds = time.monotonic(), 0.0

@@ -12,7 +12,7 @@ import headstart
 from headstart.corpora.manifests import read_columns
 from headstart.encoder.checkpoint_files import own_recipe
 from headstart.encoder.hub_folder import source_of
-from headstart.files import read_json, written_whole
+from headstart.files import read_sealed, written_whole
 from headstart.report.page import training_audio
 from headstart.report.sentences import count, percent, rate, select, span
 from headstart.report.tables import STAGES, shown_metrics
@@ -87,8 +87,8 @@ def card_of(
     """The values that the template of a card shows."""
     start, target, budget, seed = run
     folder, corpus = run_folder(results, study.study, run), study.targets[target].corpus
-    recipe = read_json(folder / "recipe.json") if (folder / "recipe.json").is_file() else {}
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    recipe = read_sealed(folder / "recipe.json") if (folder / "recipe.json").is_file() else {}
+    config = read_sealed(folder / "config.json") if (folder / "config.json").is_file() else {}
     chain = ancestry(study, start)
     audio = [(name, f"{hours:g} h", f"{step['stage']}{how}") for step in chain for name, hours, how in step["audio"]]
     data = recipe.get("data") or {}

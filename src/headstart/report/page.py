@@ -22,12 +22,13 @@ from markupsafe import Markup
 
 import headstart
 from headstart.encoder.checkpoint_files import own_recipe
-from headstart.files import read_json, written_whole
+from headstart.files import read_sealed, written_whole
 from headstart.jobs import SplitFiles
 from headstart.report import tables
 from headstart.report.checkpoints import checkpoint_rows
 from headstart.report.comparison import comparison_page, write_comparisons
 from headstart.report.gallery import Gallery
+from headstart.report.selection import selection_rows
 from headstart.report.sentences import VERDICTS, answer, change, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
 from headstart.report.transfer import heat_maps, question_rows
@@ -143,6 +144,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "origin": origin,
         "checkpoints": checkpoint_rows(study, runs),
         "training_audio": training_audio,
+        "selections": selection_rows(trained),
         "corpora": corpora,
         "settings": settings(study),
         "rejected": rejected(runs),
@@ -197,7 +199,7 @@ def _read_folder(folder: Path) -> Row:
     recipe = folder / "recipe.json"
     curve = read_curve(folder / "curve.parquet")
     return {
-        "recipe": read_json(recipe) if recipe.is_file() else {},
+        "recipe": read_sealed(recipe) if recipe.is_file() else {},
         "curve": curve if curve and len(curve["step"]) else None,
     }
 

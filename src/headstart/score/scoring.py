@@ -75,8 +75,10 @@ def score_run(job: ScoreJob) -> None:
     References that are empty after normalisation cannot be scored: they are left out and counted in the log.
 
     Raises:
+        CheckpointError: the run's folder is damaged.
         DataError: no utterance can be scored.
     """
+    recipe = score_recipe(job)  # first, because it checks what is opened below
     clips = Clips.open(job.test.features, job.test.audio)
     spoken = list(references(clips, job.text))
     scored = [i for i, reference in enumerate(spoken) if reference]
@@ -105,7 +107,7 @@ def score_run(job: ScoreJob) -> None:
         decoded = decoder.columns(logits_TV, hypothesis, reference)
         columns = score_columns(reference, hypothesis, decoded["hypothesis_lm"], text)
         rows[index] = {**facts, **language_columns(reference, runs, source), **decoded, **columns}
-    write_table(job.output, rows, score_schema(), recipe=score_recipe(job), tuning=decoder.facts())
+    write_table(job.output, rows, score_schema(), recipe=recipe, tuning=decoder.facts())
     table = ScoreTable({name: [row[name] for row in rows] for name in rows[0]})
     totals = {
         name: dict(zip(counts._fields, (int(kind.sum()) for kind in counts), strict=True))

@@ -17,6 +17,11 @@ from headstart.study.study import Study
 VARIABLE = "HEADSTART_STUDY"
 
 
+def variable(module: str | None) -> str:
+    """The environment variable with the path of the planned study; each module of another Snakefile has its own."""
+    return f"{VARIABLE}_{module}" if module else VARIABLE
+
+
 def planned_path(study: Study) -> str:
     """Path of the file with this study for its jobs, relative to Snakemake's working directory.
 
@@ -34,17 +39,20 @@ def keep_planned(study: Study) -> None:
         write_json(path, study.model_dump(mode="json", by_alias=True))
 
 
-def planned_study() -> Study:
+def planned_study(module: str | None = None) -> Study:
     """Read the study with which this job was planned.
+
+    Args:
+        module: the name of the module that Headstart's workflow is in another Snakefile; None if it is the main one.
 
     Raises:
         StudyError: the environment variable is not set, or the file does not exist or is not valid.
     """
-    path = os.environ.get(VARIABLE)
+    path = os.environ.get(variable(module))
     if not path:
         raise StudyError(
-            f"the environment variable {VARIABLE} is not set in this job, so the study that it was planned with cannot "
-            "be found. Let the executor pass on the variables that the workflow lists under `envvars`"
+            f"the environment variable {variable(module)} is not set in this job, so the study that it was planned "
+            "with cannot be found. Let the executor pass on the variables that the workflow lists under `envvars`"
         )
     if not Path(path).is_file():
         raise StudyError(

@@ -75,6 +75,12 @@ class Study(Settings):
     devices: Count = Field(
         1, description="Processes that share the batches of a training job, one a GPU; results stay the same."
     )
+    nodes: Count = Field(
+        1,
+        exclude_if=lambda nodes: nodes == 1,  # so that studies without it stay what they were
+        description="Nodes of a Slurm cluster that share the batches of a training job, each with `devices` processes; "
+        "results stay the same; docs/cluster.md.",
+    )
     text: Text = Field(Text(), description="Text normalisation.")
     model: Model = Field(Model(), description="Shape of encoders that start from random weights.")
     pretrain: Pretrain = Field(Pretrain(), description="Self-supervised pre-training.")

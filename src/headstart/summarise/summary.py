@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.files import read_json, write_json, written_whole
+from headstart.files import read_sealed, sealed, write_json, written_whole
 from headstart.score.metrics import CURVE_METRICS
 from headstart.study.study import Study
 from headstart.summarise.claims import claim_rows
@@ -128,7 +128,7 @@ def write_summary(study: Study, results: Path, recipe: str = "") -> Path:
     summary = summarise(study, results)
     _write_curves(study, results, path.with_name("curves.csv"))
     write_json(path.with_name("metrics.json"), nested_metrics(summary))
-    write_json(path, {**summary, "recipe": recipe})
+    write_json(path, sealed({**summary, "recipe": recipe}))
     return path
 
 
@@ -173,7 +173,7 @@ def _stages(study: Study, results: Path) -> list[Row]:
         folders = [folder for folder in folders if (folder / "recipe.json").is_file()]
         if not folders:
             continue
-        recipes = [read_json(folder / "recipe.json") for folder in folders]
+        recipes = [read_sealed(folder / "recipe.json") for folder in folders]
         seconds = _mean([recipe.get("wall_s") for recipe in recipes])
         before = _mean([_pretraining_seconds(recipe) for recipe in recipes])
         used = _mean([mean_of_column(read_curve(folder / "curve.parquet"), "pseudo_kept") for folder in folders])
@@ -189,7 +189,7 @@ def _stages(study: Study, results: Path) -> list[Row]:
 def _diagnosis(study: Study, results: Path, run: Row) -> list[Row]:
     """The findings in the recipe of a run."""
     path = run_folder(results, study.study, (run["start"], run["target"], run["budget"], run["seed"])) / "recipe.json"
-    return (read_json(path) if path.is_file() else {}).get("diagnosis", [])
+    return (read_sealed(path) if path.is_file() else {}).get("diagnosis", [])
 
 
 def _mean(values: list[float | None]) -> float | None:

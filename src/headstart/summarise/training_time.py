@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.files import read_json
+from headstart.files import read_sealed
 from headstart.study.study import Study
 from headstart.summarise.design import Cell, Design
 
@@ -22,7 +22,7 @@ def training_design(study: Study, results: Path) -> Design | None:
     seconds = {}
     for name in filter(study.per_seed, study.starts):
         recipes = [Path(results) / study.study / "starts" / x / "recipe.json" for x in study.instances(name).values()]
-        values = [read_json(path).get("wall_s") for path in recipes if path.is_file()]
+        values = [read_sealed(path).get("wall_s") for path in recipes if path.is_file()]
         if len(values) == len(study.seeds) and all(values):
             seconds[name] = values
     if len(seconds) < 2:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.encoder.checkpoint_files import CheckpointError, checkpoint_content, file_hash, own_recipe
-from headstart.files import set_folder_aside, write_json
+from headstart.files import place_folder, sealed, set_folder_aside, synchronise, write_json, written_whole
 from headstart.jobs import TrainingJob
 from headstart.training.ranks import is_first_process
 from headstart.training.recipes import identity
@@ -55,16 +55,21 @@ def finish(job: TrainingJob, recipe: dict[str, Any], write: Callable[[Path], Non
     """Write a job's checkpoint into its `finished` folder and place it at the job's output.
 
     Args:
-        recipe: the complete recipe except for the hash of the weights, which is added here.
+        recipe: the complete recipe except for the hashes of the weights and the other files, which are added here.
         write: writes everything but the recipe into the folder that it is given.
     """
     folder = Path(job.state) / FOLDER
     partial = folder.with_name(f"{FOLDER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write(partial)
-    write_json(partial / RECIPE, {**recipe, "weights": file_hash(partial / WEIGHTS)})
+    try:
+        write(partial)
+        files = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
+        write_json(partial / RECIPE, sealed({**recipe, "weights": files.pop(WEIGHTS), "files": files}))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # a full disk would stay full
+        raise
     shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    place_folder(partial, folder)
     place(folder, Path(job.output))
 
 
@@ -74,11 +79,17 @@ def place(folder: Path, output: Path) -> None:
     The recipe comes last, so that a folder with a recipe is complete.
     """
     output.mkdir(parents=True, exist_ok=True)
+    for left in output.glob(".*.tmp"):  # of a job that was killed here
+        left.unlink(missing_ok=True)
     for source in sorted(folder.iterdir(), key=lambda path: path.name == RECIPE):
         temporary = output / f".{source.name}.{os.getpid()}.tmp"
         try:
             os.link(source, temporary)
         except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, output / source.name)
+            with written_whole(output / source.name) as copy:
+                shutil.copyfile(source, copy)
+        else:
+            os.replace(temporary, output / source.name)
+            temporary.unlink(missing_ok=True)  # which stays where the output is a link to the same file already
         os.utime(output / source.name)  # Snakemake expects outputs to be newer than inputs
+    synchronise(output)

@@ -5,6 +5,8 @@ job can be started by hand:
 
     python -m headstart.training.launch pretrain JOB.json [--max-minutes M]
     torchrun --nproc-per-node 4 -m headstart.training.launch finetune JOB.json
+
+Torch is imported only after the log is open, so that a job with too little memory for it says so in its log.
 """
 
 from __future__ import annotations
@@ -12,69 +14,94 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
-import torch
-
-from headstart.errors import HeadstartError
-from headstart.files import read_json, write_json
+from headstart.errors import HeadstartError, TrainingError
+from headstart.files import alone, read_json, write_json
 from headstart.jobs import TRAINING, PretrainJob, SemisupJob, TrainingJob
 from headstart.logs import log_to
-from headstart.training.ranks import claim_devices, visible_devices
-from headstart.training.time_limit import MINUTES, OutOfTime, save_on_sigterm
+from headstart.training.nodes import Nodes
+from headstart.training.time_limit import ASKED, MINUTES, OutOfTime, save_when_asked
 
 log = logging.getLogger(__name__)
 
 
-def launch(job: TrainingJob, threads: int, processes: int, log_file: str) -> None:
+def launch(job: TrainingJob, threads: int, processes: int, log_file: str, nodes: int = 1) -> None:
     """Run a training job in this process, or in several processes that share its batches.
 
     Args:
-        threads: CPU threads of all processes together.
-        processes: number of processes; each gets a GPU of its own where there are GPUs.
-        log_file: the file to which all processes log.
+        threads: CPU threads of all processes of a node together.
+        processes: number of processes of a node; each gets a GPU of its own where there are GPUs.
+        log_file: the file to which this process logs already, and to which those that it starts will.
+        nodes: number of nodes; for several of them, this process is in a Slurm job that has been allocated so many.
 
     Raises:
         SystemExit: a process failed; the exit status is that of the first that did.
-        OutOfTime: this process received SIGTERM, and the processes that it started have ended.
+        OutOfTime: this process received SIGTERM or SIGINT, and the processes that it started have ended.
+        TrainingError: there are too few GPUs, or nodes outside Slurm.
     """
-    log_to(log_file)
-    # Snakemake caps a job's threads at its number of cores, which may be smaller than the number of processes.
-    threads = max(1, threads // processes)
     file = Path(job.state) / "job.json"
-    write_json(file, {"threads": threads, **job.plain()})
-    claim(processes)
-    if processes == 1:
-        run(job, threads)
-        return
+    with alone(job.state):
+        # Snakemake caps a job's threads at its number of cores, which may be smaller than the number of processes.
+        write_json(file, {"threads": max(1, threads // processes), **job.plain()})
+        if nodes > 1:
+            Nodes.of_this_job(nodes).start(job.stage, file, processes, threads, log_file)
+            return
+        claim(processes)
+        if processes == 1:
+            run(job, max(1, threads))
+        else:
+            torchrun(job.stage, file, processes, log_file, ["--standalone"])
+
+
+def torchrun(stage: str, file: Path, processes: int, log_file: str | Path, meeting: list[str]) -> None:
+    """Run a training job in several processes of this node.
+
+    Args:
+        meeting: options that say where the processes find each other.
+    """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
+    from torch.distributed.run import main
 
-    command = ["--standalone", f"--nproc-per-node={processes}", "--module", "headstart.training.launch"]
+    command = [*meeting, f"--nproc-per-node={processes}", "--module", "headstart.training.launch"]
     try:
-        torchrun([*command, job.stage, str(file), "--append-to", str(log_file)])
+        main([*command, stage, str(file), "--append-to", str(log_file)])
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
     except SignalException as error:
         # torchrun has forwarded the signal to its processes and has waited until they saved their state.
-        if error.sigval != signal.SIGTERM:
+        if error.sigval not in ASKED:
             raise
         raise OutOfTime from None
 
 
 def claim(processes: int) -> None:
-    """Reserve free GPUs for this job, unless Slurm has allocated no more than it needs."""
+    """Reserve free GPUs for this job, unless Slurm has allocated no more than it needs.
+
+    Raises:
+        TrainingError: there are GPUs, but fewer than the job has processes.
+    """
+    import torch
+
+    from headstart.training.ranks import claim_devices, visible_devices
+
     devices = visible_devices()
+    if len(devices) < processes and torch.cuda.is_available():
+        raise TrainingError(
+            f"the study has devices: {processes}, but a job sees {len(devices)} of this machine's GPUs; lower devices, "
+            "or let jobs have more GPUs (`gpu` in profiles/slurm)"
+        )
     if devices and ("SLURM_JOB_ID" not in os.environ or len(devices) > processes):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim_devices(processes, devices))
 
 
 def run(job: TrainingJob, threads: int) -> None:
     """Run a training job in this process."""
-    save_on_sigterm()
+    import torch
+
+    save_when_asked()
     torch.set_num_threads(threads)
     if isinstance(job, PretrainJob):
         from headstart.pretrain import pretrain_start
@@ -112,6 +139,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("stage", choices=TRAINING)
     parser.add_argument("job", type=Path, metavar="JOB.json", help="the job, results/STUDY/.state/.../job.json")
     parser.add_argument("--max-minutes", type=float, help="save and stop, with exit status 75, before this time is up")
+    parser.add_argument("--processes", type=int, default=1, help="of this node (default: 1)")
+    parser.add_argument("--nodes", type=int, default=1, help="of the step of a Slurm job; each runs this command")
+    parser.add_argument("--meeting", metavar="HOST:PORT", help="of the first node, where the nodes' processes meet")
     parser.add_argument("--append-to", type=Path, metavar="LOG", help="log file (default: lines on the terminal)")
     options = parser.parse_args(argv)
     if options.max_minutes is not None:
@@ -122,9 +152,18 @@ def main(argv: list[str] | None = None) -> None:
             logging.getLogger().setLevel(logging.WARNING)  # only the first process logs progress
     else:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if "RANK" not in os.environ:
+    if options.nodes > 1:
+        claim(options.processes)
+        meeting = Nodes(options.nodes, options.meeting).torchrun()
+        torchrun(options.stage, options.job, options.processes, options.append_to, meeting)
+        return
+    job, threads = read_job(options.stage, options.job)
+    if "RANK" in os.environ:
+        run(job, threads)
+        return
+    with alone(job.state):
         claim(1)
-    run(*read_job(options.stage, options.job))
+        run(job, threads)
 
 
 if __name__ == "__main__":

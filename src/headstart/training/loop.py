@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from headstart.training.batching import Batch
 from headstart.training.cpu import keep_freed_memory, quicken
 from headstart.training.curve import write_curve
 from headstart.training.diagnosis import Finding
-from headstart.training.machine import choose_precision, describe_machine
+from headstart.training.machine import choose_precision, describe_machine, moves
 from headstart.training.optimiser import MasterWeights, learning_rate
 from headstart.training.progress import Meter
 from headstart.training.ranks import Ranks
@@ -46,13 +45,17 @@ MOST_SKIPPED = 10  # training fails after this many consecutive batches without 
 
 @dataclass
 class Result:
-    """The result of a training job: fp32 weights, learning curve, training time, skipped batches, and machine."""
+    """The result of a training job: fp32 weights, learning curve, training time, skipped batches, and machine.
+
+    `moved` has the updates after which the job went on under other circumstances, with what had changed.
+    """
 
     weights: dict[str, torch.Tensor]
     curve: list[dict[str, float]]
     seconds: float
     skipped: int = 0
     machine: dict[str, Any] = field(default_factory=dict)
+    moved: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -100,10 +103,11 @@ def train(
     progress = state.restore(weights, objective) if state else {
         "update": 0, "hours": 0.0, "seconds": 0.0, "flops": 0.0, "skipped": 0, "in_a_row": [], "sums": {}, "curve": []
     }  # fmt: skip
-    del state  # frees as much memory as the weights and the optimiser's moments take
-    if progress["update"]:
-        log.info("%s: resumed at update %d of %d", stage, progress["update"], settings.updates)
     machine = describe_machine(dtype, ranks)
+    if state:
+        log.info("%s: resumed at update %d of %d", stage, progress["update"], settings.updates)
+        _note_move(stage, progress, moves(state.machine, machine), ranks)
+    del state  # frees as much memory as the weights and the optimiser's moments take
     log.info("%s: %d updates on %s", stage, settings.updates, machine)
 
     flops_of: dict[Any, float] = {}
@@ -193,9 +197,9 @@ def train(
             saved, save_after = now, settings.save_minutes
             progress["seconds"] = before + now - started
             try:
-                save_state(state_file, recipe_hash, precision, weights, objective, progress)
+                save_state(state_file, recipe_hash, machine, weights, objective, progress)
             except (OSError, SafetensorError) as error:
-                failed = f"{stage}: the state of update {update} could not be saved: {error}; free some space"
+                failed = f"{stage}: the state of update {update} could not be saved: {error}"
                 if stop:
                     raise TrainingError(failed) from None
                 log.warning(failed)
@@ -210,7 +214,8 @@ def train(
             raise OutOfTime
     seconds = before + time.monotonic() - started
     log.info("%s: done in %.0f s (%.0f s of it in dev evaluations)", stage, seconds, evaluating)
-    return Result(weights.weights(), progress["curve"], seconds, progress["skipped"], machine)
+    moved = progress.get("moved", [])
+    return Result(weights.weights(), progress["curve"], seconds, progress["skipped"], machine, moved)
 
 
 def _over_ranks(
@@ -225,6 +230,19 @@ def _over_ranks(
     *sums, stopping = ranks.sum_in_place(torch.tensor(values, dtype=torch.float64, device=ranks.device)).tolist()
     sums, present = sums[: len(names)], sums[len(names) :]
     return {name: value for name, value, count in zip(names, sums, present, strict=True) if count}, bool(stopping)
+
+
+def _note_move(stage: str, progress: dict[str, Any], changes: list[str], ranks: Ranks) -> None:
+    """Log and note that a job goes on under other circumstances than those of its saved state."""
+    if not changes:
+        return
+    progress["moved"] = [*progress.get("moved", []), {"update": progress["update"], "changes": changes}]
+    if ranks.first:
+        log.warning(
+            "%s: goes on from update %d under other circumstances: %s. Its weights may differ from those of a job that "
+            "is not interrupted",
+            stage, progress["update"], "; ".join(changes),
+        )  # fmt: skip
 
 
 def _warn(stage: str, update: int, findings: list[Finding], warned: set[str]) -> set[str]:
@@ -279,8 +297,9 @@ def run(
         "parameters": sum(p.numel() for p in objective.network.parameters()),
         "skipped_batches": result.skipped,
         "diagnosis": [asdict(finding) for finding in objective.diagnosis(result.curve)],
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "versions": result.machine.pop("versions"),
         "machine": result.machine,
+        **({"moved": result.moved} if result.moved else {}),
         "wall_s": round(result.seconds, 1),
     }
 

@@ -1,4 +1,4 @@
-"""The machine that a job runs on: which precision is faster there, and its description for the recipe."""
+"""The machine that a job runs on: which precision is faster there, its description, and how it differs from another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from headstart.training.ranks import Ranks
 from headstart.training.state import State
 
 log = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "transformers", "numpy")  # whose versions may change what is computed
+UNIMPORTANT = {"cores"}  # of a machine's description: what is computed does not depend on it
 
 
 def product_seconds(dtype: torch.dtype) -> float:
@@ -49,14 +53,15 @@ def choose_precision(settings: Optimisation, state: State | None, ranks: Ranks, 
     if settings.precision != "auto":
         return settings.precision
     measured = "bfloat16" if all(ranks.gather(bfloat16_is_fast())) else "float32"
-    if state is None or state.precision == measured:
+    if state is None or state.machine["precision"] == measured:
         return measured
-    log.info("%s: continues in %s, as it was started; this machine would take %s", stage, state.precision, measured)
-    return state.precision
+    before = state.machine["precision"]
+    log.info("%s: continues in %s, as it was started; this machine would take %s", stage, before, measured)
+    return before
 
 
 def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
-    """The description of the machine in a recipe: CPU, cores, threads, device, processes and precision."""
+    """The machine of a job: CPU, cores, threads, device, processes, precision and versions of libraries."""
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -70,4 +75,19 @@ def describe_machine(dtype: torch.dtype, ranks: Ranks) -> dict[str, Any]:
         "device": name,
         "processes": ranks.size,
         "precision": str(dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in LIBRARIES},
     }
+
+
+def moves(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The differences between two machines that may change what a job computes, such as `torch 2.11.0, now 2.12.0`.
+
+    What is not known of one of them is left out.
+    """
+    lines = []
+    for key in before.keys() & now.keys() - UNIMPORTANT:
+        if isinstance(before[key], dict):
+            lines += moves(before[key], now[key])
+        elif before[key] != now[key]:
+            lines.append(f"{key} {before[key]}, now {now[key]}")
+    return sorted(lines)

@@ -22,15 +22,26 @@ log = logging.getLogger(__name__)
 
 STATE = "state.safetensors"
 OWN = "objective."  # prefix of the names of the objective's tensors in a saved state
+KEYS = ("recipe", "precision", "machine", "progress")  # of its metadata; states of earlier versions have no machine
 
 
 def save_state(
-    path: Path, recipe_hash: str, precision: str, weights: MasterWeights, objective: Objective, progress: dict[str, Any]
+    path: Path,
+    recipe_hash: str,
+    machine: dict[str, Any],
+    weights: MasterWeights,
+    objective: Objective,
+    progress: dict[str, Any],
 ) -> None:
-    """Write the state, whole or not at all: when writing fails, for example on a full disk, the older state stays."""
+    """Write the state, whole or not at all: when writing fails, for example on a full disk, the older state stays.
+
+    Args:
+        machine: from `describe_machine`.
+    """
     tensors = {**weights.state(), **{OWN + name: tensor for name, tensor in objective.state().items()}}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"recipe": recipe_hash, "precision": precision, "progress": json.dumps(progress)}
+    metadata = {"recipe": recipe_hash, "precision": machine["precision"]}
+    metadata |= {"machine": json.dumps(machine), "progress": json.dumps(progress)}
     metadata["digest"] = _digest(metadata, tensors)
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -38,7 +49,7 @@ def save_state(
 
 def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of a saved state, by which damage is detected."""
-    digest = hashlib.sha256(json.dumps([metadata[key] for key in ("recipe", "precision", "progress")]).encode())
+    digest = hashlib.sha256(json.dumps([metadata[key] for key in KEYS if key in metadata]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
@@ -47,9 +58,12 @@ def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
 
 @dataclass
 class State:
-    """A saved state: the precision of the job, its progress, and the tensors of weights, optimiser and objective."""
+    """A saved state: where the job ran, its progress, and the tensors of weights, optimiser and objective.
 
-    precision: str
+    `machine` is from `describe_machine`; in states of earlier versions it has the precision only.
+    """
+
+    machine: dict[str, Any]
     progress: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
@@ -91,4 +105,5 @@ def read_state(path: Path, recipe_hash: str, first: bool = True) -> State | None
         if first:
             set_folder_aside(path)
         return None
-    return State(metadata["precision"], json.loads(metadata["progress"]), tensors)
+    machine = {**json.loads(metadata.get("machine", "{}")), "precision": metadata["precision"]}
+    return State(machine, json.loads(metadata["progress"]), tensors)

@@ -1,4 +1,7 @@
-"""Time limits: a training job saves its state and exits before its time is up, and resumes when started again."""
+"""Ends of training jobs that are wanted: near a time limit, on SIGTERM and on Ctrl-C, they save their state and exit.
+
+Such a job resumes when it is started again.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ EXIT_CODE = 75  # EX_TEMPFAIL: try again
 MINUTES = "HEADSTART_MAX_MINUTES"
 FIRST_SAVE_MINUTES = 1.0
 SQUEUE_S = 30.0  # timeout for squeue
+ASKED = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}  # signals on which the state is saved
+IMPATIENT_S = 2.0  # torchrun sends its processes the Ctrl-C that the terminal has sent them already
 _started = time.time()
 _saves = False  # whether a training loop, which saves its state, has begun in this process
-_terminated = False  # whether this process has received SIGTERM
+_asked: tuple[str, float] | None = None  # the first signal of `ASKED` that this process received, and when
 
 
 class OutOfTime(SystemExit):
@@ -35,7 +40,7 @@ class Limit:
     """The time at which a training loop has to stop.
 
     That is the end time of the Slurm job or `HEADSTART_MAX_MINUTES` after the start, whichever comes first, or the
-    present update when this process has received SIGTERM. `near` becomes true when the time left is shorter than twice
+    present update when this process was asked to end. `near` becomes true when the time left is shorter than twice
     the longest step so far plus a margin of a twentieth of the total time, at most one minute.
     """
 
@@ -54,27 +59,33 @@ class Limit:
         """Whether to stop now. To be called after every step, because it measures how long steps take."""
         now = time.time()
         self.longest, self.last = max(self.longest, now - self.last), now
-        return _terminated or (self.end is not None and now + self.margin + 2 * self.longest > self.end)
+        return _asked is not None or (self.end is not None and now + self.margin + 2 * self.longest > self.end)
 
     @property
     def reason(self) -> str:
         """Why the loop stops, for the log."""
-        return "this job was asked to end (SIGTERM)" if _terminated else "the time limit is near"
+        return f"this job was asked to end ({_asked[0]})" if _asked else "the time limit is near"
 
 
-def save_on_sigterm() -> None:
-    """On SIGTERM, finish the present update, save the state and exit with `EXIT_CODE`, instead of ending at once.
+def save_when_asked() -> None:
+    """On SIGTERM or Ctrl-C, finish the present update, save the state and exit with `EXIT_CODE`, not at once.
 
     Slurm sends SIGTERM when a job's time is up, when it is preempted, and on `scancel`, and kills the job half a minute
-    later (`KillWait`). Before training begins there is nothing to save, and the process exits at once. After the last
-    update, the signal is ignored and the results are written.
+    later (`KillWait`). A terminal sends SIGINT to Snakemake and its jobs, and Snakemake waits for them; a second Ctrl-C
+    ends a job at once. Before training begins there is nothing to save, and the process exits at once. After the last
+    update, a signal is ignored and the results are written. So is one that this process was started to ignore.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in ASKED:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _ask)
 
 
-def _terminate(number: int, frame: Any) -> None:
-    global _terminated
-    _terminated = True
+def _ask(number: int, frame: Any) -> None:
+    global _asked
+    now = time.monotonic()
+    if _asked and number == signal.SIGINT and now - _asked[1] > IMPATIENT_S:
+        raise KeyboardInterrupt
+    _asked = _asked or (ASKED[signal.Signals(number)], now)
     if not _saves:
         raise OutOfTime
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from headstart.text.normalisation import normalise_hypothesis
 from headstart.transcribe.pieces import OVERLAP_S, Piece
 from headstart.transcribe.run import Run
 
-PIECES_AT_ONCE = 32  # in memory; batches are made among them by length
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 240.0}
+BATCHES_AT_ONCE = 4  # of audio in memory, among which batches are made by length
 
 
 @dataclass
@@ -53,7 +52,9 @@ class Segment:
 
 
 def segments(run: Run, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Segment]]:
-    """What is said in each piece of a recording, in order. A segment may have no words.
+    """What is said in each piece, in order. A segment may have no words.
+
+    Pieces of several recordings may follow one another; they are put into batches together.
 
     Two pieces without a pause between them hold the same second of speech. It is cut where the first piece has a gap
     between two words, the one nearest to the middle, and each piece keeps the words on its side.
@@ -95,13 +96,26 @@ class _Audio:
 
 def _words(run: Run, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[Word]]]:
     """The words in the audio of each piece, the overlaps included."""
-    pieces = iter(pieces)
     batch_seconds = BATCH_SECONDS.get(next(run.network.parameters()).device.type, 60.0)
-    while some := list(islice(pieces, PIECES_AT_ONCE)):
+    for some in gathered(pieces, BATCHES_AT_ONCE * batch_seconds):
         found: list[list[Word]] = [[] for _ in some]
         for index, logits_TV in emissions(run.network, _Audio(some), run.vocabulary, batch_seconds):
             found[index] = _decoded(run, some[index], logits_TV)
         yield from zip(some, found, strict=True)
+
+
+def gathered(pieces: Iterable[Piece], seconds: float) -> Iterator[list[Piece]]:
+    """Pieces that follow one another, in lists of at least so many seconds but for the last one."""
+    some: list[Piece] = []
+    held = 0.0
+    for piece in pieces:
+        some.append(piece)
+        held += piece.seconds
+        if held >= seconds:
+            yield some
+            some, held = [], 0.0
+    if some:
+        yield some
 
 
 def _decoded(run: Run, piece: Piece, logits_TV: np.ndarray) -> list[Word]:

@@ -1,31 +1,27 @@
-"""Transcription of recordings, one after the other: to standard output or files, with progress, and past bad ones."""
+"""Transcription of recordings: to standard output or files, with progress, and past those that are damaged."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from headstart.audio.sources import AudioError
 from headstart.errors import HeadstartError
 from headstart.features.audio import SAMPLE_RATE
-from headstart.features.recordings import recording_blocks, recording_seconds
+from headstart.features.recordings import recording_blocks
 from headstart.files import written_whole
 from headstart.logs import clock
 from headstart.transcribe.formats import FORMATS, Transcript
 from headstart.transcribe.pieces import Piece, pieces
-from headstart.transcribe.recognition import segments
+from headstart.transcribe.progress import Meter
+from headstart.transcribe.recognition import Segment, segments
 from headstart.transcribe.run import Run
 from headstart.transcribe.sources import Source
 
-log = logging.getLogger(__name__)
-
 TRUNCATED = 0.95  # share of the length in the header, below which a recording is reported as cut short
-SECONDS = 2.0  # between two lines of progress on a terminal
-SECONDS_IN_FILE = 30.0  # and elsewhere
 
 
 @dataclass
@@ -40,17 +36,41 @@ class Outcome:
         words: number of words.
     """
 
-    transcribed: int
-    failed: dict[Path, str]
+    transcribed: int = 0
+    failed: dict[Path, str] = field(default_factory=dict)
     seconds: float = 0.0
     spoken_s: float = 0.0
     words: int = 0
 
 
+@dataclass
+class Work:
+    """A recording on its way.
+
+    Attributes:
+        transcript: what is known of it so far.
+        expected: seconds by its header; 0 where that does not say it.
+        spoken_s: seconds in its pieces.
+        failure: why it cannot be decoded.
+        headed: whether its name stands above its text in the standard output.
+    """
+
+    transcript: Transcript
+    expected: float
+    spoken_s: float = 0.0
+    failure: str | None = None
+    headed: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.transcript.path
+
+
 def transcribe(run: Run, recordings: Sequence[Source], formats: Sequence[str], output: Path | None) -> Outcome:
     """Transcribe recordings into files of `output`, or to standard output, and say on standard error how far it is.
 
-    A recording that cannot be decoded is named, and the others go on.
+    A recording that cannot be decoded is named, and the others go on. Short recordings are put into batches together;
+    what is written keeps their order.
 
     Args:
         formats: names in `FORMATS`; without `output` only one, and for several recordings one that can hold many.
@@ -59,15 +79,36 @@ def transcribe(run: Run, recordings: Sequence[Source], formats: Sequence[str], o
         HeadstartError: the formats cannot be written to standard output, or a file cannot be written.
     """
     check_formats(formats, output, len(recordings))
-    outcome, meter = Outcome(0, {}), Meter(recordings)
-    for recording in recordings:
-        try:
-            _one(run, recording, formats, output, outcome, meter, len(recordings) > 1)
+    meter, outcome, finished = Meter(recordings), Outcome(), 0
+    works = [Work(Transcript(one.path, one.name, 0.0, []), meter.lengths[one.path]) for one in recordings]
+    writer = _Writer(formats, output, len(recordings) > 1)
+
+    def finish(work: Work) -> None:
+        if work.failure is not None:
+            outcome.failed[work.path] = work.failure
+            meter.note(f"{work.path}: not transcribed: {work.failure}")
+        else:
+            writer.finish(work)
             outcome.transcribed += 1
-        except AudioError as error:
-            outcome.failed[recording.path] = " ".join(str(error).split())
-            meter.note(f"{recording.path}: not transcribed: {outcome.failed[recording.path]}")
-        meter.finished(recording)
+            outcome.seconds += work.transcript.seconds
+            outcome.spoken_s += work.spoken_s
+            outcome.words += sum(len(segment.words) for segment in work.transcript.segments)
+            _remark(work, meter)
+        work.transcript.segments.clear()  # only those of recordings on their way are kept in memory
+        meter.finished(work.path)
+
+    for piece, segment in segments(run, _pieces_of(works)):
+        for work in works[finished : piece.recording]:
+            finish(work)
+        finished = max(finished, piece.recording)
+        work = works[piece.recording]
+        work.spoken_s += piece.end_s - piece.begin_s
+        if segment.words and work.failure is None:
+            work.transcript.segments.append(segment)
+            writer.add(work, segment)
+        meter.reached(piece.end_s)
+    for work in works[finished:]:
+        finish(work)
     return outcome
 
 
@@ -85,106 +126,81 @@ def check_formats(formats: Sequence[str], output: Path | None, recordings: int) 
         raise HeadstartError(f"--output {output}: a file; it is the folder for transcripts")
 
 
-def _one(
-    run: Run, source: Source, formats: Sequence[str], output: Path | None, outcome: Outcome, meter: Meter, named: bool
-) -> None:
-    audio = _Counted(source.path, meter)
-    transcript = Transcript(source.path, source.name, 0.0, [])
-    streamed = FORMATS[formats[0]].write if output is None and FORMATS[formats[0]].many else None
-    if streamed and named and formats[0] == "text":
-        print(f"==> {source.path} <==")
-    spoken = 0.0
-    for piece, segment in segments(run, _counted(pieces(audio), meter)):
-        spoken += piece.end_s - piece.begin_s
-        if not segment.words:
-            continue
-        outcome.words += len(segment.words)
-        if streamed:
-            print(streamed(Transcript(source.path, source.name, audio.seconds, [segment])), end="", flush=True)
-        else:
-            transcript.segments.append(segment)
-    transcript.seconds = audio.seconds
-    for name in formats if not streamed else ():
-        made = FORMATS[name].write(transcript)
-        if output is None:
-            print(made, end="")
-            continue
-        path = output / (source.name + FORMATS[name].suffix)
+def _pieces_of(works: Sequence[Work]) -> Iterator[Piece]:
+    """The pieces of all recordings, one recording after the other; a work is told why its recording has no more."""
+    for number, work in enumerate(works):
         try:
-            with written_whole(path) as temporary:
-                temporary.write_text(made, encoding="utf-8")
-        except OSError as error:
-            raise HeadstartError(f"{path}: cannot be written: {error}") from None
-    outcome.seconds += audio.seconds
-    outcome.spoken_s += spoken
-    if audio.expected and audio.seconds < TRUNCATED * audio.expected:
+            for piece in pieces(_decoded(work)):
+                piece.recording = number
+                yield piece
+        except AudioError as error:
+            work.failure = " ".join(str(error).split())
+
+
+def _decoded(work: Work) -> Iterator[np.ndarray]:
+    """The blocks of a recording, whose seconds are counted as they are decoded."""
+    for block in recording_blocks(work.path):
+        work.transcript.seconds += len(block) / SAMPLE_RATE
+        yield block
+
+
+def _remark(work: Work, meter: Meter) -> None:
+    """Say what is worth knowing of a recording that was transcribed."""
+    seconds = work.transcript.seconds
+    if work.expected and seconds < TRUNCATED * work.expected:
         meter.note(
-            f"{source.path}: only {clock(audio.seconds)} of the {clock(audio.expected)} in its header could be "
-            "decoded, and only that is transcribed; the file is cut short or damaged"
+            f"{work.path}: only {clock(seconds)} of the {clock(work.expected)} in its header could be decoded, and "
+            "only that is transcribed; the file is cut short or damaged"
         )
-    elif not spoken:
-        meter.note(f"{source.path}: nothing to transcribe, {audio.seconds:.1f} s without any sound above silence")
+    elif not work.spoken_s:
+        meter.note(f"{work.path}: nothing to transcribe, {seconds:.1f} s without any sound above silence")
 
 
-class _Counted:
-    """The blocks of a recording, counted as they are decoded."""
+class _Writer:
+    """Writes transcripts into files when they are whole, or to standard output, segment by segment where that can be.
 
-    def __init__(self, path: Path, meter: Meter):
-        self.path, self.seconds, self.expected = path, 0.0, meter.lengths.get(path)
+    Args:
+        named: whether names stand above the texts of recordings in the standard output.
+    """
 
-    def __iter__(self) -> Iterator:
-        for block in recording_blocks(self.path):
-            self.seconds += len(block) / SAMPLE_RATE
-            yield block
+    def __init__(self, formats: Sequence[str], output: Path | None, named: bool):
+        self.formats, self.output = formats, output
+        self.streamed = output is None and FORMATS[formats[0]].many
+        self.headed = self.streamed and named and formats[0] == "text"
 
+    def add(self, work: Work, segment: Segment) -> None:
+        """A segment of a recording is known."""
+        if self.streamed:
+            self._head(work)
+            whole = work.transcript
+            part = Transcript(whole.path, whole.name, whole.seconds, [segment])
+            print(FORMATS[self.formats[0]].write(part), end="", flush=True)
 
-def _counted(cut: Iterable[Piece], meter: Meter) -> Iterator[Piece]:
-    for piece in cut:
-        meter.reached(piece.begin_s)
-        yield piece
+    def finish(self, work: Work) -> None:
+        """All segments of a recording are known.
 
-
-class Meter:
-    """Says on standard error how much is transcribed, how fast, and how long the rest will take."""
-
-    def __init__(self, recordings: Sequence[Source]):
-        self.lengths = {}
-        for recording in recordings:
-            try:
-                self.lengths[recording.path] = recording_seconds(recording.path) or 0.0
-            except AudioError:  # it is said when its turn comes
-                self.lengths[recording.path] = 0.0
-        self.total, self.before, self.at = sum(self.lengths.values()), 0.0, 0.0
-        self.count, self.number = len(recordings), 1
-        self.terminal = sys.stderr.isatty()
-        self.started = self.shown = time.monotonic()
-
-    def reached(self, second: float) -> None:
-        """Everything before this second of the recording is transcribed, or will be next."""
-        self.at = second
-        now = time.monotonic()
-        if now - self.shown < (SECONDS if self.terminal else SECONDS_IN_FILE):
+        Raises:
+            HeadstartError: a file cannot be written.
+        """
+        if self.streamed:
+            self._head(work)
             return
-        self.shown = now
-        print(self._line(now), end="\r" if self.terminal else "\n", file=sys.stderr, flush=True)
+        for name in self.formats:
+            made = FORMATS[name].write(work.transcript)
+            if self.output is None:
+                print(made, end="")
+                continue
+            path = self.output / (work.transcript.name + FORMATS[name].suffix)
+            try:
+                with written_whole(path) as temporary:
+                    temporary.write_text(made, encoding="utf-8")
+            except OSError as error:
+                raise HeadstartError(f"{path}: cannot be written: {error}") from None
 
-    def finished(self, recording: Source) -> None:
-        """The recording is done."""
-        self.before, self.at, self.number = self.before + self.lengths[recording.path], 0.0, self.number + 1
-
-    def note(self, message: str) -> None:
-        """Say something on a line of its own."""
-        print(f"\033[K{message}" if self.terminal else message, file=sys.stderr, flush=True)
-
-    def _line(self, now: float) -> str:
-        done, spent = self.before + self.at, now - self.started
-        speed = done / max(spent, 1e-9)
-        line = f"{clock(done)} of {clock(max(self.total, done))}, {speed:.3g} times real time"
-        if speed:
-            line += f", ETA {clock(max(0.0, self.total - done) / speed)}"
-        if self.count > 1:
-            line = f"recording {self.number} of {self.count}: {line}"
-        return f"\033[K{line}" if self.terminal else line
+    def _head(self, work: Work) -> None:
+        if self.headed and not work.headed:
+            print(f"==> {work.path} <==")
+            work.headed = True
 
 
 def in_words(outcome: Outcome, spent: float) -> str:

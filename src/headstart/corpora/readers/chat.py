@@ -24,6 +24,7 @@ from headstart.corpora.text_files import read_text
 from headstart.study.corpora import RecordedCorpus
 from headstart.text.tags import NO_SPEECH, SEVERAL, UNDETERMINED
 
+_MAIN = regex.compile(r"\*[A-Z0-9]{1,7}:")  # the beginning of another utterance, whose line end was lost
 _BULLET = regex.compile(r"\x15[^\x15]*\x15")
 _PRECODE = regex.compile(r"\[- ?([a-z]{3})\]")
 _PIECE = regex.compile(r"\[[^\]]*\]|[<>]|[^\s\[\]<>]+")
@@ -121,6 +122,8 @@ class ChatReader(RootedReader):
         start_ms, end_ms = utterance.time_marks
         known["audio"] = AudioReference(recording, start_ms / 1000, (end_ms - start_ms) / 1000)
         line = utterance.tiers[utterance.participant]
+        if len(_BULLET.findall(line)) > 1 or _MAIN.search(line):
+            return Reject(reason=f"damaged: two utterances in one line of {name}.cha", **known)
         if _unbalanced(line):
             return Reject(reason=f"damaged: a bracket without its partner in {name}.cha", **known)
         precode = _PRECODE.search(line)

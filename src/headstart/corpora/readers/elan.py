@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -53,16 +54,14 @@ class ElanReader(AnnotatedReader):
 
     def tiers_of(self, path: Path) -> list[Tier]:
         """The tiers of an .eaf file."""
-        file = opened(path)
-        tiers = []
-        for name, (_, references, attributes, _) in file.tiers.items():
+        file, tiers = opened(path), []
+        for name, (aligned, references, attributes, _) in file.tiers.items():
             facts = [attributes.get("LINGUISTIC_TYPE_REF", ""), attributes.get("PARTICIPANT", "")]
-            found = file.get_annotation_data_for_tier(name)
-            labels = [Label(_seconds(begin), _seconds(end), text or "") for begin, end, text, *_ in found]
-            if references:
-                labels = _joined(labels)
+            with sound(path):
+                labels = [Label(*_times(file, annotation), text) for annotation, (_, _, text, _) in aligned.items()]
+                refers = [Label(*_times(file, annotation), text) for annotation, (_, text, _, _) in references.items()]
             kind = ", ".join(fact for fact in facts if fact)
-            tiers.append(Tier(name, labels, attributes.get("PARTICIPANT", "").strip() or None, kind))
+            tiers.append(Tier(name, labels + _joined(refers), attributes.get("PARTICIPANT", "").strip() or None, kind))
         return tiers
 
     def media_of(self, path: Path) -> Sequence[str]:
@@ -80,7 +79,7 @@ def opened(path: Path) -> Any:
     from pympi.Elan import Eaf
 
     check_xml(path, read_bytes(path), "ANNOTATION_DOCUMENT")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), sound(path):
         warnings.simplefilter("ignore")  # about versions of the format
         file = Eaf(str(path))
     origins = [media.get("TIME_ORIGIN", "0") for media in file.media_descriptors]
@@ -90,6 +89,34 @@ def opened(path: Path) -> Any:
             "annotations together in ELAN, so that both begin at 0"
         )
     return file
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Raise `CorpusError` for what pympi raises where an .eaf file lacks something that others of its parts need."""
+    try:
+        yield
+    except KeyError as error:
+        raise CorpusError(f"{path}: damaged: it lacks {error.args[0]}. Save it anew in ELAN") from None
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise CorpusError(f"{path}: damaged, or no file of ELAN: {error}. Save it anew in ELAN") from None
+
+
+def _times(file: Any, annotation: str) -> tuple[float | None, float | None]:
+    """Begin and end of an annotation in seconds, or those of the one that it refers to, perhaps through others.
+
+    pympi finds them only where every annotation of a dependent tier refers to another, and never where they refer to
+    each other in a circle.
+    """
+    passed = set()
+    while annotation not in passed:
+        passed.add(annotation)
+        aligned, references, *_ = file.tiers[file.annotations[annotation]]
+        if annotation in aligned:
+            begin, end, *_ = aligned[annotation]
+            return _seconds(file.timeslots[begin]), _seconds(file.timeslots[end])
+        annotation = references[annotation][0]
+    raise ValueError(f"annotation {annotation} refers to itself")
 
 
 def _joined(labels: list[Label]) -> list[Label]:

@@ -18,6 +18,7 @@ from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
 from headstart.errors import HeadstartError
 from headstart.features.resampling import resample
+from headstart.files import place_folder
 from headstart.logs import Progress
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def synthesise_corpus(
         writer.writerows(rows)
     if directory.exists():
         shutil.rmtree(directory)
-    partial.rename(directory)
+    place_folder(partial, directory)
     log.info("%s: %d clips, %.2f h in %s", language, len(rows), progress.done, directory)
     return directory
 

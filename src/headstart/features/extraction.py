@@ -60,7 +60,7 @@ def extract_features(
         shard: (k, n): only the k-th of n parts of the manifest, counted from 0.
         processes: that decode; with 0 this one does, and a clip that crashes the decoder ends the job.
         state: folder for what a job that was stopped goes on from; None where it starts afresh.
-        settings: what the result depends on beside the manifest, such as the state of the audio files.
+        settings: what the result depends on beside the manifest.
     """
     begin, end = shard_rows(count_rows(manifest), shard)
     identity = fingerprint([file_digest(manifest), begin, end, settings])

@@ -167,6 +167,22 @@ def summary_settings(wildcards):
 
 def report_settings(wildcards):
     return WORKFLOW.report_settings()
+def probe_job(wildcards):
+    return WORKFLOW.probe_job(wildcards.start, wildcards.target, wildcards.budget).plain()
+
+
+def probe_input(wildcards):
+    return WORKFLOW.probe_input(wildcards.start, wildcards.target, wildcards.budget)
+
+
+def similarity_job(wildcards):
+    return WORKFLOW.similarity_job().plain()
+
+
+def similarity_input(wildcards):
+    return WORKFLOW.similarity_input()
+
+
 
 
 def summary_input(wildcards):

@@ -19,15 +19,15 @@ rule summarise_study:
         "../workflow/scripts/summarise_study.py"
 
 
-# Without wildcards: Snakemake would compare every file of the study with the pattern of every card.
+# Without wildcards, because there are thousands of cards: Snakemake would compare each file of the study with each.
 rule write_report:
     input:
         unpack(report_input),
     output:
-        report=f"{WORKFLOW.results}/report.html",
-        utterances=directory(f"{WORKFLOW.results}/utterances"),
-        comparisons=directory(f"{WORKFLOW.results}/comparisons"),
-        cards=[f"{WORKFLOW.results}/{card}" for card in WORKFLOW.cards()],
+        report=f"results/{STUDY.study}/report.html",
+        utterances=directory(f"results/{STUDY.study}/utterances"),
+        comparisons=directory(f"results/{STUDY.study}/comparisons"),
+        cards=[f"results/{STUDY.study}/{card}" for card in WORKFLOW.cards()],
     log:
         f"logs/write_report/{STUDY.study}.log",
     benchmark:

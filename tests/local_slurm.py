@@ -222,7 +222,7 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
         main.wait()
 
 
-def succeeded(main: subprocess.Popen, folder: Path, seconds: float = 300) -> None:
+def succeeded(main: subprocess.Popen, folder: Path, seconds: float = 900) -> None:
     """Wait until Snakemake has finished the study in a folder without a failure."""
     until(lambda: main.poll() is not None, "the end of Snakemake", seconds, folder / "snakemake.log")
     assert main.returncode == 0, (folder / "snakemake.log").read_text()

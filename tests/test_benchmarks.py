@@ -86,3 +86,15 @@ def test_the_entry_point_writes_a_row_for_each_comparison(tmp_path):
         assert row["name"] in result.stdout
         if "transformers" in row["name"]:
             assert 0 < row["fraction_of_peak"] < 1 and row["ours_memory_mb"] > 0
+
+
+def test_the_planning_benchmark_plans_every_job(monkeypatch):
+    """By hand: of each of two corpora a table, manifests, three features and a subset for each budget and seed; a model
+    to download; twelve runs with scores, their two language models, and the summary and the report."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import planning
+
+    dry_run, plan = planning.measure(starts=2, languages=2, budgets=1, seeds=3, quiet=True)
+    assert plan["jobs"] == 2 * (1 + 1 + 3 + 3) + 1 + 12 + 12 + 2 + 2
+    assert dry_run["jobs"] == plan["jobs"] + 1  # the rule `all`
+    assert dry_run["processor_s"] > 0 and dry_run["peak_mb"] > 0

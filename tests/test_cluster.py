@@ -35,8 +35,10 @@ STUDY = {
     "budgets": ["20s"],
     "seeds": [1],
     "model": {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "conv_dim": [32, 32]},
-    "finetune": {"updates": 4000, "batch_seconds": 8, "log_every": 2000, "save_minutes": 0.05, "precision": "float32"},
+    # The state is saved after every update, so that a test can interrupt the job as soon as there is one.
+    "finetune": {"updates": 600, "batch_seconds": 8, "log_every": 300, "save_minutes": 1e-9, "precision": "float32"},
 }
+LONG = {**STUDY, "finetune": {**STUDY["finetune"], "updates": 8000, "log_every": 4000, "save_minutes": 10.0}}
 RUN = "results/tiny/runs/scratch/en/20s/seed1"
 LOG = "logs/finetune_run/tiny/scratch/en/20s/seed1.log"
 RECIPE = f"{RUN}/recipe.json"
@@ -48,20 +50,26 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
         yield slurm
 
 
+def prepare(folder: Path, study: dict) -> Path:
+    """Fill a folder with a study, its data, and the run as one process makes it without an interruption."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    subprocess.run(snakemake(folder, "--cores", "2", RECIPE), check=True, capture_output=True, timeout=1800)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A folder with the study, its data, and the run as one process makes it without an interruption."""
-    folder = tmp_path_factory.mktemp("prepared")
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    subprocess.run(snakemake(folder, "--cores", "2", RECIPE), check=True, capture_output=True, timeout=900)
-    return folder
+    return prepare(tmp_path_factory.mktemp("prepared"), STUDY)
+
+
+def unrun(prepared: Path, folder: Path) -> Path:
+    """A copy of a prepared folder without the run."""
+    return Path(shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("results", "logs")))
 
 
 @pytest.fixture
 def folder(prepared, tmp_path) -> Path:
-    """A folder with the study and its data, without the run."""
-    shutil.copytree(prepared, tmp_path / "study", ignore=shutil.ignore_patterns("results", "logs"))
-    return tmp_path / "study"
+    return unrun(prepared, tmp_path / "study")
 
 
 def the_same(folder: Path, prepared: Path) -> None:
@@ -72,15 +80,18 @@ def the_same(folder: Path, prepared: Path) -> None:
 def training(folder: Path, attempt: int = 1) -> str:
     """Wait until the run's job trains, at its first attempt or a later one; its number."""
     log = folder / "snakemake.log"
-    until(lambda: len(jobs()) >= attempt and jobs()[-1]["JobState"] == "RUNNING", "a running job", 240, log)
+    until(lambda: len(jobs()) >= attempt and jobs()[-1]["JobState"] == "RUNNING", "a running job", 600, log)
     saved = folder / "results/tiny/.state/runs/scratch/en/20s/seed1/state.safetensors"
-    until(saved.exists, "a saved state", 240, log)
+    until(saved.exists, "a saved state", 600, log)
     if attempt > 1:
-        until(lambda: "resumed at update" in (folder / LOG).read_text(), "a resumed job", 240, log)
+        until(lambda: "resumed at update" in (folder / LOG).read_text(), "a resumed job", 600, log)
     return jobs()[-1]["JobId"]
 
 
-def test_a_training_job_that_reaches_its_time_limit_goes_on_to_the_same_weights(slurm, folder, prepared, tmp_path):
+def test_a_training_job_that_reaches_its_time_limit_goes_on_to_the_same_weights(slurm, tmp_path):
+    (tmp_path / "prepared").mkdir()
+    prepared = prepare(tmp_path / "prepared", LONG)
+    folder = unrun(prepared, tmp_path / "study")
     limit = profile(tmp_path, {"    mem_mb: 16000\n    runtime: 480": "    mem_mb: 16000\n    runtime: 1"})
     with started(folder, *limit, "--retries", "20", RECIPE) as main:
         succeeded(main, folder, 1500)
@@ -104,6 +115,19 @@ def test_a_job_that_is_cancelled_and_one_whose_node_fails_are_tried_again(slurm,
         succeeded(main, folder, 1500)
     assert "resumed at update" in (folder / LOG).read_text()
     the_same(folder, prepared)
+
+
+def test_a_job_on_two_nodes_that_is_cancelled_saves_its_state_and_goes_on(slurm, folder, tmp_path):
+    (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, "nodes": 2}))
+    with started(folder, *profile(tmp_path, {"gpu: 1": "gpu: 2"}), RECIPE) as main:
+        first = training(folder)
+        output_of("scancel", first)
+        asked = "asked to end (SIGTERM); the state after update"
+        until(lambda: asked in (folder / LOG).read_text(), "the job's last words", 60, folder / LOG)
+        second = training(folder, attempt=2)
+        succeeded(main, folder, 1500)
+    assert [shown(job, "NodeList") for job in (first, second)] == ["node[1-2]"] * 2
+    assert "600 updates on" in (folder / LOG).read_text() and "'processes': 2" in (folder / LOG).read_text()
 
 
 def test_two_studies_share_a_cluster_and_one_that_is_stopped_leaves_the_other_alone(slurm, folder, prepared, tmp_path):

@@ -153,7 +153,7 @@ def test_budget_seconds(budget, seconds):
             {"corpora__synthetic__hours__trian": 1},
             "corpora.synthetic.hours.trian: unknown key (nearest valid: 'train')",
         ),
-        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: kind, seed_offset)"),
+        ({"starts__scratch__seed": 1}, "starts.scratch.seed: unknown key (valid: attention, kind, seed_offset)"),
         ({"starts__more__form": "ssl"}, "starts.more.form: unknown key (nearest valid: 'from')"),
         ({"starts__more__from_": "ssl"}, "starts.more.from_: unknown key (nearest valid: 'from')"),
         (
@@ -278,6 +278,12 @@ def test_budget_seconds(budget, seconds):
             {"convergence": {"level": 0.3, "share": 1}},
             "convergence: level and share are both given, but there is one level; keep one of them",
         ),
+        # how alike languages are
+        ({"similarity": {"acoustic": {"start": "mno"}}}, "similarity.acoustic.start: there is no start 'mno'"),
+        ({"similarity": {"acoustic": {"start": "scratch"}}}, "similarity.acoustic.start: 'scratch' is not pre-trained"),
+        ({"similarity": {"acoustic": {"pieces": 5}}}, "similarity.acoustic: `pieces` is 5, less than `clusters`, 100"),
+        ({"similarity": {"acoustic": {"layer": 5}}}, "similarity.acoustic: `layer` is 5, but no start is named"),
+        ({"similarity": {"tables": {"acoustic": "a.tsv"}}}, "similarity: `tables` names 'acoustic', which is a"),
         # a target that nothing can be learnt from
         (
             {"corpora__real__columns": {"text": None}, "targets__spoken__corpus": "real"},
@@ -295,6 +301,8 @@ def test_budget_seconds(budget, seconds):
         ({"text": {"languages": {"tr": {"keep": "a|b"}}}}, "text.languages.tr.keep: should be characters other than |"),
         ({"text": {"map": {" ": "x"}}}, "text.map: has an empty text to replace"),
         ({"text": {"tags": "remove"}}, "text.tags: "),
+        ({"probe": {"seeds": 9}}, "probe.seeds: 9 is more than the "),
+        ({"starts__scratch__attention": {"left_chunks": -1}}, "starts.scratch.attention.left_chunks: "),
         (
             {"targets__spoken__languages": {"en": "synthetic", "de": "rael"}},
             "targets.spoken.languages.de: there is no corpus 'rael' (nearest valid: 'real')",

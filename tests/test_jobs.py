@@ -1,11 +1,14 @@
 """Jobs: one typed object a stage, which goes through JSON unchanged."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from transfer_tables import study_of
 
 from headstart.jobs import TRAINING, FinetuneJob
+from headstart.plan.graph import Graph
 from headstart.study.reading import load_study, parse_study
 from headstart.versions import VERSIONS
 from headstart.workflow import Workflow
@@ -21,13 +24,14 @@ def jobs_of(workflow: Workflow) -> list:
     starts = [workflow.start_job(name) for name in workflow.ancestors_first()]
     analyses = [workflow.analyse_job(start, *run[1:3]) for start in ("mono", "best-rq")]
     runs = [workflow.finetune_job(*run), workflow.language_model_job(run[1]), workflow.score_job(*run)]
-    return [*starts, *runs, *analyses]
+    probes = [workflow.probe_job(start, *run[1:3]) for start in ("scratch", "best-rq")]
+    return [*starts, *runs, *analyses, *probes]
 
 
 def test_every_job_comes_back_from_json_as_it_was(workflow):
     """Snakemake stores the plain form, a queue of jobs carries it, and `job.json` keeps it to be run by hand."""
     jobs = jobs_of(workflow)
-    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse"}
+    assert {job.stage for job in jobs} == {*TRAINING, "decode", "score", "analyse", "probe"}
     for job in jobs:
         assert type(job)(**json.loads(json.dumps(job.plain()))) == job
 
@@ -140,3 +144,35 @@ def test_without_a_language_model_runs_are_decoded_greedily_only(workflow):
     inputs = {flow: flow.score_input(*run) for flow in (workflow, greedy)}
     assert inputs[workflow].keys() - inputs[greedy].keys() == {"dev", "arpa", "recipe"}
     assert not any("language_models" in str(files) or "/dev." in str(files) for files in inputs[greedy].values())
+
+
+def test_languages_are_compared_by_sound_where_the_summary_asks_what_transfers(workflow):
+    starts = {"de": (8, ["de"]), "es": (8, ["es"]), "both": (8, ["de", "es"]), "sw": (8, ["sw"])}
+    study = study_of(starts, targets=["de", "fi", "tr"], mixed=[("de", "tr")])
+    data = study.model_dump(by_alias=True)
+    data["corpora"]["more-fi"] = {"reader": "folder", "path": "data/more", "language": "fi-FI"}
+    data["targets"]["more"] = {"corpus": "more-fi", "kind": "cross-lingual"}
+    data["similarity"] = {"tables": {"mine": "similarity.tsv"}}
+    flow = Workflow(parse_study(data, "study.yaml"))
+    job = flow.similarity_job()
+    assert type(job)(**json.loads(json.dumps(job.plain()))) == job
+    corpora = {tag: [Path(split.features).parent.name for split in splits] for tag, splits in job.languages.items()}
+    # The code-switched corpus is in no language alone.
+    assert corpora == {"de": ["c-de"], "fi": ["c-fi", "more-fi"], "tr": ["c-tr"], "es": ["c-es"], "sw": ["c-sw"]}
+    assert all(split.features.endswith("train.parquet") for splits in job.languages.values() for split in splits)
+    assert job.encoder is None and flow.similarity_input()["encoder"] == []
+    assert flow.summary_input()["similarities"] == [job.output, "similarity.tsv"]
+    assert "similarity.tables.mine: similarity.tsv: no such file" in flow.problems()
+
+    data["starts"]["both"]["per_seed"] = True
+    data["similarity"] = {"acoustic": {"start": "both", "layer": 2}}
+    flow = Workflow(parse_study(data, "study.yaml"))
+    assert flow.similarity_job().encoder == "results/simulated/starts/both/seed1"
+    assert "results/simulated/starts/both/seed1/model.safetensors" in flow.similarity_input()["encoder"]
+    node = Graph(flow).nodes["similarity"]
+    assert {"start both/seed1", "features more-fi train"} <= set(node.needs) and node.kind.startswith("analyse ")
+    assert "similarity" in Graph(flow).nodes["summary"].needs
+
+    data["similarity"] = {"acoustic": None}
+    assert Workflow(parse_study(data, "study.yaml")).summary_input()["similarities"] == []
+    assert workflow.summary_input()["similarities"] == []  # which has too few starts and languages

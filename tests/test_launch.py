@@ -89,6 +89,7 @@ FORKS.set_forkserver_preload(
 def _launch(stage: str, job: Path, processes: int, environment: dict[str, str], largest_file: int | None) -> None:
     os.environ.update(environment)
     walltime._started = time.time()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     log_to(job.with_suffix(".log"), append=True)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headstart.cli import main
@@ -53,6 +54,7 @@ def test_the_jobs_of_the_smoke_study_are_those_that_snakemake_runs():
         "fine-tuning": 14,
         "scoring": 14,
         "analysis": 6,
+        "probes": 7,
         "report": 2,
     }
 
@@ -86,6 +88,51 @@ def test_jobs_marked_first_start_first():
     nodes["start"].first = True
     assert schedule(nodes, lambda node: seconds[node.name], 1) == 12
     assert schedule(nodes, lambda node: seconds[node.name], 2) == 7
+
+
+def test_a_schedule_of_many_jobs_agrees_with_a_plain_simulation():
+    """The reference looks at every job again at every step, which takes too long for the thousands of a large study."""
+    rng = np.random.default_rng(0)
+    for cores in (1, 3, 4):
+        names = [f"job{number}" for number in range(40)]
+        nodes = {
+            name: Node(
+                name,
+                "",
+                [need for need in names[:number] if rng.random() < 0.05],
+                bool(rng.random() < 0.1),
+                threads=int(rng.integers(1, 6)),
+                first=bool(rng.random() < 0.2),
+            )
+            for number, name in enumerate(names)
+        }
+        seconds = {name: float(rng.uniform(1, 9)) for name in names}
+
+        now, free, ends = 0.0, cores, {}
+        done, to_start = {name for name in names if nodes[name].done}, [name for name in names if not nodes[name].done]
+        while to_start or ends:
+            for name in sorted(to_start, key=lambda name: (not nodes[name].first, -seconds[name], name)):
+                threads = min(nodes[name].threads, cores)
+                if threads <= free and done.issuperset(nodes[name].needs):
+                    to_start.remove(name)
+                    free, ends[name] = free - threads, now + seconds[name]
+            name = min(ends, key=ends.__getitem__)
+            now = ends.pop(name)
+            done.add(name)
+            free += min(nodes[name].threads, cores)
+        assert schedule(nodes, lambda node, seconds=seconds: seconds[node.name], cores) == pytest.approx(now)
+
+
+def test_models_of_a_hub_that_are_not_there_are_downloads_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = {"kind": "hub", "model": "owner/encoder"}
+    study = parse_study({**TINY, "starts": {"scratch": {"kind": "scratch"}, "other": model, "again": model}})
+    (row,) = [row for row in plan(study, 2, calibrate=False)["stages"] if row["stage"] == "downloads"]
+    assert (row["jobs"], row["to_do"]) == (1, 1)
+    graph = Graph(Workflow(study))
+    (download,) = [name for name, node in graph.nodes.items() if node.stage == "downloads"]
+    assert download in graph.nodes["run other en 1min 1"].needs
+    assert download not in graph.nodes["run scratch en 1min 1"].needs
 
 
 def test_results_that_exist_are_not_planned_again(tmp_path, monkeypatch):
@@ -174,7 +221,7 @@ def test_a_failed_measurement_stops_the_others(tmp_path):
 def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "study.yaml"
-    file.write_text(json.dumps(TINY), encoding="utf-8")
+    file.write_text(json.dumps({**TINY, "probe": {"updates": 20}}), encoding="utf-8")
     assert main(["plan", str(file), "--cores", "1", "--json", "plan.json"]) == 0
     text = capsys.readouterr()
     made = json.loads(Path("plan.json").read_text())
@@ -184,7 +231,8 @@ def test_a_measured_plan_of_a_tiny_study(tmp_path, monkeypatch, capsys):
     assert made["seconds"] == pytest.approx(sum(seconds.values()))
     assert made["disk_bytes"] == pytest.approx(bytes_of_tiny(tmp_path / "tiny"), rel=0.1)
     assert 2e8 < made["memory_bytes"] == made["job_memory_bytes"] < 4e9
-    assert re.search(r"fine-tuning +4 +4 ", text.out) and "The study takes about" in text.out
+    assert re.search(r"fine-tuning +4 +4 ", text.out) and re.search(r"probes +2 +2 ", text.out)
+    assert "The study takes about" in text.out
     assert "Chance alone." in text.out and "measuring finetune" in text.err
 
 

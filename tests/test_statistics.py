@@ -191,6 +191,32 @@ def test_with_many_equal_variances_the_prior_takes_over():
     assert median_scale(fitted) == pytest.approx(1.0, rel=0.05)
 
 
+def test_points_of_the_prior_have_the_likelihood_that_scipy_says():
+    """Sample variances are s0² times F distributed, or chi-squared over df where all variances are equal."""
+    df, variances = 2, np.random.default_rng(0).chisquare(2, 12)
+    fitted = fit_seed_variance(variances, df, 0.5)
+    for prior_df in np.unique(fitted.prior_df):
+        own = fitted.prior_df == prior_df
+        ratios = variances[:, None] / fitted.scale[own]
+        density = stats.chi2.logpdf(df * ratios, df) + np.log(df)
+        if np.isfinite(prior_df):
+            density = stats.f.logpdf(ratios, df, prior_df)
+        expected = 0.5 * (density - np.log(fitted.scale[own])).sum(0)
+        found = np.log(fitted.weights[own])
+        assert found - found[0] == pytest.approx(expected - expected[0], abs=1e-8)
+
+
+def test_where_the_grid_of_thousands_of_variances_is_laid_changes_nothing(monkeypatch):
+    """As a study of 15 starts in 18 languages has: it is found from some of them."""
+    variances = np.random.default_rng(0).chisquare(2, 2000) / np.random.default_rng(1).chisquare(8, 2000)
+    sampled = fit_seed_variance(variances, 2, 2 / 16)
+    monkeypatch.setattr("headstart.summarise.variance.COARSE_UNITS", 5000)
+    whole = fit_seed_variance(variances, 2, 2 / 16)
+    for observed in (0.001, 0.3, 5.0):
+        one, other = (fit.weights @ fit.moderated(observed)[0] for fit in (sampled, whole))
+        assert one == pytest.approx(other, rel=1e-3)
+
+
 def test_points_are_weighted_by_the_sum_of_the_precisions_of_both_variances():
     seed_variance, test_variance = np.array([1.0, 2.0, 4.0]), 2.0
     weights = np.array([0.5, 0.25, 0.25])

@@ -12,6 +12,7 @@ import soundfile
 
 from headstart.corpora.synthetic import espeak, synthesis
 from headstart.corpora.synthetic.grammar import Sentence, grammar_names, load_grammar
+from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.corpora.synthetic.synthesis import coloured_noise, mix_at_snr, synthesise_corpus
 from headstart.errors import HeadstartError
 
@@ -227,3 +228,36 @@ def test_a_corpus_is_made_again_also_where_the_workflow_has_removed_its_table(tm
     written = {path.name for path in (tmp_path / "corpus/clips").iterdir()}
     lines = (tmp_path / "corpus/metadata.tsv").read_text().splitlines()
     assert len(written) == len(lines) - 1
+
+
+def test_a_band_is_all_that_is_left_of_speech_and_noise_and_nothing_else_changes(turkish, tmp_path):
+    folder = synthesise_corpus(tmp_path / "radio", language="tr", hours=TINY, seed=1, bandwidth_hz=(300.0, 3400.0))
+    rows = read_rows(folder)
+    for row, same in zip(rows, read_rows(turkish), strict=True):
+        assert row == same
+        audio, wide = (soundfile.read(corpus / row["path"])[0] for corpus in (folder, turkish))
+        power, before = (np.abs(np.fft.rfft(samples)) ** 2 for samples in (audio, wide))
+        hz = np.fft.rfftfreq(len(audio), 1 / 16000)
+        outside, inside = (hz < 150) | (hz > 6800), (hz > 400) & (hz < 2500)
+        assert power[outside].sum() < 1e-3 * power.sum()
+        # In the band, it is the same audio at another level.
+        assert np.corrcoef(power[inside], before[inside])[0, 1] > 0.99
+
+
+def test_a_pass_band_halves_amplitudes_at_its_ends():
+    time_s = np.arange(16000) / 16000
+    for hz, gain in ((300, 0.5), (3400, 0.5), (1000, 1.0), (150, 1 / 257), (6800, 1 / 257)):
+        tone = np.sin(2 * np.pi * hz * time_s).astype(np.float32)
+        passed = synthesis.band_pass(tone, (300.0, 3400.0), 16000)
+        assert np.sqrt(2 * np.mean(passed**2)) == pytest.approx(gain, rel=0.02, abs=1e-4), hz
+
+
+def test_a_band_that_the_sampling_rate_has_not_is_named(tmp_path):
+    with pytest.raises(ValueError, match="between 0 and 8000 Hz"):
+        synthesise_corpus(tmp_path / "corpus", language="en", hours=TINY, seed=0, bandwidth_hz=(300.0, 9000.0))
+    settings = {"reader": "synthetic", "language": "en"}
+    with pytest.raises(ValueError, match=r"is \[3400, 300\]|upside down"):
+        SyntheticCorpus.model_validate({**settings, "bandwidth_hz": [3400, 300]})
+    with pytest.raises(ValueError, match="between 0 and 8000 Hz"):
+        SyntheticCorpus.model_validate({**settings, "bandwidth_hz": [0, 3400]})
+    assert "bandwidth_hz" not in SyntheticCorpus.model_validate(settings).model_dump()

@@ -87,6 +87,7 @@ def test_the_sooner_of_two_limits_holds(squeue, monkeypatch):
 def ended(*lines: str) -> tuple[int, str]:
     """Exit status and last line of errors of a process that is to save when it is asked to end."""
     script = "import os, signal, sys, time\nfrom headstart.training import time_limit\n"
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background of a script
     run = subprocess.run([sys.executable, "-c", script + "\n".join(lines)], timeout=30, capture_output=True, text=True)
     return run.returncode, (run.stdout + run.stderr).strip().rpartition("\n")[2]
 

@@ -1,5 +1,8 @@
 """What makes a start transfer: agreement with statsmodels and scipy, and verdicts on tables whose truth is known."""
 
+from itertools import combinations
+from pathlib import Path
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -7,6 +10,9 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from transfer_tables import FACTORIAL, LANGUAGES, changes_of, design_of, study_of
 
+from headstart.languages.pairs import Pairs
+from headstart.languages.similarity import nearest, similarity
+from headstart.study.reading import load_study
 from headstart.summarise import crossed
 from headstart.summarise.crossed import cell_effect, inflation, language_effect, largest_share, start_effect
 from headstart.summarise.estimates import holm
@@ -184,16 +190,46 @@ def test_what_is_true_is_found(fewer_permutations):
 def test_similarity_and_family_are_found_where_they_matter(fewer_permutations):
     study = study_of(FACTORIAL)
     table = TransferTable.of(study, design_of(study, changes_of(study)))
-    alike = np.array([[table.nearest_language(name, (tag,))[0] for tag in LANGUAGES] for name in table.starts])
+    alike = np.array([[table.nearest_language(name, (tag,), "table")[0] for tag in LANGUAGES] for name in table.starts])
     european = np.array([table.families[place] == "Indo-European" for place in range(len(LANGUAGES))])
     truth = changes_of(study, cell_sd=0.02)
     added = -0.4 * alike - 0.2 * european
     truth[1:] += added
     found = questions_of(study, truth)
     assert found["similarity"]["verdict"] == found["family"]["verdict"] == found["own_language"]["verdict"] == "lower"
-    assert found["similarity"]["low"] < np.expm1(-0.04) < found["similarity"]["high"]
+    step = found["similarity"]["step"]
+    assert step == pytest.approx(alike[alike < 1].std())
+    assert found["similarity"]["low"] < np.expm1(-0.4 * step) < found["similarity"]["high"]
     difference = added[:, european].mean() - added[:, ~european].mean()
     assert found["family"]["low"] < np.expm1(difference) < found["family"]["high"]
+
+
+def test_each_measure_of_similarity_is_asked_for_itself(fewer_permutations):
+    """One of two made-up measures is what decides, and a third knows some of the languages only."""
+    study = study_of(FACTORIAL)
+    rng = np.random.default_rng(5)
+    values = {pair: rng.uniform() for pair in combinations(LANGUAGES, 2)}
+    right = Pairs.of((*pair, value) for pair, value in values.items())
+    wrong = Pairs.of((*pair, rng.uniform()) for pair in values)
+    some = Pairs.of((*pair, value) for pair, value in values.items() if not set(pair) & {"ja", "en"})
+    none = Pairs.of([("en", "de", 0.5)])
+    measures = {"table": similarity, "right": right, "wrong": wrong, "some": some, "none": none}
+    truth = changes_of(study, cell_sd=0.02)
+    alike = [[nearest(tag, FACTORIAL[name][1], right)[0] for tag in LANGUAGES] for name in FACTORIAL]
+    truth[1:] -= 0.3 * np.array(alike)
+    section = transfer_section(study, {"cer": design_of(study, truth)}, measures)
+    asked = {row["measure"]: row for row in section["questions"] if row["question"] == "similarity"}
+    assert list(asked) == list(measures)
+    assert asked["right"]["verdict"] == asked["some"]["verdict"] == "lower"
+    assert asked["table"]["verdict"] == asked["wrong"]["verdict"] == "unclear"
+    assert asked["none"]["verdict"] == "cannot tell" and asked["none"]["reason"]
+    assert asked["some"]["languages"] == len(LANGUAGES) - 2 and asked["right"]["languages"] == len(LANGUAGES)
+    # All of them are adjusted for together.
+    tested = [row for row in section["questions"] if row["p"] is not None]
+    assert [row["p_adjusted"] for row in tested] == holm([row["p"] for row in tested])
+    assert set(section["similarities"]) == {"right", "wrong", "some", "none"}
+    assert Pairs.of_plain(section["similarities"]["right"]) == right
+    assert [row["measure"] for row in section["advice"]] == ["table", "right", "wrong", "some"]
 
 
 def test_what_moves_together_cannot_be_told_apart(fewer_permutations):
@@ -297,6 +333,24 @@ def test_every_language_takes_the_weakest(rng):
     truth[1, 2] = 0.3
     worse = every_language(design_of(study, truth), contrasts, 0.95)
     assert worse["positive"] == ["t-nl"] and worse["p"] > 0.99
+
+
+def test_the_design_of_the_study_at_demo_scale_can_answer_every_question(monkeypatch):
+    """Hours and languages vary independently, and there are enough starts and languages of each kind."""
+    monkeypatch.setattr(crossed, "PERMUTATIONS", 199)
+    study = load_study(Path(__file__).parents[1] / "config" / "studies" / "transfer.yaml")
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 0.05, (len(study.starts), len(study.targets)))
+    design = design_of(study, truth)
+    data = TransferTable.of(study, design).starts.values()
+    hours, counts = (np.log2([getattr(one, key) for one in data]) for key in ("hours", "language_count"))
+    assert inflation(counts, np.column_stack([np.ones(len(hours)), hours])) < 1.1
+    section = transfer_section(study, {"cer": design})
+    assert [row["question"] for row in section["questions"] if row["verdict"] == "cannot tell"] == []
+    assert section["family"] == "Indo-European" and len({row["family"] for row in section["targets"]} - {None}) >= 4
+    heard = {tag for one in data for tag in one.languages}
+    assert {"pt", "pl", "et"}.isdisjoint(heard)
+    assert {(row["covered"], row["of"]) for row in section["groups"]} == {(0, 2), (1, 2), (2, 2)}
 
 
 # ---------------------------------------------------------------------------------------------- false verdicts

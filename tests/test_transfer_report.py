@@ -1,12 +1,14 @@
 """The report's section about transfer: what it shows, and that it is legible with many starts and languages."""
 
+import re
+
 import numpy as np
 import pytest
 from transfer_tables import FACTORIAL, changes_of, design_of, study_of
 
 from headstart.report.gallery import Gallery
 from headstart.report.page import transfer_values
-from headstart.report.transfer import MOST_SHADE, heat_maps, question_rows
+from headstart.report.transfer import MOST_SHADE, advice_rows, heat_maps, question_rows
 from headstart.summarise import crossed
 from headstart.summarise.transfer import transfer_section
 
@@ -38,6 +40,12 @@ def test_every_question_has_a_verdict_in_words(shown):
     untold = next(row for row in rows if "code-switched" in row["title"])
     assert untold["verdict"] == "cannot tell" and untold["effect"] == "\N{EN DASH}"
     assert any("Indo-European" in row["title"] for row in rows)
+    assert any(re.search(r"deviation \(0\.\d+\) more alike, by family and place$", row["title"]) for row in rows)
+    (advice,) = advice_rows(section)
+    assert advice["similarity"] == "by family and place" and advice["languages"] == 5
+    assert advice["verdict"] in ("no better than a plain rule", "clearly better", "better, but not clearly")
+    for rule in ("neighbours", "average", "nearest"):
+        assert advice[rule] == f"{section['advice'][0][rule]:.1%}"
 
 
 def test_heat_maps_have_a_cell_for_each_start_and_language(shown):
@@ -85,5 +93,5 @@ def test_charts_show_what_is_known(shown):
     assert {row["hours"] for row in values(hours, 0)} == {8, 32}
     assert len(values(ranks, 1)) == 9
     unknown = {**section, "starts": [{**row, "hours": None} for row in section["starts"]]}
-    unknown["cells"] = [{**cell, "similarity": None} for cell in section["cells"]]
+    unknown["cells"] = [{**cell, "nearest": {}} for cell in section["cells"]]
     assert len(Gallery(study, {"transfer": unknown, "metric": "cer"}).transfer()) == 1

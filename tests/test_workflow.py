@@ -18,6 +18,7 @@ from headstart.corpora.overview import describe
 from headstart.features.clips import Clips
 from headstart.files import read_json
 from headstart.finetune import finetune_run
+from headstart.probe.probing import probe_start
 from headstart.report.page import write_report
 from headstart.score.scoring import score_run
 from headstart.semisup import refine_start
@@ -133,7 +134,27 @@ def test_report_is_one_page_with_one_more_for_the_utterances_of_each_start(finis
     assert pages == set(ALL)
     page = (finished / "results/smoke/report.html").read_text()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
-    assert "Smoke study" in page
+    assert "Smoke study" in page and '<table id="probe-rules">' in page
+
+
+def test_probes_are_set_beside_what_fine_tuning_found(finished):
+    probe = json.loads((finished / "results/smoke/summary.json").read_text())["probe"]
+    assert [(cell["start"], len(cell["layers"])) for cell in probe["cells"]] == [(start, 3) for start in ALL]
+    assert all(cell["cer"] == min(cell["layers"]) and cell["error"] > 0 for cell in probe["cells"])
+    (agreement,), (times,) = probe["agreement"], probe["times"]
+    assert agreement["starts"] == 6 and -1 <= agreement["low"] <= agreement["high"] <= 1
+    assert times["fine_tuning"] > 0 and times["probing"] > 0
+
+
+def test_chunked_attention_goes_on_from_start_to_run(finished):
+    chunks = {"size": 32, "left": 2, "look_ahead": 8}
+    for folder in ("starts/data2vec", "starts/data2vec+S", "runs/data2vec+S/en-es/1min/seed2"):
+        config, recipe = (
+            read_json(finished / "results/smoke" / folder / f"{name}.json") for name in ("config", "recipe")
+        )
+        assert config["chunked_attention"] == chunks and recipe["attention"]["look_ahead_s"] == 0.16
+    assert "chunked attention" in (finished / "results/smoke/runs/data2vec/en-es/1min/seed1/README.md").read_text()
+    assert "chunked_attention" not in read_json(finished / "results/smoke/starts/mono/config.json")
 
 
 def test_nothing_to_do_a_second_time(finished):
@@ -164,9 +185,13 @@ def test_only_what_reads_a_changed_key_runs_again(finished):
             "finetune_run": 14,
             "score_run": 14,
             "analyse_start": 6,
+            "probe_start": 7,
             "summarise_study": 1,
             "write_report": 1,
         }
+        (finished / "study.yaml").write_text(before)
+        edited(finished, probe={"updates": 30})
+        assert planned(finished) == {"probe_start": 7, "summarise_study": 1, "write_report": 1}
         (finished / "study.yaml").write_text(before)
         edited(finished, seeds=[1, 2, 3])
         assert planned(finished) == {
@@ -194,7 +219,7 @@ def hermetic(finished: Path, folder: Path, inputs: dict) -> None:
 RUN = ("mono+S", "en-es", "1min", 1)
 
 
-@pytest.mark.parametrize("kind", ["refine", "finetune", "score", "analyse", "summarise"])
+@pytest.mark.parametrize("kind", ["refine", "finetune", "score", "analyse", "probe", "summarise"])
 def test_a_job_opens_nothing_but_what_its_rule_declares(kind, finished, tmp_path, monkeypatch, one_thread):
     """With only the declared files, each job writes again what it has written."""
     study = load_study(finished / "study.yaml")
@@ -221,6 +246,13 @@ def test_a_job_opens_nothing_but_what_its_rule_declares(kind, finished, tmp_path
         hermetic(finished, tmp_path, flow.analyse_input(*RUN[:3]))
         analyse_start(job)
         outputs = [job.output]
+    elif kind == "probe":
+        job = flow.probe_job(*RUN[:3])
+        hermetic(finished, tmp_path, flow.probe_input(*RUN[:3]))
+        probe_start(job)
+        again, before = (pq.read_table(folder / job.output) for folder in (tmp_path, finished))
+        assert again.drop_columns("seconds") == before.drop_columns("seconds")
+        outputs = []
     else:
         inputs, settings = flow.summary_input(), flow.summary_settings()
         hermetic(finished, tmp_path, inputs)
@@ -259,8 +291,9 @@ def restore(folder: Path) -> str:
 def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, tmp_path):
     clone = clone_of(finished, tmp_path)
     said = restore(clone)
-    # 8 starts, a language model, 14 runs and their scores, 6 comparisons of representations, the summary, the report.
-    assert "45 results agree" in said and "again" not in said
+    # 8 starts, a language model, 14 runs and their scores, 6 comparisons of representations, 7 probes, the summary, the
+    # report.
+    assert "52 results agree" in said and "again" not in said
     assert planned(clone) == {}
     # What an edit touched is not accepted, as `snakemake --touch` would, and stays until it is made again.
     scores = clone / "results/smoke/scores/mono/en-es/1min/seed1.parquet"
@@ -282,6 +315,7 @@ def test_a_clone_is_restored_and_only_what_an_edit_touches_runs_again(finished, 
         "finetune_run": 2,
         "score_run": 3,
         "analyse_start": 6,  # which are of fewer seeds
+        "probe_start": 2,
         "summarise_study": 1,
         "write_report": 1,
     }

@@ -35,7 +35,7 @@ STUDY = {
     "budgets": ["30s"],
     "seeds": [1],
     "model": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128, "conv_dim": [64, 64]},
-    "finetune": {"updates": 400, "batch_seconds": 16, "log_every": 100, "save_minutes": 0.002, "dev_minutes": 0.05},
+    "finetune": {"updates": 200, "batch_seconds": 16, "log_every": 100, "save_minutes": 0.002, "dev_minutes": 0.05},
 }
 
 pytestmark = pytest.mark.slow
@@ -52,15 +52,20 @@ def environment() -> dict[str, str]:
 
 def snakemake(folder: Path, *arguments: str) -> tuple[int, str]:
     """Exit status and output of a run of Snakemake."""
-    run = subprocess.run(command(folder, *arguments), capture_output=True, text=True, env=environment(), timeout=600)
+    run = subprocess.run(command(folder, *arguments), capture_output=True, text=True, env=environment(), timeout=3600)
     return run.returncode, run.stdout + run.stderr
 
 
 def begun(folder: Path, *arguments: str) -> subprocess.Popen:
-    """A run of Snakemake in a process group of its own, as a shell starts it."""
+    """A run of Snakemake in a process group of its own, as a shell starts it in the foreground."""
     with (folder / "output").open("w") as output:
         return subprocess.Popen(
-            command(folder, *arguments), stdout=output, stderr=output, env=environment(), start_new_session=True
+            command(folder, *arguments),
+            stdout=output,
+            stderr=output,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a script
         )
 
 

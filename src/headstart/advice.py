@@ -1,31 +1,32 @@
 """Which start for a language that a finished study has not: `headstart advise`.
 
-The error rates of a start in the study's languages, relative to the mean of all starts there, are averaged with weights
-by how alike the languages are to the new one. How far off that is, is measured: each language of the study is left out
-in turn and advised on from the others, and so are two plain rules that need no neighbours.
+The error rates of a start in the study's languages are averaged with weights by how alike the languages are to the new
+one. How far off that is, `headstart.summarise.neighbours` measures on the study's own languages, left out in turn, for
+each measure of similarity and beside two plain rules that need no neighbours.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from headstart.errors import HeadstartError
-from headstart.languages.similarity import nearest, similarity
-from headstart.languages.table import Language, language_of
+from headstart.languages.acoustic import AcousticSimilarity
+from headstart.languages.folder import folder_audio, has_audio
+from headstart.languages.pairs import Pairs
+from headstart.languages.similarity import Measure, similarity
+from headstart.languages.table import canonical, language_of
+from headstart.report.transfer import by_measure
+from headstart.summarise.neighbours import RULES, Known, left_out
+from headstart.summarise.pretraining_data import FEWEST
 
 Row = dict[str, Any]
-Array = NDArray[np.float64]
-FEWEST = 4  # languages of a study
-# A neighbour weighs as much as e others that are less alike by this much. Ours: no data were fitted for it.
-SHARPNESS = 0.15
 
 
 class AdviceError(HeadstartError):
@@ -33,162 +34,211 @@ class AdviceError(HeadstartError):
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What advice is for.
+
+    Attributes:
+        name: to show.
+        tag: of its language; None for audio in a language that has no name here.
+        sound: of audio, how alike it is to each language of the study; None without audio.
+    """
+
+    name: str
+    tag: str | None
+    sound: dict[str, float] | None = None
+
+    @property
+    def key(self) -> str:
+        """What stands for it in measures: a tag of private use where it has none."""
+        return self.tag or "qaa-x-new"
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to start from.
 
     Attributes:
-        language: the new one.
-        rule: whose order of starts this is: "neighbours", "average" or "nearest".
+        subject: what it is for.
+        rule, measure: whose order of starts this is: "neighbours", "average" or "nearest", by which similarity.
         ranking: rows of `start`, `estimate`, `low`, `high`: the error rate relative to the mean of all starts, best
             first.
-        errors: rule -> by how much the start that it picks is worse than the best, in the mean over left-out languages,
-            as a share of the error rate.
-        neighbours: rows of `language` and `similarity`, the most alike first.
-        languages: how many were left out in turn.
+        errors: the row of `left_out` for each measure that knows the language, with its `measure`.
+        neighbours: rows of `language` and `similarity` by `measure`, the most alike first.
+        confidence: of the intervals.
+        strange: whether the audio is of another kind than the study's, as far as sound can tell.
     """
 
-    language: Language
+    subject: Subject
     rule: str
+    measure: str
     ranking: list[Row]
-    errors: dict[str, float]
+    errors: list[Row]
     neighbours: list[Row]
-    languages: int
+    confidence: float
+    strange: bool
 
 
-def advise(transfer: Row | None, language: Language, confidence: float = 0.95) -> Advice:
+def advise(transfer: Row | None, subject: Subject, confidence: float = 0.95) -> Advice:
     """Rank the starts of a finished study for a language.
 
     Args:
         transfer: the section of the study's summary.
-        language: the new one.
+        subject: the new language.
         confidence: of the intervals, which come from the errors on languages left out.
 
     Raises:
-        AdviceError: the study has too few starts or languages, or none that the table of languages knows.
+        AdviceError: the study has too few starts or languages, or no measure knows the language.
     """
     if transfer is None:
         raise AdviceError("the study has too few pre-trained starts or languages to advise from")
-    tags, levels, known = _levels(transfer)
-    if len(tags) < FEWEST:
-        raise AdviceError(f"the study has {len(tags)} languages that the table of languages has; {FEWEST} are needed")
-    starts = [row["start"] for row in transfer["starts"]]
-    picks: dict[str, list[float]] = {"neighbours": [], "average": [], "nearest": []}
-    residuals = []
-    for place, tag in enumerate(tags):
-        others = [number for number in range(len(tags)) if number != place]
-        predicted = _predicted(levels[:, others], [tags[number] for number in others], tag)
-        average = levels[:, others].mean(1)
-        residuals.append(levels[:, place] - predicted)
-        chosen = {"neighbours": predicted, "average": average, "nearest": _nearest_order(average, known, tag)}
-        for rule, order in chosen.items():
-            picks[rule].append(float(levels[np.argmin(order), place] - levels[:, place].min()))
-    errors = {rule: float(np.expm1(np.mean(values))) for rule, values in picks.items()}
-    plain = min(("average", "nearest"), key=errors.__getitem__)
-    rule = "neighbours" if errors["neighbours"] < errors[plain] else plain
-    average = levels.mean(1)
-    estimates = _predicted(levels, tags, language.tag) if rule == "neighbours" else average
-    order = np.argsort(_nearest_order(average, known, language.tag) if rule == "nearest" else estimates, kind="stable")
+    known = Known.of(transfer)
+    candidates: dict[str, tuple[Known, Measure, Row]] = {}
+    for name, measure in measures_for(transfer, subject).items():
+        some = known.only(measure)
+        if len(some.tags) >= FEWEST and any(measure(subject.key, tag) is not None for tag in some.tags):
+            candidates[name] = some, measure, {"measure": name} | left_out(some, measure, confidence)
+    if not candidates:
+        raise AdviceError(
+            f"nothing is known of how alike {subject.name} and {FEWEST} languages of the study are; name a close "
+            "relative that the package's table of languages has by its tag, or give a folder of audio and measure "
+            "similarity by sound in the study (similarity.acoustic)"
+        )
+    measure_name = min(candidates, key=lambda name: _gain(candidates[name][2]))
+    some, measure, row = candidates[measure_name]
+    rule = "neighbours" if row["neighbours"] < row[row["plain"]] else row["plain"]
+    estimates = some.picked("neighbours" if rule == "neighbours" else "average", subject.key, measure)
+    order = np.argsort(some.picked(rule, subject.key, measure), kind="stable")
     # The errors of one language are those of one draw, however many starts there are.
-    spread = float(np.sqrt(np.mean(np.square(residuals)))) * float(stdtrit(len(tags) - 1, (1 + confidence) / 2))
+    missed = row["misses"]["neighbours" if rule == "neighbours" else "average"]
+    half = missed * float(stdtrit(len(some.tags) - 1, (1 + confidence) / 2))
     ranking = [
-        {"start": starts[place]}
+        {"start": some.starts[place]}
         | dict(
             zip(
                 ("estimate", "low", "high"),
-                np.expm1([estimates[place], estimates[place] - spread, estimates[place] + spread]).tolist(),
+                np.expm1([estimates[place], estimates[place] - half, estimates[place] + half]).tolist(),
                 strict=True,
             )
         )
         for place in order
     ]
-    alike = [(similarity(language.tag, tag), tag) for tag in tags]
+    alike = [(value, tag) for tag in some.tags if (value := measure(subject.key, tag)) is not None]
     neighbours = [{"language": tag, "similarity": value} for value, tag in sorted(alike, reverse=True)]
-    return Advice(language, rule, ranking, errors, neighbours, len(tags))
+    errors = [row for _, _, row in candidates.values()]
+    return Advice(subject, rule, measure_name, ranking, errors, neighbours, confidence, _is_strange(transfer, subject))
 
 
-def _levels(transfer: Row) -> tuple[list[str], Array, list[list[str] | None]]:
-    """Tags of the study's languages; log error rates relative to the mean of all starts, `[starts, languages]`; and the
-    languages of each start's pre-training data."""
-    starts = [row["start"] for row in transfer["starts"]]
-    places = [
-        place
-        for place, target in enumerate(transfer["targets"])
-        if len(target["languages"]) == 1 and similarity(target["languages"][0], "en") is not None
-    ]
-    errors = {(cell["start"], cell["column"]): cell["error"] for cell in transfer["cells"]}
-    levels = np.log([[errors[start, place] for place in places] for start in starts]).reshape(len(starts), len(places))
-    tags = [transfer["targets"][place]["languages"][0] for place in places]
-    return tags, levels - levels.mean(0), [row["languages"] for row in transfer["starts"]]
+def _is_strange(transfer: Row, subject: Subject) -> bool:
+    """Whether audio is less like any language of the study than any two of these are like one another."""
+    known = transfer.get("similarities", {}).get("acoustic", {})
+    among = [value for row in known.values() for value in row.values()]
+    return bool(among and subject.sound) and max(subject.sound.values()) < min(among)
 
 
-def _predicted(levels: Array, tags: list[str], language: str) -> Array:
-    """The weighted mean of the levels, `[starts]`; all alike for a language of which no similarity is known."""
-    alike = np.array([similarity(language, tag) or 0.0 for tag in tags])
-    weights = np.exp((alike - alike.max()) / SHARPNESS)
-    return levels @ (weights / weights.sum())
+def _gain(row: Row) -> float:
+    """What a measure adds to the error of the rule that needs none; negative if it is of use.
+
+    Measures know different languages, so that the errors themselves cannot be compared.
+    """
+    return min(row["neighbours"], row["nearest"]) - row["average"]
 
 
-def _nearest_order(average: Array, known: list[list[str] | None], language: str) -> Array:
-    """Values that order starts by their nearest language, and starts that are equally near by their average."""
-    near = [found[0] if languages and (found := nearest(language, languages)) else -1.0 for languages in known]
-    return -np.array(near) + 1e-6 * average
+def measures_for(transfer: Row, subject: Subject) -> dict[str, Measure]:
+    """The measures of a study by which its languages can be compared to a new one."""
+    measures: dict[str, Measure] = {"table": similarity} if subject.tag else {}
+    for name, plain in transfer.get("similarities", {}).items():
+        pairs = Pairs.of_plain(plain)
+        if name == "acoustic" and subject.sound is not None:
+            new = Pairs.of((subject.key, tag, value) for tag, value in subject.sound.items())
+            pairs = replace(pairs, values={**pairs.values, **new.values})
+        measures[name] = pairs
+    return measures
 
 
-def language_to_advise(name: str) -> Language:
-    """The language of a tag, code, name, or of a corpus folder whose table names one.
+def subject_of(name: str, acoustic: Path) -> Subject:
+    """What a name on the command line stands for.
+
+    Args:
+        name: a folder of audio, which may have a table metadata.tsv with a column `language`; or the tag, code or name
+            of a language.
+        acoustic: the file in which the study has measured how alike languages sound, whether it is there or not.
 
     Raises:
-        AdviceError: it is not in the table of languages, or a folder does not say.
+        AdviceError: the folder has nothing to compare by.
+        AudioError: a recording in it cannot be decoded.
+        HeadstartError: its audio cannot be compared.
     """
-    if Path(name).is_dir():
-        return _known(_language_of_folder(Path(name)), f"{name}: its language")
-    return _known(name, "the language")
-
-
-def _known(name: str, what: str) -> Language:
-    language = language_of(name)
-    if language is None or language.place is None:
+    if not Path(name).is_dir():
+        language = language_of(name)
+        return Subject(language.name, language.tag) if language else Subject(name, canonical(name))
+    tag = _language_of_folder(Path(name))
+    sound = None
+    if acoustic.is_file() and (tag is None or has_audio(Path(name))):
+        measurement = AcousticSimilarity.read(acoustic)
+        sound = measurement.of_audio(folder_audio(Path(name), measurement.minutes), name)
+    if tag is None and sound is None:
         raise AdviceError(
-            f"{what} {name!r} is not in the package's table of languages; name a close relative that is, by its tag"
+            f"{name}: no metadata.tsv with a column `language` in it, and the study has not measured how alike "
+            f"languages sound ({acoustic}); give the language's tag instead, or run the study with similarity.acoustic"
         )
-    return language
+    language = language_of(tag) if tag else None
+    return Subject(f"{name}, {language.name if language else tag}" if tag else name, tag, sound)
 
 
-def _language_of_folder(folder: Path) -> str:
-    """The most frequent value in the column `language` of the folder's metadata.tsv."""
+def _language_of_folder(folder: Path) -> str | None:
+    """The most frequent value in the column `language` of the folder's metadata.tsv; None if there is none."""
     table = folder / "metadata.tsv"
     tags: Counter[str] = Counter()
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             tags.update(row["language"] for row in rows if row.get("language"))
-    if not tags:
-        raise AdviceError(f"{folder}: no metadata.tsv with a column `language` in it; give the language's tag instead")
-    return tags.most_common(1)[0][0]
+    return tags.most_common(1)[0][0] if tags else None
 
 
 def in_words(advice: Advice) -> str:
     """The advice as lines of text."""
     names = {
-        "neighbours": "from its neighbours among the study's languages",
+        "neighbours": f"from its neighbours {by_measure(advice.measure)} among the study's languages",
         "average": "best on average over all languages of the study",
-        "nearest": "pre-trained on the nearest language",
+        "nearest": f"pre-trained on the nearest language {by_measure(advice.measure)}",
     }
     near = ", ".join(f"{row['language']} ({row['similarity']:.2f})" for row in advice.neighbours[:4])
-    lines = [f"{advice.language.name} ({advice.language.family}); most alike in the study: {near}", ""]
+    language = advice.subject.tag and language_of(advice.subject.tag)
+    family = f" ({language.family})" if language else ""
+    lines = [f"{advice.subject.name}{family}; most alike in the study {by_measure(advice.measure)}: {near}", ""]
+    if advice.strange:
+        lines += [
+            "This audio is less like any language of the study than any two of these are like one another: it is "
+            "probably of another kind (voices, rooms, microphones), and similarity by sound then says little.",
+            "",
+        ]
+    chosen = next(row for row in advice.errors if row["measure"] == advice.measure)
     if advice.rule != "neighbours":
         lines += [
             f"Neighbours are no better a guide than a plain rule in this study, so this is the plain rule: "
             f"{names[advice.rule]}.",
             "",
         ]
-    lines.append(f"Error rate relative to the mean of all starts, with 95% intervals; {names[advice.rule]}:")
+    elif chosen["high"] >= 0:
+        lines += [
+            "Neighbours are a better guide than plain rules in this study, but not clearly: by "
+            f"{-chosen['difference']:.1%} [{-chosen['high']:+.1%}, {-chosen['low']:+.1%}] of the error rate.",
+            "",
+        ]
+    lines.append(
+        f"Error rate relative to the mean of all starts, with {advice.confidence:.0%} intervals; {names[advice.rule]}:"
+    )
     width = max(len(row["start"]) for row in advice.ranking)
     for place, row in enumerate(advice.ranking, 1):
         lines.append(
             f"{place:3}. {row['start']:<{width}} {row['estimate']:+7.1%}  [{row['low']:+.1%}, {row['high']:+.1%}]"
         )
-    lines += ["", f"The start that is picked is worse than the best one, on average over {advice.languages} languages "]
-    lines[-1] += "left out in turn, by:"
-    lines += [f"  {advice.errors[rule]:6.1%}  {names[rule]}" for rule in ("neighbours", "average", "nearest")]
+    lines += ["", "How much worse than the best start the one is that a rule picks, on languages left out in turn:", ""]
+    labels = [by_measure(row["measure"]) for row in advice.errors]
+    width = max(map(len, labels))
+    lines.append(f"  {'similarity':<{width}}  {'languages':>9}  {'neighbours':>10}  {'average':>7}  {'nearest':>7}")
+    for label, row in zip(labels, advice.errors, strict=True):
+        rates = "  ".join(f"{row[rule]:>{size}.1%}" for rule, size in zip(RULES, (10, 7, 7), strict=True))
+        lines.append(f"  {label:<{width}}  {row['languages']:>9}  {rates}")
     return "\n".join(lines)

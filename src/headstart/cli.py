@@ -146,10 +146,11 @@ def _parser() -> argparse.ArgumentParser:
         "advise",
         help="say which start of a finished study to take for another language",
         description="Rank the starts of a finished study for a language that is not in it, by the languages of the "
-        "study that are like it in family and place; with the error of such advice on the study's own languages, left "
-        "out in turn, beside two plain rules. docs/transfer.md explains it.",
+        "study that are like it: in family and place, by a table of yours, or, given a folder of audio, in sound. With "
+        "the error of such advice on the study's own languages, left out in turn, beside two plain rules. "
+        "docs/transfer.md explains it.",
     )
-    advise.add_argument("language", metavar="LANGUAGE_OR_FOLDER", help="tag, code or name; or a folder with a table")
+    advise.add_argument("language", metavar="LANGUAGE_OR_FOLDER", help="tag, code or name; or a folder of audio")
     advise.add_argument(
         "--study", type=Path, required=True, metavar="STUDY.yaml", help="a study whose summary is there"
     )
@@ -157,6 +158,18 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, default=Path("results"), help="folder of results (default: %(default)s)"
     )
     advise.set_defaults(run=_advise)
+
+    typology = commands.add_parser(
+        "typology",
+        help="write the typological similarities of a study's languages, from URIEL+",
+        description="Write how alike the languages of a study are in URIEL+ (CC BY-SA 4.0), one minus the distance, as "
+        "a table that the study can name under similarity.tables. Needs the package urielplus.",
+    )
+    typology.add_argument("study", type=Path, metavar="STUDY.yaml")
+    typology.add_argument("output", type=Path, metavar="OUTPUT.tsv")
+    typology.add_argument("more", nargs="*", metavar="LANGUAGE", help="more languages, to advise on: their tags")
+    typology.add_argument("--kind", default="phonological", help="of distance, such as %(default)s (the default)")
+    typology.set_defaults(run=_typology)
 
     export = commands.add_parser(
         "export",
@@ -339,21 +352,47 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    from headstart.advice import AdviceError, advise, in_words, language_to_advise
+    from headstart.advice import AdviceError, advise, in_words, subject_of
     from headstart.errors import HeadstartError
     from headstart.files import read_json
     from headstart.study.reading import load_study
+    from headstart.study.similarity import ACOUSTIC_FILE
 
     try:
         study = load_study(options.study)
-        language = language_to_advise(options.language)
-        path = options.results / study.study / "summary.json"
+        folder = options.results / study.study
+        path = folder / "summary.json"
         if not path.is_file():
             raise AdviceError(f"{path}: no such file; run the study first: snakemake --configfile {options.study}")
-        print(in_words(advise(read_json(path).get("transfer"), language, study.report.confidence)))
+        subject = subject_of(options.language, folder / ACOUSTIC_FILE)
+        print(in_words(advise(read_json(path).get("transfer"), subject, study.report.confidence)))
     except HeadstartError as error:
         print(error, file=sys.stderr)
         return 2
+    return 0
+
+
+def _typology(options: argparse.Namespace) -> int:
+    from headstart.errors import HeadstartError
+    from headstart.languages.pairs import write_pairs
+    from headstart.languages.typology import KINDS, typological_pairs
+    from headstart.study.reading import load_study
+    from headstart.summarise.pretraining_data import languages_of
+
+    if options.kind not in KINDS:
+        print(f"--kind is one of {', '.join(KINDS)}, not {options.kind!r}", file=sys.stderr)
+        return 2
+    try:
+        targets, others = languages_of(load_study(options.study))
+        pairs, unknown = typological_pairs([*targets, *options.more], others, options.kind)
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name in unknown:
+        print(f"not known to URIEL+: {name}", file=sys.stderr)
+    source = f"URIEL+ {options.kind} distances (Khan et al. 2025, CC BY-SA 4.0); the similarity is 1 less the distance"
+    write_pairs(options.output, pairs, source)
+    print(f"{options.output}: {_count(len(pairs.values), 'pair')} of languages")
     return 0
 
 

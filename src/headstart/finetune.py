@@ -54,7 +54,9 @@ def finetune_run(job: FinetuneJob) -> None:
         return
     log_summary("training", train, job.text, training=True)
     vocabulary = build_vocabulary(references(train, job.text))
-    network = ctc_model(job.parent, job.model, vocabulary, job.settings.dropout, job.adapters, job.adapter)
+    network = ctc_model(
+        job.parent, job.model, vocabulary, job.settings.dropout, job.adapters, job.adapter, job.attention
+    )
     train, rejected = usable(train, references(train, job.text), network.config)
     dev, dev_rejected = usable(dev, references(dev, job.text), network.config)
     for name, clips in (("training", train), ("dev", dev)):

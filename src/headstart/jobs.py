@@ -12,13 +12,16 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from headstart.study.analyse import Analyse
+from headstart.study.attention import ChunkedAttention
 from headstart.study.decoding import LanguageModel, Search
 from headstart.study.fields import Settings, is_none
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
+from headstart.study.probe import Probe
 from headstart.study.selection import Select
 from headstart.study.semisup import Semisup
+from headstart.study.similarity import Acoustic
 from headstart.study.text import Text
 from headstart.versions import VERSIONS
 
@@ -94,6 +97,9 @@ class TrainingJob(Job):
 
     parent: str | None = Field(description="Checkpoint folder that training goes on from; None for random weights.")
     model: Model | None = Field(description="Shape of the encoder with random weights; None with a parent.")
+    attention: ChunkedAttention | None = Field(
+        None, exclude_if=is_none, description="Chunked attention; None for that of the parent."
+    )
     seed: int
     output: str = Field(description="Folder for the checkpoint, curve.parquet and recipe.json.")
     state: str = Field(description="Folder for what a job that was stopped goes on from.")
@@ -183,11 +189,12 @@ class ScoreJob(Job, Normalisation, stage="score"):
 class AnalyseJob(Job, stage="analyse"):
     """Comparison of the representations of a start and of its fine-tuned runs on a test split.
 
-    `start` is the start's checkpoint folder, or with `per_seed` the folder of each seed's instance. `runs` has the
-    model folders of the runs by seed.
+    `start` is the start's checkpoint folder, or with `per_seed` the folder of each seed's instance, and `attention` how
+    far its frames look when fine-tuning begins. `runs` has the model folders of the runs by seed.
     """
 
     start: str | dict[int, str]
+    attention: ChunkedAttention | None = Field(None, exclude_if=is_none)
     runs: dict[int, str]
     test: SplitFiles
     settings: Analyse
@@ -199,6 +206,41 @@ class AnalyseJob(Job, stage="analyse"):
         if isinstance(self.start, str):
             return {self.start: self.runs}
         return {folder: {seed: self.runs[seed]} for seed, folder in self.start.items()}
+
+
+class ProbeJob(Job, Normalisation, stage="probe"):
+    """Probing of one start on one target and label budget.
+
+    Attributes:
+        starts: by seed, the checkpoint folder; None for random weights, of the shape `model`.
+        model: None with checkpoints.
+        attention: chunked attention; None for that of the checkpoint.
+        seed_offset: of the start, added to the seed for random weights.
+        subsets: by seed, the parquet file that lists the label budget's utterances.
+    """
+
+    starts: dict[int, str | None]
+    model: Model | None
+    attention: ChunkedAttention | None = Field(None, exclude_if=is_none)
+    seed_offset: int
+    train: SplitFiles
+    dev: SplitFiles
+    subsets: dict[int, str]
+    settings: Probe
+    output: str
+
+
+class SimilarityJob(Job, stage="similarity"):
+    """Measurement of how alike languages sound.
+
+    `languages` has training splits in each language; `encoder` is the checkpoint folder whose frames are compared, or
+    None for cepstral coefficients.
+    """
+
+    languages: dict[str, list[SplitFiles]]
+    encoder: str | None
+    settings: Acoustic
+    output: str
 
 
 TRAINING = {kind.stage: kind for kind in (PretrainJob, SemisupJob, FinetuneJob)}

@@ -21,6 +21,7 @@ MAKERS = (
     (r"results/[^/]+/language_models/", "train_language_model"),
     (r"results/[^/]+/scores/", "score_run"),
     (r"results/[^/]+/representation/", "analyse_start"),
+    (r"results/[^/]+/similarity/", "measure_similarity"),
     (r"results/[^/]+/(summary\.json|metrics\.json|curves\.csv)$", "summarise_study"),
     (r"results/[^/]+/(report\.html|utterances|comparisons)(/|$)", "write_report"),
 )

@@ -12,14 +12,14 @@ import transformers
 
 from headstart.encoder.checkpoint_files import CheckpointError
 from headstart.encoder.checkpoints import (
+    config_of,
     encoder_model,
-    load_config,
     load_heads,
     load_weights,
     save_encoder,
     set_dropout,
 )
-from headstart.encoder.model import front_end_stays, initialise, new_config
+from headstart.encoder.model import front_end_stays, initialise
 from headstart.features.clips import Clips
 from headstart.jobs import PretrainJob
 from headstart.objectives.best_rq import BestRqObjective, RandomQuantiser
@@ -27,6 +27,7 @@ from headstart.objectives.data2vec import Data2vecObjective
 from headstart.objectives.masking import MaskedAudio
 from headstart.objectives.wav2vec2 import ContrastiveObjective, initialise_quantiser, sample_features
 from headstart.selection import Pool, select, selection_recipe, write_selection
+from headstart.study.attention import ChunkedAttention
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
 from headstart.study.selection import Select
@@ -46,7 +47,14 @@ CONTINUED = {
 OBJECTIVES = {"wav2vec2": ContrastiveObjective, "data2vec": Data2vecObjective, "best-rq": BestRqObjective}
 
 
-def ssl_network(parent: str | None, model: Model | None, settings: Pretrain, clips: Clips, seed: int) -> Any:
+def ssl_network(
+    parent: str | None,
+    model: Model | None,
+    settings: Pretrain,
+    clips: Clips,
+    seed: int,
+    attention: ChunkedAttention | None = None,
+) -> Any:
     """An encoder with the output layers of the objective `settings.objective`, in float32.
 
     The output layers have the parent's weights if it was pre-trained with the same objective and sizes; otherwise they
@@ -57,6 +65,7 @@ def ssl_network(parent: str | None, model: Model | None, settings: Pretrain, cli
         model: shape of the encoder with random weights.
         clips: audio on which a new quantiser of wav2vec 2.0 is initialised.
         seed: of new weights and of the choice of that audio. torch's global generator is seeded with it.
+        attention: chunked attention; None for that of the parent.
 
     Raises:
         CheckpointError: the parent cannot be loaded, or is of a family that the objective does not support.
@@ -64,8 +73,8 @@ def ssl_network(parent: str | None, model: Model | None, settings: Pretrain, cli
     """
     torch.manual_seed(seed)
     if settings.objective == "wav2vec2":
-        return _with_quantiser(parent, model, settings, clips, seed)
-    network = encoder_model(parent, model, settings.dropout)
+        return _with_quantiser(parent, model, settings, clips, seed, attention)
+    network = encoder_model(parent, model, settings.dropout, attention=attention)
     if settings.objective == "data2vec":
         network.predictor = torch.nn.Linear(network.config.hidden_size, network.config.hidden_size)
     else:
@@ -75,19 +84,24 @@ def ssl_network(parent: str | None, model: Model | None, settings: Pretrain, cli
     return network
 
 
-def _with_quantiser(parent: str | None, model: Model | None, settings: Pretrain, clips: Clips, seed: int) -> Any:
+def _with_quantiser(
+    parent: str | None,
+    model: Model | None,
+    settings: Pretrain,
+    clips: Clips,
+    seed: int,
+    attention: ChunkedAttention | None,
+) -> Any:
+    config = config_of(parent, model, attention=attention)
+    set_dropout(config, settings.dropout)
     if parent:
-        config = load_config(parent)
         if config.model_type not in CONTINUED:
             known = " and ".join(CONTINUED)
             raise CheckpointError(
                 f"{parent}: the objective wav2vec2 continues {known} checkpoints; this is {config.model_type}"
             )
-        set_dropout(config, settings.dropout)
         network, missing = load_weights(CONTINUED[config.model_type], parent, config)
     else:
-        config = new_config(model)
-        set_dropout(config, settings.dropout)
         network, missing = transformers.Wav2Vec2ForPreTraining(config), {"quantizer."}
         initialise(network)
     if any(name.startswith("quantizer.") for name in missing):
@@ -155,7 +169,7 @@ def pretrain_start(job: PretrainJob) -> None:
     recipe = pretrain_recipe(job, clips)
     if finished.reuse(job, recipe):
         return
-    network = ssl_network(job.parent, job.model, job.settings, clips, job.seed)
+    network = ssl_network(job.parent, job.model, job.settings, clips, job.seed, job.attention)
     frozen = front_end_stays(network, job.parent, job.settings.freeze_front_end)
     objective = make_objective(network, clips, job.settings, frozen, job.seed)
 

@@ -27,6 +27,7 @@ from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
 from headstart.readings import follow_corpora, followed
 from headstart.study.reading import load_study
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.training.recipes import decisive, differences, files_recipe, identity
 from headstart.workflow import Workflow
 
@@ -182,8 +183,22 @@ def judge(workflow: Workflow) -> Outcome:
         if accept([job.output], lambda j=job, r=recorded: decisive(_analyse_recipe(j), like=r), found, needs):
             good.add(job.output)
 
+    for cell in workflow.probed():
+        job = workflow.probe_job(*cell)
+        needs = sorted({folder for folder in job.starts.values() if folder in trained})
+        if accept([job.output], lambda j=job: _probe_recipe(j), table_recipe(job.output), needs):
+            good.add(job.output)
+
+    if compared_languages(study):
+        job = workflow.similarity_job()
+        recipe = lambda: _similarity_recipe(job)  # noqa: E731
+        needs = [job.encoder] if job.encoder in trained else []
+        if accept([job.output], recipe, _recorded_similarity(job.output), needs):
+            good.add(job.output)
+
     inputs = workflow.summary_input()
-    needs = [*inputs["scores"], *inputs["representations"]]
+    made = [path for path in inputs["similarities"] if path not in study.similarity.tables.values()]
+    needs = [*inputs["scores"], *inputs["representations"], *inputs.get("probes", ()), *made]
     summary = f"{workflow.results}/summary.json"
     outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
     settings, shown = workflow.summary_settings(), workflow.report_settings()
@@ -230,6 +245,24 @@ def _analyse_recipe(job: Any) -> dict[str, Any]:
     from headstart.analyse.analysis import analyse_recipe
 
     return analyse_recipe(job)
+
+
+def _probe_recipe(job: Any) -> dict[str, Any]:
+    from headstart.probe.probing import probe_recipe
+
+    return probe_recipe(job)
+
+
+def _similarity_recipe(job: Any) -> dict[str, Any]:
+    from headstart.languages.acoustic import similarity_recipe
+
+    return similarity_recipe(job)
+
+
+def _recorded_similarity(path: str) -> dict[str, Any] | None:
+    from headstart.languages.acoustic import recorded_recipe
+
+    return recorded_recipe(path)
 
 
 def _language_model_recipe(job: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from headstart.objectives.ctc import usable
 from headstart.objectives.semisup import SemisupObjective
 from headstart.pretrain import ssl_network
 from headstart.selection import Pool, select, selection_recipe, write_selection
+from headstart.study.attention import ChunkedAttention
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
 from headstart.study.selection import Select
@@ -139,7 +140,7 @@ def refine_start(job: SemisupJob) -> None:
         return
     log_summary("labelled", sources, job.text, training=True)
     torch.manual_seed(job.seed)
-    network, own = encoder(job.parent, job.model, options, job.ssl, others or sources, job.seed)
+    network, own = encoder(job.parent, job.model, options, job.ssl, others or sources, job.seed, job.attention)
     frozen = front_end_stays(network, job.parent, options.freeze_front_end)
     config = network.config
     for key in ("freeze_layers", "reset_layers"):
@@ -174,7 +175,13 @@ def refine_start(job: SemisupJob) -> None:
 
 
 def encoder(
-    parent: str | None, model: Model | None, options: Semisup, ssl: Pretrain | None, clips: Clips, seed: int
+    parent: str | None,
+    model: Model | None,
+    options: Semisup,
+    ssl: Pretrain | None,
+    clips: Clips,
+    seed: int,
+    attention: ChunkedAttention | None = None,
 ) -> tuple[Any, Pretrain | None]:
     """The network to refine, without its CTC output layer, and the settings of its self-supervised loss, if any.
 
@@ -183,12 +190,13 @@ def encoder(
         model: shape of the encoder with random weights.
         ssl: settings of the parent's pre-training; None if the self-supervised loss is not used.
         clips: audio on which a new quantiser of wav2vec 2.0 is initialised.
+        attention: chunked attention; None for that of the parent.
 
     Raises:
         CheckpointError: the parent cannot be loaded, or is of a family that the self-supervised loss does not support.
     """
     if ssl is None:
-        return encoder_model(parent, model, options.dropout), None
+        return encoder_model(parent, model, options.dropout, attention=attention), None
     # This stage has its own number of updates and dropout. What pre-training anneals (Gumbel temperature, decay of
     # data2vec's teacher) continues from the final value. The quantiser is frozen throughout if it was throughout
     # pre-training, otherwise not at all.
@@ -196,7 +204,7 @@ def encoder(
     changes["data2vec"] = {**ssl.data2vec.model_dump(), "ema_start": ssl.data2vec.ema_end}
     changes["freeze_quantiser"] = float(ssl.freeze_quantiser == 1.0)
     settings = Pretrain(**{**ssl.model_dump(), **changes})
-    return ssl_network(parent, model, settings, clips, seed), settings
+    return ssl_network(parent, model, settings, clips, seed, attention), settings
 
 
 def kept(name: str, network: Any, options: Semisup) -> bool:

@@ -15,8 +15,10 @@ VERSIONS = {
     "pretrain": 4,
     "semisup": 2,
     "finetune": 4,
+    "probe": 1,
     "decode": 2,
     "score": 4,
     "analyse": 1,
-    "report": 11,
+    "similarity": 1,
+    "report": 12,
 }

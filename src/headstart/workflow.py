@@ -25,8 +25,10 @@ from headstart.jobs import (
     LanguageModelFiles,
     LanguageModelJob,
     PretrainJob,
+    ProbeJob,
     ScoreJob,
     SemisupJob,
+    SimilarityJob,
     SplitFiles,
 )
 from headstart.readings import clash
@@ -37,12 +39,14 @@ from headstart.study.facts import Facts, facts_of
 from headstart.study.fields import SPLITS, Split
 from headstart.study.reading import StudyError
 from headstart.study.selection import Select
+from headstart.study.similarity import ACOUSTIC_FILE
 from headstart.study.starts import HubStart, SemisupStart, SslStart, Start
 from headstart.study.study import Study
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
-ONLY_SPEED = ("threads", "devices")  # keys of a study that no result depends on
+ONLY_SPEED = ("threads", "devices", "nodes")  # keys of a study that no result depends on
 ONLY_SHOWN = ("samples", "compared", "clips")  # keys of `report` that no number depends on
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
 BRACES = "Snakemake takes braces in the path of an input for wildcards; rename it"
@@ -73,6 +77,11 @@ class Workflow:
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
             found += [f"corpora.{name}.text: {path}: {BRACES}" for path in corpus.text if _has_braces(path)]
+        for name, path in self.study.similarity.tables.items():
+            if not Path(path).is_file():
+                found.append(f"similarity.tables.{name}: {path}: no such file")
+            elif _has_braces(path):
+                found.append(f"similarity.tables.{name}: {path}: {BRACES}")
         for name, start in self.study.starts.items():
             try:
                 # A hub's model that is not there yet is checked when it is fetched: nothing here asks the network.
@@ -307,6 +316,7 @@ class Workflow:
             "parent": parent,
             # A parent has its own shape.
             "model": None if parent else self.study.model,
+            "attention": self.study.attention_of(name),
             "seed": start.seed + int(seed or 0),
             "output": f"{self.results}/starts/{instance}",
             "state": f"{self.results}/.state/starts/{instance}",
@@ -359,6 +369,7 @@ class Workflow:
             text=self.study.text,
             parent=parent,
             model=None if parent else self.study.model,
+            attention=self.study.attention_of(start),
             seed=seed + self.study.starts[start].seed_offset,
             adapters=getattr(self.study.starts[start], "adapters", None) == "train",
             adapter=self.adapter(start),
@@ -450,6 +461,7 @@ class Workflow:
         folders = {seed: self.start_folder(instance) for seed, instance in self.study.instances(start).items()}
         return AnalyseJob.of(
             start=folders.get(None, folders),
+            attention=self.study.attention_of(start),
             runs=runs,
             test=self.split(self.study.targets[target].corpus, "test"),
             settings=settings,
@@ -463,7 +475,66 @@ class Workflow:
         starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
         return {"start": starts, "models": models, "untranscribed": job.test.features, "audio": job.test.audio}
 
+    def probe_job(self, start: str, target: str, budget: str) -> ProbeJob:
+        """The job that probes a start on a target and label budget."""
+        corpus, seeds = self.study.targets[target].corpus, self.study.probed_seeds()
+        folders = {seed: self.start_folder(self.study.instance(start, seed)) for seed in seeds}
+        return ProbeJob.of(
+            starts=folders,
+            model=self.study.model if None in folders.values() else None,
+            attention=self.study.attention_of(start),
+            seed_offset=self.study.starts[start].seed_offset,
+            train=self.split(corpus, "train"),
+            dev=self.split(corpus, "dev"),
+            subsets={seed: self.subset(corpus, budget, seed) for seed in seeds},
+            settings=self.study.probe,
+            text=self.study.text,
+            output=f"{self.results}/probes/{start}/{target}/{budget}.parquet",
+        )
+
+    def probe_input(self, start: str, target: str, budget: str) -> Files:
+        """The files that probing a start opens."""
+        job = self.probe_job(start, target, budget)
+        folders = dict.fromkeys(job.starts.values())
+        return {
+            "features": [job.train.features, job.dev.features],
+            "audio": [job.train.audio, job.dev.audio, *self._shards_of([job.train])],
+            "subsets": list(job.subsets.values()),
+            "start": [path for folder in folders for path in self.checkpoint_input(folder)],
+        }
+
+    def similarity_job(self) -> SimilarityJob:
+        """The job that measures how alike languages sound, in a study with `compared_languages`."""
+        options = self.study.similarity.acoustic
+        # A start that is trained for each seed has as many encoders; any of them will do.
+        instance = options.start and self.study.instance(options.start, self.study.seeds[0])
+        return SimilarityJob.of(
+            languages={
+                tag: [self.split(name, "train") for name in names]
+                for tag, names in compared_languages(self.study).items()
+            },
+            encoder=instance and self.start_folder(instance),
+            settings=options,
+            output=f"{self.results}/{ACOUSTIC_FILE}",
+        )
+
+    def similarity_input(self) -> Files:
+        """The files that the job of `similarity_job` opens."""
+        job = self.similarity_job()
+        splits = [split for group in job.languages.values() for split in group]
+        return {
+            "features": [split.features for split in splits],
+            "audio": [*(split.audio for split in splits), *self._shards_of(splits)],
+            "encoder": self.checkpoint_input(job.encoder),
+        }
+
     # ---------------------------------------------------------------------------------------------- summary
+
+    def probed(self) -> list[tuple[str, str, str]]:
+        """(start, target, budget) of every probe."""
+        if self.study.probe is None:
+            return []
+        return [(s, t, b) for s in self.study.starts for t in self.study.targets for b in self.study.budgets]
 
     def analysed(self) -> Iterator[tuple[str, str, str]]:
         """(start, target, budget) of every comparison of representations."""
@@ -494,6 +565,8 @@ class Workflow:
         files = [f"{folder}/model.safetensors" for folder in starts + runs]
         files += [self.score_job(*run).output for run in self.study.runs()]
         files += [self.analyse_job(*cell).output for cell in self.analysed()]
+        files += [self.probe_job(*cell).output for cell in self.probed()] if self.study.probe else []
+        files += [self.similarity_job().output] if compared_languages(self.study) else []
         models = [self.language_model_files(target) for target in self.study.targets]
         return files + [model.arpa for model in models if model]
 
@@ -504,6 +577,11 @@ class Workflow:
         return {
             "scores": [self.score_job(*run).output for run in self.study.runs()],
             "representations": [self.analyse_job(*cell).output for cell in self.analysed()],
+            **({"probes": [self.probe_job(*cell).output for cell in self.probed()]} if self.study.probe else {}),
+            "similarities": [
+                *([self.similarity_job().output] if compared_languages(self.study) else []),
+                *self.study.similarity.tables.values(),
+            ],
             "curves": [f"{folder}/curve.parquet" for folder in runs + starts],
             "recipes": [f"{folder}/recipe.json" for folder in runs + starts],
         }

@@ -127,6 +127,7 @@ def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
         "stage": job.stage,
         "version": job.version,
         "settings": job.settings.model_dump(mode="json"),
+        **({"attention": job.attention.model_dump(mode="json")} if job.attention else {}),
         "start": checkpoint_content(job.start)
         if isinstance(job.start, str)
         else {str(seed): checkpoint_content(folder) for seed, folder in job.start.items()},
@@ -161,7 +162,7 @@ def compared(job: AnalyseJob, start: str, runs: dict[int, str]) -> Iterator[dict
         DataError: no utterance is long enough for a frame.
     """
     options = job.settings
-    before = encoder_model(start, None, 0.0).base_model.eval()
+    before = encoder_model(start, None, 0.0, attention=job.attention).base_model.eval()
     after = [encoder_model(run, None, 0.0, adapters=True).base_model.eval() for run in runs.values()]
     config = before.config
     clips = Clips.open(job.test.features, job.test.audio).first(options.minutes)

@@ -24,12 +24,14 @@ from transformers.utils import logging as transformers_logging
 
 from headstart.encoder.adapters import ADAPTER_SIZE, check_adapters, load_adapter
 from headstart.encoder.checkpoint_files import CheckpointError, check_config, file_hash, own_recipe, read_settings
+from headstart.encoder.chunked_attention import limit_attention
 from headstart.encoder.conversion import check_finite, unpickling_refused
 from headstart.encoder.front_end import MEL_CHANNELS, MEL_STACK, takes_log_mel
 from headstart.encoder.lean_imports import import_models, quick_norms
 from headstart.encoder.model import EncoderWithHeads, dropouts, initialise, new_config
 from headstart.features.audio import SAMPLE_RATE
 from headstart.files import sealed, write_json, written_whole
+from headstart.study.attention import ChunkedAttention
 from headstart.study.model import Model
 from headstart.text.normalisation import BLANK, UNKNOWN, WORD_BOUNDARY
 
@@ -132,20 +134,42 @@ def finetuned_model(folder: str | Path) -> Any:
     return network
 
 
+def config_of(
+    start: str | Path | None, model: Model | None, adapters: bool = False, attention: ChunkedAttention | None = None
+) -> Any:
+    """The configuration of a checkpoint, or that of an encoder with random weights of shape `model`.
+
+    Args:
+        adapters: see `load_config`.
+        attention: chunked attention; None for that of the checkpoint, which is mostly full attention.
+
+    Raises:
+        CheckpointError: see `load_config` and `limit_attention`.
+    """
+    config = load_config(start, adapters) if start else new_config(model)
+    if attention:
+        limit_attention(config, attention, new=start is None)
+    return config
+
+
 def encoder_model(
-    start: str | Path | None, model: Model | None, dropout: float, adapters: bool = False
+    start: str | Path | None,
+    model: Model | None,
+    dropout: float,
+    adapters: bool = False,
+    attention: ChunkedAttention | None = None,
 ) -> EncoderWithHeads:
     """An encoder without output layers.
 
     Args:
         start: checkpoint folder, of any family, or None for random weights.
         model: shape of the encoder with random weights.
-        adapters: see `load_config`.
+        adapters, attention: see `config_of`.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
     """
-    config = load_config(start, adapters) if start else new_config(model)
+    config = config_of(start, model, adapters, attention)
     set_dropout(config, dropout)
     if start:
         return EncoderWithHeads(load_weights(AutoModel, start, config)[0])
@@ -194,6 +218,7 @@ def ctc_model(
     dropout: float,
     adapters: bool = False,
     adapter: str | Path | None = None,
+    attention: ChunkedAttention | None = None,
 ) -> Any:
     """An encoder with a new CTC output layer over `vocabulary`.
 
@@ -204,11 +229,12 @@ def ctc_model(
         adapters: give the encoder new adapters, which are then the only weights that are trained beside the output
             layer. Otherwise it has none.
         adapter: file with the adapters' weights, for those of one language instead of random ones.
+        attention: see `config_of`.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
     """
-    config = load_config(start) if start else new_config(model)
+    config = config_of(start, model, attention=attention)
     set_dropout(config, dropout)
     config.update({"vocab_size": len(vocabulary), "pad_token_id": vocabulary[BLANK]})
     config.update({"ctc_zero_infinity": True, "tokenizer_class": None})

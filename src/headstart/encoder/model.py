@@ -6,15 +6,16 @@ Shape suffixes: B utterances, T frames, C channels, D hidden channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import Wav2Vec2Config
 
+from headstart.encoder.chunked_attention import frames_of_chunks, transform_chunks
+from headstart.encoder.chunks import chunks_of
 from headstart.encoder.front_end import length_mask, takes_log_mel
+from headstart.encoder.padding import padding_kept_out
 from headstart.features.audio import SAMPLE_RATE
 from headstart.study.model import Model
 
@@ -179,7 +180,8 @@ def encode(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Forward pass from front-end features: feature projection, masking, and the Transformer.
 
-    The output of a clip is the one that transformers computes for the clip alone; the batch's padding has no effect.
+    The output of a clip is the one that transformers computes for the clip alone; the batch's padding has no effect. An
+    encoder with chunked attention has an output of its own (chunked_attention.py).
 
     Args:
         encoder: transformers' base model of any family.
@@ -204,6 +206,8 @@ def encode(
         frames = frames - (last_BC == 0).all(1).long()
     valid_BT = length_mask(frames, features_BTC.shape[1])
     keep_exact(encoder)
+    if chunks := chunks_of(encoder.config):
+        return frames_of_chunks(transform_chunks(encoder, hidden, valid_BT, chunks), chunks, hidden.shape[1]), normed
     with padding_kept_out(encoder, valid_BT):
         return encoder.encoder(hidden, attention_mask=valid_BT).last_hidden_state, normed
 
@@ -237,29 +241,9 @@ def layer_outputs(
     finally:
         for handle in handles:
             handle.remove()
+    if chunks := chunks_of(encoder.config):
+        return [frames_of_chunks(state, chunks, features_BTC.shape[1]) for state in found]
     return found
-
-
-@contextmanager
-def padding_kept_out(encoder: Any, valid_BT: torch.Tensor) -> Iterator[None]:
-    """Within this context, every convolution of the Transformer sees zeros beyond the end of each clip.
-
-    The output is then that of the clip alone. transformers ensures this in most families, but not for the depthwise
-    convolutions of conformers, nor for the positional convolutions of data2vec, which are stacked, and of HuBERTs with
-    batch norm before it.
-    """
-
-    def silence(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-        return inputs[0].masked_fill(~valid_BT[:, None], 0.0)
-
-    # Convolutions without padding are pointwise or causal, so that no frame depends on a later one.
-    reach = [m for m in encoder.encoder.modules() if isinstance(m, torch.nn.Conv1d) and m.padding[0] > 0]
-    handles = [conv.register_forward_pre_hook(silence) for conv in reach]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def keep_exact(encoder: Any) -> None:

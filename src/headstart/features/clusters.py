@@ -115,17 +115,23 @@ def _mel_filters() -> np.ndarray:
 def k_means(points: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
     """The cluster of each point, shape (N,), between 0 and `clusters` - 1. Some clusters may stay empty.
 
-    Columns of `points` (N, D) are not scaled: those of `mfcc_statistics` have one unit. The centres begin as in
-    k-means++ (Arthur and Vassilvitskii 2007), and of a large set they are found on a random sample.
+    Columns of `points` (N, D) are not scaled: those of `mfcc_statistics` have one unit. Of a large set, the centres are
+    found on a random sample.
     """
     rng = np.random.default_rng(seed)
     sample = points[np.sort(rng.permutation(len(points))[: SAMPLE_A_CLUSTER * clusters])]
+    return vq(points, centres_of(sample, clusters, rng, TRIALS))[0].astype(np.int64)
+
+
+def centres_of(points: np.ndarray, clusters: int, rng: np.random.Generator, trials: int) -> np.ndarray:
+    """The closest centres (K, D) in some trials of k-means, whose centres begin as in k-means++ (Arthur and
+    Vassilvitskii 2007)."""
     best, least = None, np.inf
-    for _ in range(TRIALS):
+    for _ in range(trials):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of empty clusters, which do no harm
-            centres, _ = kmeans2(sample, clusters, iter=ROUNDS, minit="++", rng=rng)
-        distance = float(np.square(vq(sample, centres)[1]).sum())
+            centres, _ = kmeans2(points, clusters, iter=ROUNDS, minit="++", rng=rng)
+        distance = float(np.square(vq(points, centres)[1]).sum())
         if distance < least:
             best, least = centres, distance
-    return vq(points, best)[0].astype(np.int64)
+    return best

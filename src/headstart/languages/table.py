@@ -78,6 +78,13 @@ def primary(tag: str) -> str:
     return tag.replace("_", "-").split("-")[0].lower()
 
 
+@cache
+def canonical(name: str) -> str:
+    """One tag for each language, whatever it is called: of several tags of one language, the first in the table."""
+    language = language_of(name)
+    return _by_other_names()[language.iso639_3].tag if language else primary(name.strip())
+
+
 def families(tags: list[str] | tuple[str, ...]) -> tuple[str, ...] | None:
     """The families of languages, each once; None if one of the languages is not in the table."""
     found = [language_of(tag) for tag in tags]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.jobs import TrainingJob
+from headstart.study.fields import budget_seconds
+from headstart.summarise.pretraining_data import compared_languages
 from headstart.workflow import Workflow, raw_folder
 
 # Audio of a recorded corpus that has not been read yet is not known: a split counts as this many hours.
@@ -57,6 +60,10 @@ class Graph:
         self.workflow, self.study = workflow, workflow.study
         self.nodes: dict[str, Node] = {}
         self.examples: dict[str, TrainingJob] = {}
+        self.to_fetch = set(workflow.to_fetch())
+        trained = workflow.ancestors_first()
+        self._parents = {workflow.start_folder(name): workflow.parent_folder(name) for name in trained}
+        self._downloads()
         self._data()
         self._starts()
         self._runs()
@@ -78,6 +85,10 @@ class Graph:
     def _add(self, node: Node) -> None:
         node.needs = [name for name in dict.fromkeys(node.needs) if name in self.nodes]
         self.nodes[node.name] = node
+
+    def _downloads(self) -> None:
+        for folder in self.workflow.hub_models():
+            self._add(Node(f"download {folder}", "downloads", [], folder not in self.to_fetch, kind="download"))
 
     def _data(self) -> None:
         splits = self.workflow.splits()
@@ -160,22 +171,68 @@ class Graph:
             )
             self._add(node)
             last.append(node.name)
+        last += self._probes()
+        last += self._similarity()
         folder = Path(self.workflow.results)
         self._add(Node("summary", "report", last, (folder / "summary.json").is_file(), kind="light"))
         self._add(Node("report", "report", ["summary"], (folder / "report.html").is_file(), kind="light"))
+
+    def _probes(self) -> list[str]:
+        """Add the probes of all starts; returns their names."""
+        names = []
+        for start, target, budget in self.workflow.probed():
+            job, corpus = self.workflow.probe_job(start, target, budget), self.study.targets[target].corpus
+            settings, runs = job.settings, [f"run {start} {target} {budget} {seed}" for seed in job.starts]
+            audio = min(settings.minutes * 60, budget_seconds(budget)) + self._dev_seconds(corpus, settings.dev_minutes)
+            needs = [*job.subsets.values(), f"features {corpus} train", f"features {corpus} {DEV}"]
+            needs += [f"start {self.study.instance(start, seed)}" for seed in job.starts]
+            node = Node(
+                f"probe {start} {target} {budget}",
+                "probes",
+                needs,
+                Path(job.output).is_file(),
+                self.study.threads,
+                "probe " + self.nodes[runs[0]].kind,
+                {"audio": audio * len(runs), "updates": settings.updates * len(runs)},
+            )
+            self._add(node)
+            names.append(node.name)
+        return names
+
+    def _similarity(self) -> list[str]:
+        """Adds the measurement of how alike languages sound, if there is one, and returns its name."""
+        languages = compared_languages(self.study)
+        if not languages:
+            return []
+        job = self.workflow.similarity_job()
+        corpora = [name for names in languages.values() for name in names]
+        audio = sum(
+            min(job.settings.minutes * 60, sum(self.hours(name, "train") for name in names) * 3600)
+            for names in languages.values()
+        )
+        needs = [f"features {name} train" for name in corpora]
+        node = Node("similarity", "similarity", needs, Path(job.output).is_file(), self.study.threads, "clusters")
+        node.work["audio"] = audio
+        if start := job.settings.start:
+            node.needs += [f"start {self.study.instance(start, self.study.seeds[0])}", f"download {job.encoder}"]
+            runs = (name for name in self.nodes if name.startswith(f"run {start} "))
+            node.kind, node.work["runs"] = "analyse " + self.nodes[next(runs)].kind, 0
+        self._add(node)
+        return [node.name]
 
     def _dev_seconds(self, corpus: str, minutes: float) -> float:
         return min(minutes * 60, self.hours(corpus, DEV) * 3600)
 
     def _training(self, name: str, stage: str, needs: list[str], job: TrainingJob, dev: float) -> None:
         kind = f"{job.stage} {self._shape(job)} {json.dumps(_lasting(job), sort_keys=True)}"
+        kind += f" {job.attention.model_dump_json()}" if job.attention else ""
         self.examples.setdefault(kind, job)
         evaluations = -(-job.settings.updates // job.settings.log_every)
         self._add(
             Node(
                 name,
                 stage,
-                needs,
+                [*needs, f"download {job.parent}"],
                 Path(job.output, "recipe.json").is_file(),
                 self.study.threads * self.study.devices,
                 kind,
@@ -189,7 +246,7 @@ class Graph:
         root = self.root(job)
         if root is None:
             return json.dumps(self.study.model.model_dump(mode="json"), sort_keys=True)
-        if root in self.workflow.to_fetch():
+        if root in self.to_fetch:
             return root  # its shape is not known yet
         config = json.loads(Path(root, "config.json").read_text(encoding="utf-8"))
         names = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size", "conv_dim", "conv_stride")
@@ -198,9 +255,8 @@ class Graph:
     def root(self, job: TrainingJob) -> str | None:
         """The checkpoint folder from outside the study that a job's encoder descends from; None for random weights."""
         folder = job.parent
-        trained = {self.workflow.start_folder(instance): instance for instance in self.workflow.ancestors_first()}
-        while folder in trained:
-            folder = self.workflow.parent_folder(trained[folder])
+        while folder in self._parents:
+            folder = self._parents[folder]
         return folder
 
 
@@ -217,19 +273,36 @@ def schedule(nodes: dict[str, Node], seconds: Callable[[Node], float], cores: in
     `first` do, then the longest. A job takes no more threads than there are cores.
     """
     waiting = {name: {need for need in node.needs if not nodes[need].done} for name, node in nodes.items()}
-    open_jobs = {name for name, node in nodes.items() if not node.done}
+    after: dict[str, list[str]] = {}
+    for name, needs in waiting.items():
+        for need in needs:
+            after.setdefault(need, []).append(name)
     now, free = 0.0, cores
+    ready: list[tuple[bool, float, str]] = []  # sorted by what goes first
     running: list[tuple[float, str]] = []
-    while open_jobs or running:
-        ready = [nodes[name] for name in open_jobs if not waiting[name]]
-        for node in sorted(ready, key=lambda node: (not node.first, -seconds(node), node.name)):
-            threads = min(node.threads, cores)
-            if threads <= free:
-                free -= threads
-                open_jobs.discard(node.name)
-                heapq.heappush(running, (now + seconds(node), node.name))
+
+    def open_job(name: str) -> None:
+        if not nodes[name].done:
+            insort(ready, (not nodes[name].first, -seconds(nodes[name]), name))
+
+    for name, needs in waiting.items():
+        if not needs:
+            open_job(name)
+    while ready or running:
+        place = 0
+        while free and place < len(ready):
+            *_, name = ready[place]
+            threads = min(nodes[name].threads, cores)
+            if threads > free:
+                place += 1
+                continue
+            del ready[place]
+            free -= threads
+            heapq.heappush(running, (now + seconds(nodes[name]), name))
         now, name = heapq.heappop(running)
         free += min(nodes[name].threads, cores)
-        for needs in waiting.values():
-            needs.discard(name)
+        for other in after.get(name, ()):
+            waiting[other].discard(name)
+            if not waiting[other]:
+                open_job(other)
     return now

@@ -63,6 +63,7 @@ def measured(
                 "model": study.model.model_dump(mode="json"),
                 "language_model": language_model and language_model.model_dump(mode="json"),
                 "analyse": study.analyse and study.analyse.model_dump(mode="json"),
+                "probe": study.probe and study.probe.model_dump(mode="json"),
                 "threads": study.threads,
             }
             costs[kind] = _mean(_run([{**task, "folder": f"{folder}/{i}"} for i in range(copies)]))
@@ -250,10 +251,11 @@ def extent(cost: float, batch_seconds: float) -> tuple[int, float]:
 
 
 def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
-    """What scoring and analysis cost after fine-tuning.
+    """What scoring, analysis and probes cost.
 
     `audio` and `score` are the seconds that greedy transcription and all of scoring take for each second of audio, and
-    `first` what scoring takes before its first utterance. `analysis` is what the analysis takes for each run.
+    `first` what scoring takes before its first utterance. `analysis` is what the analysis takes for each run,
+    `probe` what an update of a probe does.
     """
     from headstart.features.clips import Clips
     from headstart.jobs import AnalyseJob, ScoreJob
@@ -281,7 +283,23 @@ def _after(task: dict[str, Any], job: TrainingJob) -> dict[str, float]:
         analyse_start(AnalyseJob.of(**files, settings=settings, output="representation.parquet"))
         # What is not the encoders' is taken to be the same for each run, whatever the amount of audio.
         costs["analysis"] = max(0.0, time.time() - scored - 2 * seconds * costs["audio"])
+    if task["probe"]:
+        costs["probe"] = _probe(task, job, costs["audio"])
     return costs
+
+
+def _probe(task: dict[str, Any], job: TrainingJob, audio: float) -> float:
+    """Seconds of an update of the task's probes; `audio` is what the encoder takes for each second of audio."""
+    from headstart.jobs import ProbeJob
+    from headstart.probe.probing import probe_start
+
+    settings = {**task["probe"], "updates": UPDATES[1], "seeds": 1}
+    files = {"train": _files("train"), "dev": _files("dev"), "subsets": {1: "subset.parquet"}}
+    start = {"starts": {1: job.output}, "model": None, "seed_offset": 0, "text": task["job"]["text"]}
+    began = time.time()
+    probe_start(ProbeJob.of(**files, **start, settings=settings, output="probe.parquet"))
+    seconds = 60 + CORPUS["hours"]["dev"] * 3600  # of audio, for the budget's is 60 s
+    return max(0.0, time.time() - began - seconds * audio) / UPDATES[1]
 
 
 def _language_model(task: dict[str, Any]) -> LanguageModelFiles:

@@ -16,6 +16,7 @@ from headstart.workflow import Workflow
 
 Row = dict[str, Any]
 STAGES = (
+    "downloads",
     "synthesis",
     "corpora",
     "features",
@@ -27,6 +28,8 @@ STAGES = (
     "fine-tuning",
     "scoring",
     "analysis",
+    "probes",
+    "similarity",
     "report",
 )
 
@@ -55,7 +58,10 @@ def plan(study: Study, cores: int, calibrate: bool, say: Callable[[str], None] =
     copies = max(1, cores // widest)
     costs: dict[str, dict[str, float]] | None = None
     if calibrate and to_do:
-        kinds = {node.kind.removeprefix("score ").removeprefix("analyse ") for node in to_do} & set(graph.examples)
+        kinds = {node.kind for node in to_do}
+        for after in ("score ", "analyse ", "probe "):
+            kinds = {kind.removeprefix(after) for kind in kinds}
+        kinds &= set(graph.examples)
         # What evaluations cost is measured with fine-tuning.
         kinds |= {kind for kind, job in graph.examples.items() if job.stage == "finetune"}
         examples = {kind: graph.examples[kind] for kind in graph.examples if kind in kinds}
@@ -99,6 +105,9 @@ def _seconds(node: Node, costs: dict[str, dict[str, float]]) -> float:
     if node.kind.startswith("analyse "):
         cost = costs[node.kind.removeprefix("analyse ")]
         return cost["start"] + node.work["audio"] * cost["audio"] + node.work["runs"] * cost["analysis"]
+    if node.kind.startswith("probe "):
+        cost = costs[node.kind.removeprefix("probe ")]
+        return cost["start"] + node.work["audio"] * cost["audio"] + node.work["updates"] * cost["probe"]
     cost = costs[node.kind]
     return cost["start"] + node.work["updates"] * cost["updates"] + node.work["audio"] * cost.get("audio", evaluation)
 

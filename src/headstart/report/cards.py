@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -11,7 +13,9 @@ import yaml
 import headstart
 from headstart.corpora.manifests import read_columns
 from headstart.encoder.checkpoint_files import own_recipe
+from headstart.encoder.chunks import chunks_of, whole_clip
 from headstart.encoder.hub_folder import source_of
+from headstart.features.audio import SAMPLE_RATE
 from headstart.files import read_sealed, written_whole
 from headstart.report.page import training_audio
 from headstart.report.sentences import count, percent, rate, select, span
@@ -87,8 +91,8 @@ def card_of(
     """The values that the template of a card shows."""
     start, target, budget, seed = run
     folder, corpus = run_folder(results, study.study, run), study.targets[target].corpus
-    recipe = read_sealed(folder / "recipe.json") if (folder / "recipe.json").is_file() else {}
-    config = read_sealed(folder / "config.json") if (folder / "config.json").is_file() else {}
+    recipe = _settings(folder / "recipe.json")
+    config = _settings(folder / "config.json")
     chain = ancestry(study, start)
     audio = [(name, f"{hours:g} h", f"{step['stage']}{how}") for step in chain for name, hours, how in step["audio"]]
     data = recipe.get("data") or {}
@@ -125,10 +129,15 @@ def card_of(
         "corpus": corpus,
         "languages": languages,
         "language_model": study.decoding.language_model is not None,
+        "streaming": streaming(config),
         "hub": front_matter(
             study, run, languages, [*licences.values(), *(one for _, one in begun)], rates, chain, config
         ),
     }
+
+
+def _settings(path: Path) -> Row:
+    return read_sealed(path) if path.is_file() else {}
 
 
 def ancestry(study: Study, name: str) -> list[Row]:
@@ -159,6 +168,23 @@ def ancestry(study: Study, name: str) -> list[Row]:
         name = getattr(start, "from_", None)
         if name not in study.starts:
             return steps[::-1]
+
+
+def streaming(config: Row) -> str:
+    """What a card says of chunked attention, from the model's configuration; nothing if it has full attention."""
+    chunks = chunks_of(SimpleNamespace(**config))
+    if chunks is None:
+        return ""
+    frame_s = math.prod(config["conv_stride"]) / SAMPLE_RATE
+    left = {None: "all chunks", 0: "no chunk", 1: "one chunk"}.get(chunks.left, f"{chunks.left} chunks")
+    text = (
+        f"The model was trained with chunked attention, for streaming: a chunk of {chunks.size * frame_s:g} s sees "
+        f"{left} before it and a look-ahead of {chunks.look_ahead * frame_s:g} s. `headstart transcribe` computes so "
+        "too. transformers does not know of it: a pipeline computes with full attention, which the model never had."
+    )
+    if needed := whole_clip(SimpleNamespace(**config)):
+        text += f" What still needs the whole clip: {' and '.join(needed)}."
+    return text
 
 
 def front_matter(

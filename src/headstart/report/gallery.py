@@ -16,7 +16,9 @@ from headstart.report.charts import (
     start_styles,
     with_unexplained,
 )
+from headstart.report.probe_charts import against_chart, layer_chart
 from headstart.report.sentences import change, count, decimal, decimals, points, rate, select, span, verdict
+from headstart.report.transfer import by_measure
 from headstart.report.transfer_charts import amount_chart, rank_chart, similarity_chart
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.fields import budget_seconds
@@ -178,20 +180,51 @@ class Gallery:
                 panels.append(self._panel(title, text, depth_chart(data, self.styles, min(low, 0.9))))
         return panels
 
+    def probe(self) -> list[Row]:
+        """CER of probes by layer, one panel per target and budget, and error rates after fine-tuning against it."""
+        probe, several = self.summary["probe"], len(self.study.budgets) > 1
+        panels = []
+        for target in self.study.targets:
+            for budget in self.study.budgets:
+                cells = select(probe["cells"], target=target, budget=budget)
+                rows = [
+                    {"start": cell["start"], "layer": layer, "cer": cer, "best": layer == cell["layer"]}
+                    | {"label": rate(cer) + (", the best layer" if layer == cell["layer"] else "")}
+                    for cell in cells
+                    for layer, cer in enumerate(cell["layers"])
+                ]
+                title = f"{target}, {budget}" if several else target
+                lines = (f"{cell['start']} {rate(cell['cer'])} at layer {cell['layer']}" for cell in cells)
+                text = f"CER of probes by layer, {target}, {budget}; the best: {', '.join(lines)}"
+                panels.append(self._panel(title, text, layer_chart(rows, self.styles)))
+        shown = [cell for cell in probe["cells"] if cell["error"] is not None]
+        if shown:
+            rows = [
+                {key: cell[key] for key in ("start", "target", "cer", "error")}
+                | {"label": f"probe {rate(cell['cer'])}, fine-tuned {rate(cell['error'])}, {cell['budget']}"}
+                for cell in shown
+            ]
+            text = f"{METRICS[self.summary['metric']].label} after fine-tuning against CER of probes"
+            text += f", {len(rows)} points; numbers in the table"
+            panels.append(self._panel("After fine-tuning, against the probe", text, against_chart(rows, self.styles)))
+        return panels
+
     def transfer(self) -> list[Row]:
         """Changes against similarity and against amounts of pre-training data, and ranks; what is known of them."""
         transfer = self.summary["transfer"]
         panels = []
-        points_known = [
-            {"start": cell["start"], "language": transfer["targets"][cell["column"]]["name"]}
-            | {"similarity": cell["similarity"], "change": cell["change"]}
-            | {"label": f"{change(cell['change'])}, nearest: {cell['nearest']} ({cell['similarity']:.2f})"}
-            for cell in transfer["cells"]
-            if cell["similarity"] is not None and cell["change"] is not None
-        ]
-        if points_known:
-            text = f"Change from no pre-training against similarity, {len(points_known)} points; numbers in the tables"
-            panels.append(self._panel("Change against similarity", text, similarity_chart(points_known, self.styles)))
+        for measure in dict.fromkeys(name for cell in transfer["cells"] for name in cell["nearest"]):
+            rows = [
+                {"start": cell["start"], "language": transfer["targets"][cell["column"]]["name"]}
+                | {"similarity": near["similarity"], "change": cell["change"]}
+                | {"label": f"{change(cell['change'])}, nearest: {near['language']} ({near['similarity']:.2f})"}
+                for cell in transfer["cells"]
+                if (near := cell["nearest"].get(measure)) and cell["change"] is not None
+            ]
+            if rows:
+                title = f"Change against similarity {by_measure(measure)}"
+                text = f"{title}: {len(rows)} points; numbers in the tables"
+                panels.append(self._panel(title, text, similarity_chart(rows, self.styles)))
         amounts = [
             {key: row[key] for key in ("start", "hours", "language_count", "change")}
             | {"label": f"{change(row['change'])}; {count(row['hours'])} h, languages: {row['language_count']}"}

@@ -28,10 +28,11 @@ from headstart.report import tables
 from headstart.report.checkpoints import checkpoint_rows
 from headstart.report.comparison import comparison_page, write_comparisons
 from headstart.report.gallery import Gallery
+from headstart.report.probe import pick_rows, probe_sentences, rule_rows
 from headstart.report.selection import selection_rows
 from headstart.report.sentences import VERDICTS, answer, change, count, duration, level_name, overall, percent, rate
 from headstart.report.tables import STAGES
-from headstart.report.transfer import heat_maps, question_rows
+from headstart.report.transfer import advice_rows, heat_maps, question_rows
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.study.starts import ScratchStart, Start
@@ -139,6 +140,7 @@ def page_of(study: Study, summary: Row, results: Path, corpora: list[Row]) -> Ro
         "refining": gallery.refining(refining),
         "refined": list(dict.fromkeys(row["start"] for row in refining if row["curve"])),
         **transfer_values(summary["transfer"], gallery),
+        **probe_values(study, summary, gallery),
         "samples": samples(study, results),
         "histories": histories(study, trained),
         "origin": origin,
@@ -165,7 +167,21 @@ def transfer_values(transfer: Row | None, gallery: Gallery) -> Row:
         "transfer": transfer,
         "transfer_questions": question_rows(transfer),
         "heat_maps": heat_maps(transfer),
+        "advice": advice_rows(transfer),
         "transfer_panels": gallery.transfer(),
+    }
+
+
+def probe_values(study: Study, summary: Row, gallery: Gallery) -> Row:
+    """What the section about probes shows; nothing in a study that has none."""
+    if study.probe is None:
+        return {"probe": None}
+    return {
+        "probe": summary["probe"],
+        "probe_sentences": probe_sentences(study, summary),
+        "probe_rules": rule_rows(summary["probe"]),
+        "probe_picks": pick_rows(summary["probe"]),
+        "probe_panels": gallery.probe(),
     }
 
 
@@ -283,6 +299,7 @@ def settings(study: Study) -> list[Row]:
             if start.kind in STAGES
         ),
         *([("Analysis of representations", study.analyse)] if study.analyse else []),
+        *([("Probes", study.probe)] if study.probe else []),
         ("Encoders from random weights", study.model),
         ("Text normalisation", study.text),
     ]

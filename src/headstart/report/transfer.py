@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headstart.report.sentences import VERDICTS, change, changes, listed, points, probability
+from headstart.report.sentences import VERDICTS, change, changes, listed, points, probability, rate
 
 Row = dict[str, Any]
 QUESTIONS = {
@@ -14,7 +14,7 @@ QUESTIONS = {
     "multilingual": "Several languages rather than one, with equal hours",
     "family": "Languages of the family {family} rather than others",
     "own_language": "Pre-trained on the target's language rather than not",
-    "similarity": "Nearest language of pre-training more alike by 0.1",
+    "similarity": "Nearest language of pre-training a standard deviation{step} more alike, {by}",
     "switched": "Pre-trained on one more language of a code-switched target",
     "every_language": "Pre-training on one language helps in every other language",
     "ranks": "Seeds agree on the order of starts",
@@ -26,7 +26,7 @@ def question_rows(transfer: Row) -> list[Row]:
     """`title`, `effect`, `span`, `verdict` and `note` of each question, as text."""
     rows = []
     for row in transfer["questions"]:
-        text = {"title": QUESTIONS[row["question"]].format(family=transfer["family"] or "that is most frequent")}
+        text = {"title": _title(row, transfer["family"] or "that is most frequent")}
         rows.append(text | {"verdict": _verdict(row), "is_clear": row["verdict"] in ("lower", "higher")})
         if row["p"] is None:
             rows[-1] |= {"effect": "\N{EN DASH}", "span": "", "note": f"{row['reason']}".capitalize() + "."}
@@ -38,6 +38,35 @@ def question_rows(transfer: Row) -> list[Row]:
             weakest = f"In {row['weakest']}, where it is least sure; " if "weakest" in row else ""
             rows[-1]["note"] = weakest + _basis(row)
     return rows
+
+
+def by_measure(name: str) -> str:
+    """A measure of similarity in words, after `alike` or `nearest`."""
+    return {"table": "by family and place", "acoustic": "by sound"}.get(name, f"by {name}")
+
+
+def _title(row: Row, family: str) -> str:
+    by = by_measure(row["measure"]) if "measure" in row else ""
+    step = "" if row.get("step") is None else f" ({row['step']:.2g})"
+    return QUESTIONS[row["question"]].format(family=family, by=by, step=step)
+
+
+def advice_rows(transfer: Row) -> list[Row]:
+    """What each rule errs by on languages that are left out, as text, a row for each measure of similarity."""
+    return [
+        {"similarity": by_measure(row["measure"]), "languages": row["languages"]}
+        | {rule: rate(row[rule]) for rule in ("neighbours", "average", "nearest")}
+        | {f"{rule}_best": f"best in {row['best'][rule]}" for rule in ("neighbours", "average", "nearest")}
+        | {"difference": change(row["difference"]), "span": changes(row["low"], row["high"])}
+        | {"verdict": _better(row)}
+        for row in transfer["advice"]
+    ]
+
+
+def _better(row: Row) -> str:
+    if row["difference"] >= 0:
+        return "no better than a plain rule"
+    return "clearly better" if row["high"] < 0 else "better, but not clearly"
 
 
 def _basis(row: Row) -> str:
@@ -86,7 +115,10 @@ def heat_maps(transfer: Row) -> list[Row]:
 
 def _cell(cell: Row, kind: str, largest: float, languages: int) -> Row:
     value = cell[kind]
-    near = f", nearest: {cell['nearest']} ({cell['similarity']:.2f})" if cell["nearest"] else ""
+    near = "".join(
+        f"; nearest {by_measure(name)}: {near['language']} ({near['similarity']:.2f})"
+        for name, near in cell["nearest"].items()
+    )
     return {
         "value": value,
         "text": f"{100 * value:.0f}" if kind == "error" else points(value).rpartition(".")[0],

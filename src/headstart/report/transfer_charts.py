@@ -12,7 +12,9 @@ def similarity_chart(rows: list[Row], styles: dict[str, Style]) -> Spec:
 
     `rows` have start, language, similarity, change and label.
     """
-    x = alt.X("similarity:Q", title="similarity of the nearest language of pre-training").axis(tickCount=5, grid=False)
+    scale = alt.Scale(zero=False, padding=8)
+    x = alt.X("similarity:Q", title="similarity of the nearest language", scale=scale)
+    x = x.axis(tickCount=5, grid=False)
     y = alt.Y("change:Q", title=None).axis(format="+%", tickCount=5)
     zero = alt.Chart(inline([{"zero": 0}])).mark_rule(color="var(--ink)").encode(y="zero:Q")
     dots = alt.Chart(inline(rows)).mark_point(filled=True, size=45, opacity=0.75)

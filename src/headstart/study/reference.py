@@ -118,6 +118,7 @@ SECTIONS = [
     ("`starts.NAME` with `kind: ssl`", "SslStart"),
     ("`starts.NAME` with `kind: semisup`", "SemisupStart"),
     ("`starts.NAME.select`", "Select"),
+    ("`starts.NAME.attention`", "ChunkedAttention"),
     ("`targets.NAME`", "Target"),
     ("`contrasts`, each", "Contrast"),
     ("`claims`, each", "Claim"),
@@ -133,6 +134,9 @@ SECTIONS = [
     ("`decoding`", "Decoding"),
     ("`decoding.language_model`", "LanguageModel"),
     ("`analyse`", "Analyse"),
+    ("`probe`", "Probe"),
+    ("`similarity`", "Similarity"),
+    ("`similarity.acoustic`", "Acoustic"),
     ("`convergence`", "Convergence"),
     ("`report`", "Report"),
 ]

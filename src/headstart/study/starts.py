@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from headstart.study.attention import ChunkedAttention
 from headstart.study.explain import ADAPTER_PATTERN, HUB_PATTERN, REVISION_PATTERN
 from headstart.study.facts import Facts
 from headstart.study.fields import Folder, Name, Positive, Seed, Settings, is_none
@@ -17,7 +18,7 @@ AdapterName = Annotated[str, Field(pattern=ADAPTER_PATTERN)]
 DEFAULT_REVISION = "main"
 
 
-class RunSeeds(Settings):
+class AnyStart(Settings):
     """What every start has."""
 
     seed_offset: Seed = Field(
@@ -25,15 +26,21 @@ class RunSeeds(Settings):
         description="Added to the seed of each of the start's runs, for all that is random in fine-tuning but the draw "
         "of the label budget. Two starts with one checkpoint and different offsets differ by chance alone.",
     )
+    attention: ChunkedAttention | None = Field(
+        None,
+        exclude_if=is_none,
+        description="Limits how far a frame looks, as streaming needs it, from this start on; without, it is as in the "
+        "start or the checkpoint that this one goes on from, in the end full attention.",
+    )
 
 
-class ScratchStart(RunSeeds):
+class ScratchStart(AnyStart):
     """Random weights: the baseline."""
 
     kind: Literal["scratch"] = Field(description="`scratch`: random weights, drawn from the run's seed.")
 
 
-class Checkpoint(RunSeeds):
+class Checkpoint(AnyStart):
     """A checkpoint in Hugging Face format from outside the study: a local folder, or a model of a hub."""
 
     path: Folder | None = Field(

@@ -10,17 +10,20 @@ from headstart.corpora.registry import Corpus
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.score.metrics import metric_named
 from headstart.study.analyse import Analyse
+from headstart.study.attention import ChunkedAttention
 from headstart.study.claims import QUANTITIES, Claim, TargetKind
 from headstart.study.convergence import Convergence
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.decoding import Decoding
 from headstart.study.explain import explain, nearest
-from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds
+from headstart.study.fields import Budget, Count, Name, Seed, Settings, budget_seconds, is_none
 from headstart.study.finetune import Finetune
 from headstart.study.model import Model
 from headstart.study.pretrain import Pretrain
+from headstart.study.probe import Probe
 from headstart.study.report import Report
 from headstart.study.semisup import Semisup
+from headstart.study.similarity import Similarity
 from headstart.study.starts import ScratchStart, SemisupStart, SslStart, Start
 from headstart.study.text import Language, Text
 from headstart.text.scripts import shared_script
@@ -88,6 +91,12 @@ class Study(Settings):
     finetune: Finetune = Field(Finetune(), description="CTC fine-tuning.")
     decoding: Decoding = Field(Decoding(), description="Decoding with a language model, beside greedy decoding.")
     analyse: Analyse | None = Field(None, description="Similarity of starts and what fine-tuning makes of them.")
+    probe: Probe | None = Field(
+        None, exclude_if=is_none, description="Linear CTC layers on frozen layers, to pick a start before fine-tuning."
+    )
+    similarity: Similarity = Field(
+        Similarity(), description="How alike languages are, for what makes a start transfer."
+    )
     convergence: Convergence = Field(Convergence(), description="The level of error that speed is compared at.")
     report: Report = Field(Report(), description="Statistics and report.")
 
@@ -103,7 +112,10 @@ class Study(Settings):
             *self._undecoded_claims(),
             *self._start_settings(),
             *self._shared_parents(),
+            *self._random_frames(),
         ]
+        if self.probe and self.probe.seeds > len(self.seeds):
+            problems.append(f"probe.seeds: {self.probe.seeds} is more than the {len(self.seeds)} that `seeds` lists")
         for i, contrast in enumerate(self.contrasts):
             if contrast.treatment == contrast.baseline:
                 problems.append(f"contrasts.{i}: {contrast.baseline!r} is compared with itself")
@@ -144,6 +156,8 @@ class Study(Settings):
             references += [(f"claims.{i}.baseline", start, "start") for start in claim.baseline]
             references += [(f"claims.{i}.targets", target, "target") for target in claim.targets or ()]
             references += [(f"claims.{i}.budgets", budget, "budget") for budget in claim.budgets or ()]
+        if self.similarity.acoustic and self.similarity.acoustic.start is not None:
+            references.append(("similarity.acoustic.start", self.similarity.acoustic.start, "start"))
         for name, start in self.starts.items():
             if isinstance(start, SslStart):
                 references += [(f"starts.{name}.corpora", corpus, "corpus") for corpus in start.corpora]
@@ -271,9 +285,22 @@ class Study(Settings):
             if (parent := self._parent(name)) in self.starts and self.per_seed(parent) and not self.per_seed(name)
         ]
 
+    def _random_frames(self) -> list[str]:
+        name = self.similarity.acoustic and self.similarity.acoustic.start
+        if not isinstance(self.starts.get(name), ScratchStart):
+            return []
+        return [f"similarity.acoustic.start: {name!r} is not pre-trained; name another start, or null for none"]
+
     def per_seed(self, start: str) -> bool:
         """Whether each seed trains its own instance of a start."""
         return getattr(self.starts[start], "per_seed", False)
+
+    def attention_of(self, start: str) -> ChunkedAttention | None:
+        """The chunked attention of a start: its own, or that of the start of this study that it goes on from."""
+        name: str | None = start
+        while (own := getattr(self.starts.get(name), "attention", None)) is None and name in self.starts:
+            name = self._parent(name)
+        return own
 
     def instances(self, start: str) -> dict[int | None, str]:
         """The instances of a start by seed: `NAME/seedN` with `per_seed`, otherwise only `NAME`, under None."""
@@ -315,6 +342,10 @@ class Study(Settings):
     def analysed(self) -> list[str]:
         """Starts that are compared with their fine-tuned runs: all but `scratch` ones; none without `analyse`."""
         return [name for name, start in self.starts.items() if self.analyse and not isinstance(start, ScratchStart)]
+
+    def probed_seeds(self) -> list[int]:
+        """The seeds with which starts are probed; none without `probe`."""
+        return self.seeds[: self.probe.seeds] if self.probe else []
 
     def transcribed(self, name: str) -> dict[str, float]:
         """Hours of transcripts, by corpus, on which this study trains a start and its ancestors."""

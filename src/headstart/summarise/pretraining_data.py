@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.corpora.synthetic.grammar import load_grammar
-from headstart.languages.table import primary
+from headstart.languages.table import canonical, primary
 from headstart.study.facts import facts_of
 from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
+
+FEWEST = 4  # pre-trained starts, and languages of targets, below which nothing is asked about transfer
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,34 @@ def corpus_languages(study: Study, name: str) -> tuple[str, ...]:
     if corpus.reader == "synthetic":
         tags += [language for language, _ in load_grammar(corpus.language).patterns]
     return tuple(dict.fromkeys(map(primary, tags or [corpus.language])))
+
+
+def asks_about_transfer(study: Study) -> bool:
+    """Whether a study has so many pre-trained starts and targets that its summary has a section about transfer."""
+    starts = [name for name, start in study.starts.items() if not isinstance(start, ScratchStart)]
+    return min(len(starts), len({target_languages(study, name) for name in study.targets})) >= FEWEST
+
+
+def compared_languages(study: Study) -> dict[str, list[str]]:
+    """The languages that are compared by sound, each with the corpora in it alone, of whose training split there is
+    audio; none in a study that asks for no such comparison or nothing about transfer."""
+    if study.similarity.acoustic is None or not asks_about_transfer(study):
+        return {}
+    used = [target.corpus for target in study.targets.values()]
+    used += [name for target in study.targets.values() for name in target.languages.values() if name]
+    used += [name for start in study.starts.values() for name in getattr(start, "corpora", {})]
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(used):
+        if len(tags := corpus_languages(study, name)) == 1:
+            found.setdefault(canonical(tags[0]), []).append(name)
+    return found if len(found) > 1 else {}
+
+
+def languages_of(study: Study) -> tuple[list[str], list[str]]:
+    """The languages of the study's targets, and those that only its starts were pre-trained on."""
+    targets = dict.fromkeys(tag for name in study.targets for tag in target_languages(study, name))
+    starts = (tag for name in study.starts for tag in pretraining_data(study, name).languages or ())
+    return list(targets), [tag for tag in dict.fromkeys(starts) if tag not in targets]
 
 
 def target_languages(study: Study, name: str) -> tuple[str, ...]:

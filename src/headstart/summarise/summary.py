@@ -28,8 +28,11 @@ from headstart.summarise.contrasts import (
 )
 from headstart.summarise.convergence import convergence_of_runs, convergence_rows
 from headstart.summarise.curves import mean_of_column
+from headstart.summarise.design import Design
 from headstart.summarise.power import spread_rows
+from headstart.summarise.probe import probe_section
 from headstart.summarise.representation import representation_designs, representation_rows
+from headstart.summarise.similarity import measures_of
 from headstart.summarise.speed import speed_designs, speed_rows
 from headstart.summarise.tables import Row, run_folder
 from headstart.summarise.training_time import training_design
@@ -40,7 +43,8 @@ from headstart.training.curve import read_curve
 def summarise(study: Study, results: Path) -> dict[str, Any]:
     """All numbers of the report, as a pure function of `study` and of the files in `<results>/<study>`.
 
-    The files are score files, learning curves, recipes and, when the study sets `analyse`, similarities.
+    The files are score files, learning curves, recipes and, when the study sets `analyse`, similarities; and how alike
+    its languages are.
     Keys of the result: `study`, `metric`, `confidence`, `smallest_effect`, and lists of rows:
 
     - `claims`: the study's claims with their verdicts (see `claim_rows`).
@@ -58,6 +62,8 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
       study does not set `analyse`.
     - `spread`: how much runs and test speakers vary (see `spread_rows`).
     - `transfer`: what makes a start transfer (see `transfer_section`); None in a study with few starts or languages.
+
+    - `probe`: what probes foretell (see `probe_section`); there is no such key when the study does not set `probe`.
 
     Each row of `contrasts`, `averages`, `representation_contrasts` and `speed` has a `verdict` on its difference (see
     `verdicts_of`). Values that cannot be computed are None.
@@ -112,7 +118,12 @@ def summarise(study: Study, results: Path) -> dict[str, Any]:
         "representation_gap": gaps,
         "representation_contrasts": gap_contrasts,
         "spread": spread_rows(comparable, drawn_by),
-        "transfer": transfer_section(study, designs),
+        "transfer": transfer_section(study, designs, measures_of(study, results)),
+        **(
+            {"probe": probe_section(study, results, designs.get(study.report.metric, Design({})))}
+            if study.probe
+            else {}
+        ),
     }
 
 

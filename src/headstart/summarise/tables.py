@@ -94,6 +94,11 @@ def representation_path(results: Path, study: str, start: str, target: str, budg
     return Path(results) / study / "representation" / start / target / f"{budget}.parquet"
 
 
+def probe_path(results: Path, study: str, start: str, target: str, budget: str) -> Path:
+    """Path of the error rates of the probes of a start."""
+    return Path(results) / study / "probes" / start / target / f"{budget}.parquet"
+
+
 def finite(value: float) -> float | None:
     """`value` as a plain float, or None when it is NaN or infinite, which JSON cannot express."""
     return float(value) if math.isfinite(value) else None

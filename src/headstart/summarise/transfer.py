@@ -9,22 +9,30 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from headstart.languages.pairs import Pairs
+from headstart.languages.similarity import Measure
 from headstart.languages.table import language_of
 from headstart.study.study import Study
 from headstart.summarise.design import Design, Weights
 from headstart.summarise.estimates import holm
+from headstart.summarise.neighbours import Known, left_out
+from headstart.summarise.pretraining_data import FEWEST
 from headstart.summarise.ranks import every_language, rank_rows, stability
+from headstart.summarise.similarity import TABLE
 from headstart.summarise.tables import Row
-from headstart.summarise.transfer_questions import FEWEST, largest_family, question_rows
+from headstart.summarise.transfer_questions import largest_family, question_rows
 from headstart.summarise.transfer_table import TransferTable
 
 
-def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
+def transfer_section(
+    study: Study, designs: Mapping[str, Design], measures: Mapping[str, Measure] = TABLE
+) -> Row | None:
     """What makes a start transfer, by the metric of the study; None with too few pre-trained starts or languages.
 
     Args:
         study: the study.
         designs: its runs by each metric.
+        measures: of the similarity of languages, by name.
 
     Keys of the result:
 
@@ -35,17 +43,20 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
       start, where it can.
     - `targets`: `languages` of a column, its `targets`, `name`, `family` of a single language.
     - `cells`: `start` (also `none`), `column` (number of the target), `error` (geometric mean over targets, budgets and
-      seeds), `change` (relative to `none`), `similarity` and `nearest`, and `covered`, the number of its languages
-      that the start was pre-trained on.
+      seeds), `change` (relative to `none`), `nearest`, which has by the name of each measure that knows it the nearest
+      `language` of pre-training and its `similarity`, and `covered`, the number of its languages that the start was
+      pre-trained on.
     - `questions`: the rows of `question_rows` with two more, `every_language` and `ranks`, and with `p_adjusted` (Holm)
       and `verdict`: `lower` or `higher`, `unclear`, or `cannot tell` with a `reason`.
+    - `advice`: for each `measure`, how far off advice from it is on languages that are left out (see `left_out`); and
+      `similarities`: measure -> language -> language -> similarity, of measures other than the package's table.
     - `groups`: the mean relative change on code-switched targets by the number of languages covered.
     - `ranks`: the rows of `rank_rows`, of all starts.
     """
     design = designs.get(study.report.metric)
     if design is None:
         return None
-    table = TransferTable.of(study, design)
+    table = TransferTable.of(study, design, measures)
     if min(len(table.starts), len(table.columns)) < FEWEST:
         return None
     confidence = study.report.confidence
@@ -56,7 +67,7 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
         _everywhere(study, table, design),
         _rank_question(table, confidence),
     ]
-    return {
+    section = {
         "none": table.none,
         "family": largest_family(table),
         "starts": [_start_row(study, table, design, name) for name in table.starts],
@@ -66,6 +77,24 @@ def transfer_section(study: Study, designs: Mapping[str, Design]) -> Row | None:
         "groups": _groups(table),
         "ranks": rank_rows(design, starts, cells, confidence),
     }
+    return section | {"advice": _advice(section, measures, confidence), "similarities": _similarities(table)}
+
+
+def _advice(section: Row, measures: Mapping[str, Measure], confidence: float) -> list[Row]:
+    """How far off advice is by each measure that knows enough of the study's languages."""
+    known = {name: Known.of(section).only(measure) for name, measure in measures.items()}
+    return [
+        {"measure": name} | left_out(known[name], measure, confidence)
+        for name, measure in measures.items()
+        if len(known[name].tags) >= FEWEST
+    ]
+
+
+def _similarities(table: TransferTable) -> Row:
+    """The similarities that are not from the package's table, of pairs with at least one language of a target."""
+    targets = {tag for column in table.columns for tag in column}
+    pairs = {name: measure for name, measure in table.measures.items() if isinstance(measure, Pairs)}
+    return {name: measure.with_one_of(targets).plain() for name, measure in pairs.items()}
 
 
 def _start_row(study: Study, table: TransferTable, design: Design, name: str) -> Row:
@@ -97,14 +126,14 @@ def _cell_rows(table: TransferTable) -> list[Row]:
         if table.none:
             error = float(np.exp(table.none_errors[number].mean()))
             rows.append({"start": table.none, "column": number, "error": error, "change": 0.0})
-            rows[-1] |= {"similarity": None, "nearest": None, "covered": 0}
+            rows[-1] |= {"nearest": {}, "covered": 0}
         for place, name in enumerate(table.starts):
-            found = table.nearest_language(name, column)
+            near = {measure: table.nearest_language(name, column, measure) for measure in table.measures}
             rows.append(
                 {"start": name, "column": number}
                 | {"error": float(np.exp(table.errors[place, number].mean()))}
                 | {"change": float(np.expm1(table.changes[place, number])) if table.none else None}
-                | dict(zip(("similarity", "nearest"), found or (None, None), strict=True))
+                | {"nearest": {key: {"language": n[1], "similarity": n[0]} for key, n in near.items() if n}}
                 | {"covered": table.covered(name, column)}
             )
     return rows

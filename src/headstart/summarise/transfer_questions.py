@@ -5,23 +5,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.summarise.crossed import Effect, cell_effect, inflation, language_effect, largest_share, start_effect
+from headstart.summarise.pretraining_data import FEWEST
 from headstart.summarise.tables import Row
 from headstart.summarise.transfer_table import TransferTable
 
 Array = NDArray[np.float64]
-FEWEST = 4  # starts, and languages, below which nothing is asked
+Question = Callable[[TransferTable, np.random.Generator], tuple[Effect, Array]]
 FEWEST_DF = 3  # degrees of freedom of the starts
 # From this variance inflation on, size and number of languages count as one thing: more than 4/5 of how the one varies
 # goes with the other, and whatever else differs between the starts decides which of them seems to matter.
 MOST_INFLATION = 5.0
 MOST_SHARE = 0.5  # of an effect's information that a single start may have
 SAME_HOURS = 1.25  # the largest ratio of hours that count as equal
-SIMILARITY_STEP = 0.1
 
 
 class CannotTell(Exception):
@@ -30,33 +31,38 @@ class CannotTell(Exception):
 
 def question_rows(table: TransferTable, confidence: float) -> list[Row]:
     """A row for each question: `question`, `estimate`, `low`, `high` (relative changes of the error rate), `p`,
-    `degrees_of_freedom`, `starts`, `languages` (how many), and `reason`, where the study cannot tell."""
-    questions: dict[str, Callable[[TransferTable, np.random.Generator], tuple[Effect, Array]]] = {
-        "hours": _hours,
-        "languages": _languages,
-        "languages_or_hours": _languages_or_hours,
-        "multilingual": _multilingual,
-        "family": _family,
-        "own_language": _own_language,
-        "similarity": _similarity,
-        "switched": _switched,
-    }
-    rows = []
-    for name, ask in questions.items():
-        row: Row = {"question": name, **dict.fromkeys(("estimate", "low", "high", "p", "degrees_of_freedom", "reason"))}
-        row |= {"starts": None, "languages": None}
-        rows.append(row)
-        try:
-            effect, used = ask(table, np.random.default_rng(0))
-            if effect.finest >= 1 - confidence:
-                raise CannotTell("there are so few starts or languages that no permutation test could be clear")
-        except CannotTell as reason:
-            row["reason"] = str(reason)
-            continue
-        low, high = np.expm1(effect.interval(confidence)).tolist()
-        row |= {"estimate": float(np.expm1(effect.value)), "low": low, "high": high, "p": effect.p}
-        row |= {"degrees_of_freedom": effect.df, "starts": used.shape[0], "languages": used.shape[1]}
-    return rows
+    `degrees_of_freedom`, `starts`, `languages` (how many), and `reason`, where the study cannot tell.
+
+    `similarity` is asked by each `measure`, and `step` is the difference of similarity whose effect this is.
+    """
+    return [
+        _row("hours", _hours, table, confidence),
+        _row("languages", _languages, table, confidence),
+        _row("languages_or_hours", _languages_or_hours, table, confidence),
+        _row("multilingual", _multilingual, table, confidence),
+        _row("family", _family, table, confidence),
+        _row("own_language", _own_language, table, confidence),
+        *(
+            _row("similarity", partial(_similarity, measure=measure), table, confidence)
+            | {"measure": measure, "step": similarity_step(table, measure)}
+            for measure in table.measures
+        ),
+        _row("switched", _switched, table, confidence),
+    ]
+
+
+def _row(name: str, ask: Question, table: TransferTable, confidence: float) -> Row:
+    row: Row = {"question": name, **dict.fromkeys(("estimate", "low", "high", "p", "degrees_of_freedom", "reason"))}
+    row |= {"starts": None, "languages": None}
+    try:
+        effect, used = ask(table, np.random.default_rng(0))
+        if effect.finest >= 1 - confidence:
+            raise CannotTell("there are so few starts or languages that no permutation test could be clear")
+    except CannotTell as reason:
+        return row | {"reason": str(reason)}
+    low, high = np.expm1(effect.interval(confidence)).tolist()
+    row |= {"estimate": float(np.expm1(effect.value)), "low": low, "high": high, "p": effect.p}
+    return row | {"degrees_of_freedom": effect.df, "starts": used.shape[0], "languages": used.shape[1]}
 
 
 # ---------------------------------------------------------------------------------------------- size and diversity
@@ -162,28 +168,56 @@ def _family(table: TransferTable, rng: np.random.Generator) -> tuple[Effect, Arr
     return language_effect(changes, inside, np.ones((len(places), 1)), rng), changes
 
 
-def _alike(table: TransferTable) -> tuple[Array, Array, Array]:
-    """`[starts, languages]`: changes, similarity of the nearest language, and whether it is the language itself."""
-    columns = [list(table.columns)[place] for place in table.single]
-    found = [[table.nearest_language(start, column) for column in columns] for start in table.starts]
-    starts = [place for place, row in enumerate(found) if row and all(row)]
-    if len(starts) < FEWEST:
-        raise CannotTell(f"the languages of {len(starts)} starts only are known, and in the table of languages")
-    similarity = np.array([[value for value, _ in found[place]] for place in starts])
-    return _enough(table.changes[np.ix_(starts, table.single)]), similarity, (similarity == 1).astype(float)
-
-
 def _own_language(table: TransferTable, rng: np.random.Generator) -> tuple[Effect, Array]:
     """Where the start was pre-trained on the target's language, compared with where it was not."""
-    changes, _, own = _alike(table)
+    starts = [place for place, data in enumerate(table.starts.values()) if data.languages]
+    if len(starts) < FEWEST:
+        raise CannotTell(f"the languages of {len(starts)} starts only are known")
+    changes, own = _enough(table.changes[np.ix_(starts, table.single)]), _own(table, starts, table.single)
     return _within(changes, own, np.empty((0, *own.shape)), "whether the language was pre-trained on", rng), changes
 
 
-def _similarity(table: TransferTable, rng: np.random.Generator) -> tuple[Effect, Array]:
-    """By 0.1 of similarity, between languages that the start was not pre-trained on."""
-    changes, similarity, own = _alike(table)
-    predictor = np.where(own == 1, 0.0, similarity) / SIMILARITY_STEP
+def _similarity(table: TransferTable, rng: np.random.Generator, measure: str) -> tuple[Effect, Array]:
+    """By a standard deviation of similarity, between languages that the start was not pre-trained on."""
+    starts, columns, similarity = _alike(table, measure)
+    if len(starts) < FEWEST:
+        raise CannotTell(f"of {len(starts)} starts only, this measure knows a language of pre-training")
+    changes, own = _enough(table.changes[np.ix_(starts, columns)]), _own(table, starts, columns)
+    predictor = np.where(own == 1, 0.0, similarity) / (similarity_step(table, measure) or 1.0)
     return _within(changes, predictor, own[None], "similarity", rng), changes
+
+
+def similarity_step(table: TransferTable, measure: str) -> float | None:
+    """The standard deviation of similarity between languages and the nearest one of starts that were not pre-trained
+    on them; None where there are fewer than two such pairs."""
+    starts, columns, similarity = _alike(table, measure)
+    others = similarity[_own(table, starts, columns) == 0]
+    return float(others.std()) if len(others) > 1 else None
+
+
+def _alike(table: TransferTable, measure: str) -> tuple[list[int], list[int], Array]:
+    """Starts and columns in one language of which a measure knows how alike they are, and similarity of the nearest
+    language, `[starts, columns]`. That a language is like itself does not count as knowing it."""
+    languages = list(table.columns)
+    found = {
+        (start, column): near[0]
+        for start, name in enumerate(table.starts)
+        for column in table.single
+        if (near := table.nearest_language(name, languages[column], measure))
+    }
+    names = list(table.starts)
+    others = {place for place in found if table.covered(names[place[0]], languages[place[1]]) == 0}
+    columns = [column for column in table.single if any((start, column) in others for start in range(len(names)))]
+    starts = [start for start in range(len(names)) if columns and all((start, column) in found for column in columns)]
+    values = [[found[start, column] for column in columns] for start in starts]
+    return starts, columns, np.array(values).reshape(len(starts), len(columns))
+
+
+def _own(table: TransferTable, starts: list[int], columns: list[int]) -> Array:
+    """`[starts, columns]`: 1 where the start was pre-trained on the language, otherwise 0."""
+    languages, names = list(table.columns), list(table.starts)
+    rows = [[float(table.covered(names[start], languages[column]) == 1) for column in columns] for start in starts]
+    return np.array(rows).reshape(len(starts), len(columns))
 
 
 def _switched(table: TransferTable, rng: np.random.Generator) -> tuple[Effect, Array]:

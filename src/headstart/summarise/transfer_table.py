@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.languages.similarity import nearest
-from headstart.languages.table import language_of
+from headstart.languages.similarity import Measure, nearest
+from headstart.languages.table import canonical, language_of
 from headstart.study.starts import ScratchStart
 from headstart.study.study import Study
 from headstart.summarise.design import Design
 from headstart.summarise.pretraining_data import PretrainingData, pretraining_data, target_languages
+from headstart.summarise.similarity import TABLE
 
 Array = NDArray[np.float64]
 
@@ -27,6 +29,7 @@ class TransferTable:
         columns: languages of the targets -> the targets in them; code-switched targets have several languages.
         errors: `[starts, columns, seeds]`.
         none_errors: `[columns, seeds]`; NaN without `none`.
+        measures: of the similarity of languages, by name.
     """
 
     none: str | None
@@ -34,9 +37,10 @@ class TransferTable:
     columns: dict[tuple[str, ...], list[str]]
     errors: Array
     none_errors: Array
+    measures: Mapping[str, Measure]
 
     @classmethod
-    def of(cls, study: Study, design: Design) -> TransferTable:
+    def of(cls, study: Study, design: Design, measures: Mapping[str, Measure] = TABLE) -> TransferTable:
         """The table of a study's runs by one metric; targets to which it does not apply are left out."""
         scratch = [name for name, start in study.starts.items() if isinstance(start, ScratchStart)]
         none = study.baseline if study.baseline in scratch else next(iter(scratch), None)
@@ -61,6 +65,7 @@ class TransferTable:
             np.array([errors(none, own) if none else np.full(seeds, np.nan) for own in columns.values()]).reshape(
                 len(columns), seeds
             ),
+            measures,
         )
 
     @property
@@ -79,18 +84,18 @@ class TransferTable:
         """The code-switched columns."""
         return [place for place, languages in enumerate(self.columns) if len(languages) > 1]
 
-    def nearest_language(self, start: str, column: tuple[str, ...]) -> tuple[float, str] | None:
+    def nearest_language(self, start: str, column: tuple[str, ...], measure: str) -> tuple[float, str] | None:
         """Of what a start was pre-trained on, the language most like that of a column, and how alike they are.
 
         Of a code-switched column, it is the one most like its first language. None where it cannot be known.
         """
         known = self.starts[start].languages
-        return nearest(column[0], known) if known else None
+        return nearest(column[0], known, self.measures[measure]) if known else None
 
     def covered(self, start: str, column: tuple[str, ...]) -> int | None:
         """How many languages of a column a start was pre-trained on; None where its languages are unknown."""
         known = self.starts[start].languages
-        return None if known is None else len(set(known) & set(column))
+        return None if known is None else len(set(map(canonical, known)) & set(map(canonical, column)))
 
     @property
     def families(self) -> dict[int, str]:

@@ -25,6 +25,7 @@ from scipy.special import betaln, gammaln
 
 PRIOR_DF = np.array([2.0, 4.0, 8.0, 16.0, 32.0, np.inf])
 NEGLIGIBLE = 1e-7  # weight below which a point of the grid is left out
+COARSE_UNITS = 300  # variances that are enough to find where the fine grid belongs
 
 Array = NDArray[np.float64]
 
@@ -69,9 +70,11 @@ def fit_seed_variance(variances: Array, df: int, weight: float = 1.0) -> SeedVar
     if not len(variances) or df < 1:
         return None
     centre = np.log(variances.mean())
-    # A coarse grid finds where the weight of each d0 lies, a fine one is laid there.
+    # A coarse grid finds where the weight of each d0 lies, a fine one is laid there. Of thousands of variances, some
+    # are enough for the first, which is the larger one.
     coarse = np.broadcast_to(centre + np.linspace(-20, 40, 241), (len(PRIOR_DF), 241))
-    density = _posterior(variances, df, weight, coarse)
+    every = -(-len(variances) // COARSE_UNITS)
+    density = _posterior(variances[::every], df, weight * every, coarse)
     density /= density.sum(1, keepdims=True)
     mean = (density * coarse).sum(1)
     spread = np.sqrt((density * (coarse - mean[:, None]) ** 2).sum(1)) + 0.02
@@ -96,15 +99,17 @@ def _log_likelihood(variances: Array, df: int, weight: float, log_scale: Array) 
     For infinite d0 they are s0² times a chi-squared variable over its degrees of freedom.
     """
     total = np.empty(log_scale.shape)
+    log_sum, number = np.log(variances).sum(), len(variances)
     for i, prior in enumerate(PRIOR_DF):
-        ratio = np.exp(np.log(variances)[:, None] - log_scale[i])  # [units, grid]
+        # Most of the time goes into functions of `[units, grid]`, so that there is one only: the logarithm below.
+        log_ratios, inverse = log_sum - number * log_scale[i], np.exp(-log_scale[i])  # [grid]
         if np.isinf(prior):
             constant = df / 2 * np.log(df / 2) - gammaln(df / 2)
-            terms = constant + df / 2 * np.log(ratio) - df / 2 * ratio
+            rest = df / 2 * variances.sum() * inverse
         else:
             constant = df / 2 * np.log(df / prior) - betaln(df / 2, prior / 2)
-            terms = constant + df / 2 * np.log(ratio) - (prior + df) / 2 * np.log1p(df / prior * ratio)
-        total[i] = weight * terms.sum(0)
+            rest = (prior + df) / 2 * np.log1p(np.outer(variances, df / prior * inverse)).sum(0)
+        total[i] = weight * (number * constant + df / 2 * log_ratios - rest)
     return total
 
 

@@ -16,6 +16,7 @@ from headstart.jobs import TrainingJob
 
 DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
 DECIDING += ("adapters",)  # of runs that train nothing else of their encoder
+DECIDING += ("attention",)  # of starts that have chunked attention
 # Under `data`: `content` is a hash of audio and transcripts. Of a stage that reads only some transcripts, `read` is one
 # of what it reads.
 DECIDING_DATA = ("content", "read", "units_content")
@@ -38,6 +39,7 @@ def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
         "parent": (own_recipe(job.parent) or source_of(job.parent) or job.parent) if job.parent else None,
         "parent_content": checkpoint_content(job.parent) if job.parent else None,
         **({"adapters": file_hash(job.adapter) if job.adapter else "new"} if getattr(job, "adapters", False) else {}),
+        **({"attention": job.attention.model_dump(mode="json")} if job.attention else {}),
         "seed": job.seed,
         "data": data,
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from headstart.corpora.columns import Columns
 from headstart.corpora.reader import Description
 from headstart.corpora.readers.table import FolderCorpus, TableReader
+from headstart.features.audio import SAMPLE_RATE
 from headstart.study.corpora import WithText
-from headstart.study.fields import GrammarName, Positive, Range, Seed, Settings
+from headstart.study.fields import GrammarName, Positive, Range, Seed, Settings, is_none
 
 COLUMNS = Columns(
     speaker="speaker",
@@ -46,6 +47,20 @@ class SyntheticCorpus(WithText):
     voices: Literal["usual", "other"] = Field(
         "usual", description="Whose voices: `other` ones are of unlike timbre (whisper, creak), for another domain."
     )
+
+    bandwidth_hz: Range | None = Field(
+        None,
+        exclude_if=is_none,
+        description="Frequencies that are left of speech and noise, for another domain: [300, 3400] is a "
+        "telephone's or a radio's; null for all.",
+    )
+
+    @field_validator("bandwidth_hz")
+    @classmethod
+    def _some_band(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band and not 0 < band[0] < band[1] <= SAMPLE_RATE / 2:
+            raise ValueError(f"is [{band[0]:g}, {band[1]:g}] Hz; it lies between 0 and {SAMPLE_RATE / 2:g} Hz")
+        return band
 
     @property
     def synthesis(self) -> dict[str, Any]:

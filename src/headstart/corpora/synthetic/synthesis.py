@@ -85,6 +85,7 @@ def synthesise_corpus(
     words_per_minute: tuple[float, float] = (120, 220),
     pitch: tuple[float, float] = (20, 80),
     voices: str = "usual",
+    bandwidth_hz: tuple[float, float] | None = None,
     sample_rate: int = 16000,
 ) -> Path:
     """Synthesise a corpus as `metadata.tsv` and `clips/*.flac` (mono, 16 bits) in `directory`, and return `directory`.
@@ -103,10 +104,12 @@ def synthesise_corpus(
         snr_db: range in dB from which each clip's signal-to-noise ratio is drawn.
         words_per_minute, pitch: ranges of eSpeak's rate and pitch (0 to 100) for the speakers.
         voices: "usual" or "other", the key in VARIANTS of the speakers' voices; everything else is drawn alike.
+        bandwidth_hz: frequencies that are left of speech and noise, such as (300, 3400) of a telephone; None for all.
         sample_rate: in Hz.
 
     Raises:
-        ValueError: an unknown language, split or kind of voices, or a range whose lower end is above its upper end.
+        ValueError: an unknown language, split or kind of voices, a range whose lower end is above its upper end, or
+            frequencies that the sampling rate cannot represent.
         HeadstartError: the grammar has no more sentences, or `directory` contains something other than a corpus.
     """
     directory = Path(directory)
@@ -116,7 +119,12 @@ def synthesise_corpus(
         raise ValueError(f"unknown split {unknown[0]!r} in hours; there are {', '.join(SPLITS)}")
     if voices not in VARIANTS:
         raise ValueError(f"unknown voices {voices!r}; there are {', '.join(VARIANTS)}")
-    for name, (low, high) in {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}.items():
+    ranges = {"snr_db": snr_db, "words_per_minute": words_per_minute, "pitch": pitch}
+    if bandwidth_hz:
+        ranges["bandwidth_hz"] = bandwidth_hz
+        if not 0 < bandwidth_hz[0] < bandwidth_hz[1] <= sample_rate / 2:
+            raise ValueError(f"bandwidth_hz is {bandwidth_hz}: it lies between 0 and {sample_rate / 2:g} Hz")
+    for name, (low, high) in ranges.items():
         if low > high:
             raise ValueError(f"{name} is ({low}, {high}): the lower end comes first")
     # The table may be missing in an older corpus: Snakemake deletes it before it makes the corpus again.
@@ -133,7 +141,7 @@ def synthesise_corpus(
         seconds_left = 3600.0 * hours.get(split, 0.0)
         while seconds_left > 0:
             clip = next(clips)
-            audio = _render(clip, snr_db, words_per_minute, pitch, sample_rate)
+            audio = _render(clip, snr_db, words_per_minute, pitch, bandwidth_hz, sample_rate)
             row = _write_clip(partial, clip, audio, sample_rate)
             rows.append(row)
             seconds_left -= len(audio) / sample_rate
@@ -228,6 +236,7 @@ def _render(
     snr_db: tuple[float, float],
     words_per_minute: tuple[float, float],
     pitch: tuple[float, float],
+    bandwidth_hz: tuple[float, float] | None,
     sample_rate: int,
 ) -> np.ndarray:
     """The noisy audio of a clip, float32 of shape (num_samples,)."""
@@ -246,6 +255,8 @@ def _render(
     before, after = (round(rng.uniform(*PAD_S) * sample_rate) for _ in range(2))
     noise = coloured_noise(before + len(speech) + after, rng, sample_rate)
     audio = mix_at_snr(speech, noise, rng.uniform(*snr_db), offset=before)
+    if bandwidth_hz:
+        audio = band_pass(audio, bandwidth_hz, sample_rate)
     return set_level(audio, LEVEL_DB + rng.uniform(*GAIN_DB))
 
 
@@ -338,6 +349,18 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, offset: int
     mixed = noise * np.float32(np.sqrt(ratio / 10 ** (snr_db / 10)))
     mixed[offset : offset + len(speech)] += speech
     return mixed
+
+
+def band_pass(audio: np.ndarray, band_hz: tuple[float, float], sample_rate: int) -> np.ndarray:
+    """Keep a band of frequencies, as a channel does: float32 of the same shape.
+
+    The gain is that of Butterworth filters of the fourth order, forwards and backwards (no phase): one half at both
+    ends of the band, and 1/257 an octave further.
+    """
+    low, high = band_hz
+    frequency = np.maximum(np.fft.rfftfreq(len(audio), 1 / sample_rate), 1e-9)
+    gain = 1 / (1 + (low / frequency) ** 8) / (1 + (frequency / high) ** 8)
+    return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio)).astype(np.float32)
 
 
 def set_level(audio: np.ndarray, level_db: float) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Probes: linear CTC layers on the frozen layers of a start."""

@@ -35,6 +35,8 @@ rule all:
         # The files that `dvc metrics` and `dvc plots` read.
         f"results/{STUDY.study}/metrics.json",
         f"results/{STUDY.study}/curves.csv",
+        # Models and tables are results too: one that was deleted is made again.
+        WORKFLOW.outputs(),
 
 
 include: "rules/corpora.smk"

@@ -1,11 +1,13 @@
 # The study and its jobs. headstart.workflow determines the inputs and settings of every job; the functions below only
 # pass it the wildcards. The settings of a job go into `params` as one plain dict that includes the version of the
 # stage, because Snakemake compares params without their names and does not notice changes in imported modules.
+import glob
 import os
 import re
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/, beside
 # this file's folder. `envvars` passes the variable on to jobs on other machines.
@@ -20,6 +22,7 @@ envvars:
     "PYTHONPATH",
 
 
+from headstart.readings import claim_corpora, follow_corpora, followed, unread
 from headstart.study.reading import StudyError, parse_study, read_yaml
 from headstart.study.planned import keep_planned, planned_path, planned_study, variable
 from headstart.workflow import Workflow
@@ -35,16 +38,23 @@ try:
             read_yaml(file)  # Snakemake has read it too, but accepts repeated keys
         SOURCE = f"module {MODULE}" if MODULE else ", ".join(map(str, workflow.configfiles))
         STUDY = parse_study(config, SOURCE)
-        Workflow(STUDY).check(SOURCE)
+        WORKFLOW = Workflow(STUDY)
+        WORKFLOW.check(SOURCE)
+        # What was edited in a corpus is brought into its manifests first, so that only jobs run that it concerns.
+        # Not beside another Snakemake, whose jobs may be reading them.
+        if not glob.glob(".snakemake/locks/*"):
+            for sentence in follow_corpora(WORKFLOW, processes=2):
+                logger.info(sentence)
+        UNREAD = unread(WORKFLOW)
         os.environ[variable(MODULE)] = planned_path(STUDY)
         if MODULE:
             keep_planned(STUDY)  # Snakemake does not call `onstart` of a module
     else:
         STUDY = planned_study(MODULE)
+        WORKFLOW = Workflow(STUDY)
+        UNREAD = list(STUDY.corpora)
 except StudyError as error:
     raise WorkflowError(str(error))
-
-WORKFLOW = Workflow(STUDY)
 
 
 envvars:
@@ -53,6 +63,7 @@ envvars:
 
 onstart:
     keep_planned(STUDY)
+    claim_corpora(WORKFLOW)
 
 
 def any_of(names):
@@ -60,8 +71,18 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+def untouched(files):
+    """Input files of which those under `untranscribed` count only if another input has changed with them.
+
+    A feature manifest is written anew when transcripts change, which these jobs do not read. What else is in it changes
+    together with the audio.
+    """
+    return {**files, "untranscribed": ancient(files["untranscribed"])}
+
+
 def corpus_inputs(wildcards):
-    return WORKFLOW.corpus_inputs(wildcards.corpus)
+    files = WORKFLOW.corpus_inputs(wildcards.corpus)
+    return ancient(files) if followed(WORKFLOW, wildcards.corpus) else files
 
 
 def corpus_settings(wildcards):
@@ -69,7 +90,7 @@ def corpus_settings(wildcards):
 
 
 def features_settings(wildcards):
-    return WORKFLOW.features_settings(wildcards.corpus)
+    return WORKFLOW.features_settings()
 
 
 def shards_input(wildcards):
@@ -89,7 +110,7 @@ def fetch_job(wildcards):
 
 
 def clusters_input(wildcards):
-    return WORKFLOW.clusters_input(wildcards.corpus)
+    return untouched(WORKFLOW.clusters_input(wildcards.corpus))
 
 
 def clusters_settings(wildcards):
@@ -101,7 +122,7 @@ def start_job(wildcards):
 
 
 def start_input(wildcards):
-    return WORKFLOW.start_input(wildcards.start)
+    return untouched(WORKFLOW.start_input(wildcards.start))
 
 
 def run_of(wildcards):
@@ -137,9 +158,15 @@ def analyse_job(wildcards):
 
 
 def analyse_input(wildcards):
-    return WORKFLOW.analyse_input(wildcards.start, wildcards.target, wildcards.budget)
+    return untouched(WORKFLOW.analyse_input(wildcards.start, wildcards.target, wildcards.budget))
 
 
+def summary_settings(wildcards):
+    return WORKFLOW.summary_settings()
+
+
+def report_settings(wildcards):
+    return WORKFLOW.report_settings()
 def probe_job(wildcards):
     return WORKFLOW.probe_job(wildcards.start, wildcards.target, wildcards.budget).plain()
 
@@ -156,8 +183,6 @@ def similarity_input(wildcards):
     return WORKFLOW.similarity_input()
 
 
-def study_settings(wildcards):
-    return WORKFLOW.study_settings()
 
 
 def summary_input(wildcards):

@@ -32,6 +32,9 @@ rule read_corpus:
         "logs/read_corpus/{corpus}.log",
     benchmark:
         "benchmarks/read_corpus/{corpus}.tsv"
+    wildcard_constraints:
+        # The manifests of a corpus that was read follow its edits by themselves; see readings.py.
+        corpus=any_of(UNREAD),
     threads: 2
     resources:
         mem_mb=1000,

@@ -14,7 +14,7 @@ rule summarise_study:
         mem_mb=1000,
         runtime=60,
     params:
-        settings=study_settings,
+        settings=summary_settings,
     script:
         "../workflow/scripts/summarise_study.py"
 
@@ -37,6 +37,6 @@ rule write_report:
         mem_mb=1000,
         runtime=30,
     params:
-        settings=study_settings,
+        settings=report_settings,
     script:
         "../workflow/scripts/write_report.py"

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from headstart.corpora.readers.table import FolderCorpus, TableReader
+from headstart.versioning import DEFAULT, dvc_file
 
 ROOT = Path(__file__).parent.parent
 DVC = shutil.which("dvc", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
@@ -188,3 +189,10 @@ def test_metrics_params_and_plots_are_compared(clone):
     dvc(clone, "plots", "show", "--out", "plots")
     page = (clone / "plots/index.html").read_text()
     assert '"dev_cer"' in page and "0.4" in page and "<DVC_METRIC" not in page
+
+
+def test_each_study_has_a_file_like_that_of_the_default_study():
+    default, own = (yaml.safe_load(dvc_file(*a)) for a in ((DEFAULT, Path(".")), ("my.yaml", Path("versions/mine"))))
+    assert yaml.safe_load((ROOT / "dvc.yaml").read_text()) == default
+    assert own["stages"]["study"]["outs"] == default["stages"]["study"]["outs"]
+    assert own["stages"]["study"]["cmd"].endswith("--configfile my.yaml") and own["params"] == ["../../my.yaml"]

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from headstart.corpora.manifests import MANIFEST, REJECTS, read_table
 from headstart.corpora.reader import AudioReference, CorpusError, Reader, Reject, Utterance
-from headstart.corpora.reading import audio_state, read_corpus, read_utterances
+from headstart.corpora.reading import audio_stats, read_corpus, read_utterances
 from headstart.corpora.registry import READERS, Corpus, open_reader
 from headstart.features.clips import Clips
 from headstart.features.extraction import extract_features
@@ -167,10 +167,10 @@ def test_drawn_splits_tear_neither_a_speaker_nor_a_recording_apart(folder):
 
 def test_the_audio_of_a_new_reader_is_watched(folder):
     reader = opened(folder, "one long.wav 0 1 anna ari")
-    before = audio_state(reader)
-    assert audio_state(reader) == before
+    before = audio_stats(reader)
+    assert audio_stats(reader) == before
     soundfile.write(folder / "long.wav", np.zeros(100), 16000)
-    assert audio_state(reader) != before
+    assert audio_stats(reader) != before
 
 
 @pytest.mark.parametrize("section", [{"reader": "folder", "path": "gone"}, {"reader": "synthetic"}])

@@ -148,7 +148,7 @@ def test_without_select_the_draw_and_the_recipe_are_what_they_were(corpus):
         assert plain.row[plain.split == k].tolist() == draw(lengths, c.hours * 3600, 4 + k, "c").tolist()
     assert plain.content == explicit.content
     recipe = pretrain_recipe(job(one), plain)
-    assert set(recipe["data"]) == {"corpora", "utterances", "seconds", "content"}
+    assert set(recipe["data"]) == {"corpora", "utterances", "seconds", "content", "read"}
     assert "select" not in json.dumps(job(one).plain()) and "clusters" not in json.dumps(job(one).plain())
 
 

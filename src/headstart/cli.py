@@ -1,4 +1,4 @@
-"""The `headstart` command: check and plan a study, fetch its models, restore results, make documents, share a start."""
+"""The `headstart` command: check and plan a study, fetch its models, keep and restore results, and more."""
 
 from __future__ import annotations
 
@@ -73,6 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--cores", type=int, default=os.cpu_count(), help="for making data (default: %(default)s)")
     restore.set_defaults(run=_restore)
 
+    dvc = commands.add_parser(
+        "dvc",
+        help="write the file with which DVC keeps a study",
+        description="Write versions/NAME/dvc.yaml, with which `dvc repro`, `dvc metrics diff`, `dvc plots diff`, `dvc "
+        "params diff` and `dvc exp run` work for this study too; docs/versioning.md shows how. The default study has "
+        "dvc.yaml.",
+    )
+    dvc.add_argument("study", type=Path, metavar="STUDY.yaml")
+    dvc.set_defaults(run=_dvc)
+
     corpora = commands.add_parser(
         "corpora",
         help="list the kinds of corpora that can be read, and what each has to look like on disk",
@@ -85,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     docs = commands.add_parser(
         "docs",
         help="write the documents that are generated from the code",
-        description="Write config/README.md, config/schema.json and docs/corpora.md, which are generated from the "
+        description="Write config/README.md, config/schema.json, docs/corpora.md and dvc.yaml, which follow from the "
         "typed study and the readers of corpora.",
     )
     docs.add_argument("--folder", type=Path, default=Path("."), help="the repository (default: %(default)s)")
@@ -272,6 +282,19 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"will be made again: {path}: {reason}")
     if outcome.missing:
         print(f"{_count(len(outcome.missing), 'result')} are not there yet, such as {outcome.missing[0]}")
+    return 0
+
+
+def _dvc(options: argparse.Namespace) -> int:
+    from headstart.errors import HeadstartError
+    from headstart.study.reading import load_study
+    from headstart.versioning import write_dvc_file
+
+    try:
+        print(write_dvc_file(str(options.study), load_study(options.study).study))
+    except HeadstartError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -180,6 +180,7 @@ def pretrain_recipe(job: PretrainJob, clips: Clips) -> dict[str, Any]:
             "utterances": len(clips),
             "seconds": round(clips.seconds, 1),
             "content": clips.content,
+            "read": clips.audio_content,
             **selection_recipe(job.select, job.corpora, clips),
         },
     )

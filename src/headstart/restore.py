@@ -17,15 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.changes import read_record
 from headstart.corpora.manifests import table_recipe
 from headstart.encoder.checkpoint_files import checkpoint_content, own_recipe
 from headstart.encoder.hub_folder import FILES, MODELS
 from headstart.errors import HeadstartError
+from headstart.features.extraction import extraction_record, record_path
 from headstart.files import read_json
 from headstart.jobs import FinetuneJob, PretrainJob, TrainingJob
+from headstart.readings import follow_corpora, followed
 from headstart.study.reading import load_study
 from headstart.summarise.pretraining_data import compared_languages
-from headstart.training.recipes import differences, files_recipe, identity
+from headstart.training.recipes import decisive, differences, files_recipe, identity
 from headstart.workflow import Workflow
 
 LONG_AGO = 1  # seconds since 1970: older than any input
@@ -54,7 +57,8 @@ def restore(file: Path, cores: int) -> Outcome:
     """Compare each result of a study with what the study asks for now, and mark it for Snakemake.
 
     Up-to-date results will not run again, stale ones will. Manifests, features and label budgets, with which results
-    are compared, are made first if they are missing or if Snakemake has no record of how they were made.
+    are compared, are made first if they are missing, or if neither Snakemake nor a file beside them records how they
+    were made.
 
     Args:
         file: the study file.
@@ -92,11 +96,29 @@ def _make_data(workflow: Workflow, call: list[str]) -> None:
     models += [path for path in adapters if path.startswith(MODELS) and not os.path.isfile(path)]
     clusters = {path for name in workflow.ancestors_first() for path in workflow.start_input(name)["clusters"]}
     targets = [*files, *sorted(subsets), *sorted(clusters), *models]
+    follow_corpora(workflow, processes=2)
+    if kept := _kept_features(workflow):
+        _snakemake([*call, "--quiet", "all", "--touch", "--force", *kept])
     summary = _snakemake([*call, "--summary", *targets], capture=True)
     rows = [line.split("\t") for line in summary.splitlines()[1:]]
     # Existing data that Snakemake has no record of may have been made with other settings.
     unknown = [row[0] for row in rows if len(row) == 6 and row[3] == "-" and row[4] != "missing"]
     _snakemake([*call, "--quiet", "rules", *(["--forcerun", *unknown] if unknown else []), "--", *targets])
+
+
+def _kept_features(workflow: Workflow) -> list[str]:
+    """The feature manifests that were extracted, with the same settings, from what the corpora's manifests say now."""
+    kept = []
+    for corpus, split in workflow.splits():
+        files = workflow.corpus_files(corpus)[split]
+        paths = [files.manifest, files.features, files.features.replace(".parquet", ".rejects.parquet")]
+        paths.append(workflow.split(corpus, split).audio)
+        if not followed(workflow, corpus) or files.shards or not all(map(os.path.isfile, paths)):
+            continue
+        wanted = extraction_record(files.manifest, workflow.features_settings())
+        if read_record(record_path(files.features)) == wanted:
+            kept.append(files.features)
+    return kept
 
 
 def judge(workflow: Workflow) -> Outcome:
@@ -133,7 +155,7 @@ def judge(workflow: Workflow) -> Outcome:
         names = ("model.safetensors", "config.json", "preprocessor_config.json", "curve.parquet", "recipe.json", *more)
         recipe = own_recipe(job.output)
         found = identity(recipe) if recipe else None
-        wanted = lambda: _whole(job, wanted_recipe(job))  # noqa: E731
+        wanted = lambda: _whole(job, identity(wanted_recipe(job), like=recipe))  # noqa: E731
         if accept([f"{job.output}/{name}" for name in names], wanted, found, [parent] if parent else []):
             good.add(job.output)
 
@@ -156,7 +178,9 @@ def judge(workflow: Workflow) -> Outcome:
     for cell in workflow.analysed():
         job = workflow.analyse_job(*cell)
         needs = [*job.runs.values(), *(folder for folder in job.starts if folder in trained)]
-        if accept([job.output], lambda j=job: _analyse_recipe(j), table_recipe(job.output), needs):
+        recorded = table_recipe(job.output)
+        found = decisive(recorded) if recorded else None
+        if accept([job.output], lambda j=job, r=recorded: decisive(_analyse_recipe(j), like=r), found, needs):
             good.add(job.output)
 
     for cell in workflow.probed():
@@ -177,13 +201,13 @@ def judge(workflow: Workflow) -> Outcome:
     needs = [*inputs["scores"], *inputs["representations"], *inputs.get("probes", ()), *made]
     summary = f"{workflow.results}/summary.json"
     outputs = [summary, f"{workflow.results}/metrics.json", f"{workflow.results}/curves.csv"]
-    settings = workflow.study_settings()
+    settings, shown = workflow.summary_settings(), workflow.report_settings()
     if accept(outputs, lambda: files_recipe(settings, inputs), _recorded_summary(summary), needs):
         good.add(summary)
     report = f"{workflow.results}/report.html"
     beside = ["utterances", "comparisons", *workflow.cards()]
     pages = [report, *(f"{workflow.results}/{name}" for name in beside)]
-    accept(pages, lambda: files_recipe(settings, workflow.report_input()), _recorded_report(report), [summary])
+    accept(pages, lambda: files_recipe(shown, workflow.report_input()), _recorded_report(report), [summary])
     return outcome
 
 
@@ -205,10 +229,10 @@ def wanted_recipe(job: TrainingJob) -> dict[str, Any]:
     return semisup.semisup_recipe(job, sources, others, semisup.dev_clips(job), inventory)
 
 
-def _whole(job: TrainingJob, recipe: dict[str, Any]) -> dict[str, Any]:
-    """The identity of the wanted recipe; raises `CheckpointError` if the weights in the job's output are damaged."""
+def _whole(job: TrainingJob, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The wanted identity; raises `CheckpointError` if the weights in the job's output are damaged."""
     checkpoint_content(job.output)
-    return identity(recipe)
+    return wanted
 
 
 def _score_recipe(job: Any) -> dict[str, Any]:

@@ -106,13 +106,15 @@ def semisup_recipe(
         dev: utterances to evaluate on.
         inventory: the units of the transcripts.
     """
+    content = [clips.content if clips else None for clips in (sources, others, dev)]
     return recipe_of(
         job,
         {
             "labelled": {corpus.name: corpus.hours for corpus in job.labelled},
             "unlabelled": {corpus.name: corpus.hours for corpus in job.unlabelled},
             "units": len(inventory.vocabulary),
-            "content": [clips.content if clips else None for clips in (sources, others, dev)],
+            "content": content,
+            "read": [content[0], others.audio_content if others else None, content[2]],
             "units_content": inventory.content(inventory.labels(sources)),
             **(selection_recipe(job.select, job.unlabelled, others) if others else {}),
         },

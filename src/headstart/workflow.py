@@ -8,12 +8,11 @@ Nothing here imports torch or transformers, so that planning is quick.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from headstart.changes import CorpusFiles
 from headstart.corpora.reader import CorpusError, Reader
-from headstart.corpora.reading import audio_state
 from headstart.corpora.registry import open_reader
 from headstart.corpora.synthetic.reader import SyntheticCorpus
 from headstart.encoder.checkpoint_files import CheckpointError, check_checkpoint, checkpoint_files
@@ -32,10 +31,12 @@ from headstart.jobs import (
     SimilarityJob,
     SplitFiles,
 )
+from headstart.readings import clash
 from headstart.study.analyse import Analyse
 from headstart.study.corpora import WithText
 from headstart.study.decoding import Search
 from headstart.study.facts import Facts, facts_of
+from headstart.study.fields import SPLITS, Split
 from headstart.study.reading import StudyError
 from headstart.study.selection import Select
 from headstart.study.similarity import ACOUSTIC_FILE
@@ -45,6 +46,8 @@ from headstart.summarise.pretraining_data import compared_languages
 from headstart.versions import VERSIONS
 
 Files = dict[str, str | list[str]]
+ONLY_SPEED = ("threads", "devices", "nodes")  # keys of a study that no result depends on
+ONLY_SHOWN = ("samples", "compared", "clips")  # keys of `report` that no number depends on
 CHECKPOINT = ("model.safetensors", "config.json", "preprocessor_config.json", "recipe.json")
 BRACES = "Snakemake takes braces in the path of an input for wildcards; rename it"
 
@@ -68,6 +71,8 @@ class Workflow:
                 found.append(f"corpora.{name}: {error}")
             else:
                 found += [f"corpora.{name}: {path}: {BRACES}" for path in self.corpus_inputs(name) if _has_braces(path)]
+            if another := clash(self, name):
+                found.append(f"corpora.{name}: {another}")
         for name, corpus in self.study.corpora.items():
             missing = [path for path in corpus.text if not Path(path).is_file()]
             found += [f"corpora.{name}.text: {path}: no such file" for path in missing]
@@ -106,23 +111,31 @@ class Workflow:
         """The reader of a corpus."""
         return open_reader(self.study.corpora[corpus], raw_folder(corpus))
 
-    @cache  # noqa: B019 (a workflow lives as long as its process)
-    def audio_state(self, corpus: str) -> dict[str, str]:
-        """Hash of the paths, sizes and modification times of a corpus's audio files, as `audio`.
-
-        Empty if the audio cannot change without the reader's input files.
-        """
-        state = audio_state(self.reader(corpus))
-        return {} if state is None else {"audio": state}
-
     def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that reads a corpus into manifests."""
-        settings = _recordings(self.study.corpora[corpus])
-        return {"version": VERSIONS["corpora"], "corpus": settings, **self.audio_state(corpus)}
+        return {"version": VERSIONS["corpora"], "corpus": self.recordings(corpus)}
+
+    def recordings(self, corpus: str) -> dict[str, Any]:
+        """The settings of a corpus without those that its recordings and transcripts do not depend on."""
+        settings = _plain(self.study.corpora[corpus])
+        return {key: value for key, value in settings.items() if key not in {*WithText.model_fields, "shards"}}
+
+    def corpus_files(self, corpus: str) -> dict[Split, CorpusFiles]:
+        """The manifests of a corpus, and the feature manifests that repeat their transcripts."""
+        shards = tuple(self.shards(corpus)["features"])
+        return {
+            split: CorpusFiles(
+                manifest=f"data/manifests/{corpus}/{split}.parquet",
+                rejects=f"data/manifests/{corpus}/{split}.rejects.parquet",
+                features=self.split(corpus, split).features,
+                shards=shards if split == "train" else (),
+            )
+            for split in SPLITS
+        }
 
     def synthesis_settings(self, corpus: str) -> dict[str, Any]:
         """Settings of the job that makes a synthetic corpus."""
-        return {"version": VERSIONS["synthesis"], "corpus": _recordings(self.study.corpora[corpus])}
+        return {"version": VERSIONS["synthesis"], "corpus": self.recordings(corpus)}
 
     def corpus_inputs(self, corpus: str) -> list[str]:
         """The input files of the job that reads a corpus (see `Reader.inputs`), without separate audio files."""
@@ -159,12 +172,9 @@ class Workflow:
         """The file that lists the acoustic clusters of a corpus's training split."""
         return f"data/clusters/{corpus}/{clusters}.parquet"
 
-    def features_settings(self, corpus: str) -> dict[str, Any]:
-        """Settings of the feature stage's job.
-
-        They include the state of the audio files, because the manifest, its input, does not change if only audio does.
-        """
-        return {"version": VERSIONS["features"], **self.audio_state(corpus)}
+    def features_settings(self) -> dict[str, Any]:
+        """Settings of the feature stage's job. Audio that was replaced shows in the manifest, its input."""
+        return {"version": VERSIONS["features"]}
 
     def subset_settings(self, corpus: str, budget: str, seed: int) -> dict[str, Any]:
         """Settings of the job that draws the utterances of a label budget."""
@@ -173,9 +183,9 @@ class Workflow:
         return settings if drawn == "random" else {**settings, "by": drawn}
 
     def clusters_input(self, corpus: str) -> Files:
-        """The files that clustering the utterances of a training split opens."""
+        """The files that clustering the utterances of a training split opens; transcripts are not read."""
         split = self.split(corpus, "train")
-        return {**split.model_dump(), "shards": self._shards_of([split])}
+        return {"untranscribed": split.features, "audio": split.audio, "shards": self._shards_of([split])}
 
     def clusters_settings(self, clusters: int) -> dict[str, Any]:
         """Settings of the job that clusters the utterances of a training split."""
@@ -333,12 +343,15 @@ class Workflow:
         )
 
     def start_input(self, instance: str) -> Files:
-        """The files that the job of a start opens."""
+        """The files that the job of a start opens; of feature manifests that are `untranscribed`, no transcripts."""
         job = self.start_job(instance)
-        corpora = job.corpora if isinstance(job, PretrainJob) else [*job.labelled, *job.unlabelled]
+        labelled, unlabelled = ([], job.corpora) if isinstance(job, PretrainJob) else (job.labelled, job.unlabelled)
+        corpora = [*labelled, *unlabelled]
         splits = [split for corpus in corpora for split in (corpus.train, corpus.dev) if split]
+        read = dict.fromkeys(split.features for corpus in labelled for split in (corpus.train, corpus.dev) if split)
         return {
-            "features": list(dict.fromkeys(split.features for split in splits)),
+            "features": list(read),
+            "untranscribed": [f for f in dict.fromkeys(split.features for split in splits) if f not in read],
             "audio": [*dict.fromkeys(split.audio for split in splits), *self._shards_of(splits)],
             "clusters": [corpus.clusters for corpus in corpora if corpus.clusters],
             "parent": self.checkpoint_input(job.parent),
@@ -456,11 +469,11 @@ class Workflow:
         )
 
     def analyse_input(self, start: str, target: str, budget: str) -> Files:
-        """The files that the job of `analyse_job` opens."""
+        """The files that the job of `analyse_job` opens; transcripts are not read."""
         job = self.analyse_job(start, target, budget)
         models = [f"{run}/{name}" for run in job.runs.values() for name in CHECKPOINT]
         starts = [path for folder in job.starts for path in self.checkpoint_input(folder)]
-        return {"start": starts, "models": models, **job.test.model_dump()}
+        return {"start": starts, "models": models, "untranscribed": job.test.features, "audio": job.test.audio}
 
     def probe_job(self, start: str, target: str, budget: str) -> ProbeJob:
         """The job that probes a start on a target and label budget."""
@@ -532,9 +545,30 @@ class Workflow:
             for budget in self.study.budgets
         )
 
-    def study_settings(self) -> dict[str, Any]:
-        """Settings of the summary and of the report."""
-        return {"version": VERSIONS["report"], "study": _plain(self.study)}
+    def summary_settings(self) -> dict[str, Any]:
+        """Settings of the summary: the study without what only the page shows, or only says how fast jobs run."""
+        study = _plain(self.study)
+        shown = {key: value for key, value in study["report"].items() if key not in ONLY_SHOWN}
+        left_out = {*ONLY_SPEED, "title", "question"}
+        study = {key: value for key, value in study.items() if key not in left_out} | {"report": shown}
+        return {"version": VERSIONS["report"], "study": study}
+
+    def report_settings(self) -> dict[str, Any]:
+        """Settings of the report: the study without what only says how fast jobs run."""
+        study = {key: value for key, value in _plain(self.study).items() if key not in ONLY_SPEED}
+        return {"version": VERSIONS["report"], "study": study}
+
+    def outputs(self) -> list[str]:
+        """The study's results apart from the summary and the report, which it is asked for: models and tables."""
+        starts = [f"{self.results}/starts/{name}" for name in self.ancestors_first()]
+        runs = [f"{self.results}/runs/{s}/{t}/{b}/seed{n}" for s, t, b, n in self.study.runs()]
+        files = [f"{folder}/model.safetensors" for folder in starts + runs]
+        files += [self.score_job(*run).output for run in self.study.runs()]
+        files += [self.analyse_job(*cell).output for cell in self.analysed()]
+        files += [self.probe_job(*cell).output for cell in self.probed()] if self.study.probe else []
+        files += [self.similarity_job().output] if compared_languages(self.study) else []
+        models = [self.language_model_files(target) for target in self.study.targets]
+        return files + [model.arpa for model in models if model]
 
     def summary_input(self) -> Files:
         """The files that the summary is made from."""
@@ -593,11 +627,6 @@ def outside_folder(start: Start) -> str | None:
 def raw_folder(corpus: str) -> str:
     """The folder of a synthetic corpus."""
     return f"data/raw/{corpus}"
-
-
-def _recordings(corpus: Any) -> dict[str, Any]:
-    """The settings of a corpus without those that its recordings and transcripts do not depend on."""
-    return {key: value for key, value in _plain(corpus).items() if key not in {*WithText.model_fields, "shards"}}
 
 
 def _has_braces(path: str) -> bool:

@@ -122,6 +122,7 @@ def layer_sums(before: Any, after: list[Any], clips: Clips, blocks: list[int], l
 
 def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
     """Everything that the similarities of a start and its runs depend on: settings, checkpoints and test audio."""
+    clips = Clips.open(job.test.features, job.test.audio).first(job.settings.minutes)
     return {
         "stage": job.stage,
         "version": job.version,
@@ -131,7 +132,8 @@ def analyse_recipe(job: AnalyseJob) -> dict[str, Any]:
         if isinstance(job.start, str)
         else {str(seed): checkpoint_content(folder) for seed, folder in job.start.items()},
         "runs": {str(seed): checkpoint_content(run) for seed, run in job.runs.items()},
-        "content": Clips.open(job.test.features, job.test.audio).first(job.settings.minutes).content,
+        "content": clips.content,
+        "read": clips.audio_content,
     }
 
 

@@ -17,7 +17,7 @@ from headstart.errors import HeadstartError
 from headstart.files import derived, fingerprint, written_whole
 
 # Keys of a table's metadata. The last one has a hash of its columns, which none of parquet's checksums covers.
-RECIPE, TUNING, COLUMNS = b"headstart.recipe", b"headstart.tuning", b"headstart.columns"
+RECIPE, TUNING, AUDIO, COLUMNS = (f"headstart.{name}".encode() for name in ("recipe", "tuning", "audio", "columns"))
 ROWS_A_GROUP = 1 << 14  # rows of a file that must be read together
 
 # What is written of a corpus. `audio_path`, `offset_s` and `duration_s` refer to a whole file or a stretch of one. The
@@ -87,9 +87,22 @@ def write_table(
     `recipe` describes what the rows were computed from; `table_recipe` reads it back. `tuning` has what was chosen
     while they were computed; `table_tuning` reads it back.
     """
-    table = without_empty(_table(path, rows, schema))
-    metadata = {key: json.dumps(value) for key, value in ((RECIPE, recipe), (TUNING, tuning)) if value is not None}
-    table = table.replace_schema_metadata(metadata | {COLUMNS: _columns(table.schema)})
+    save_table(path, described(rows_table(path, rows, schema), {RECIPE: recipe, TUNING: tuning}))
+
+
+def rows_table(path: str | Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as the table that `write_table` writes to `path`."""
+    return without_empty(_table(path, rows, schema))
+
+
+def described(table: pa.Table, metadata: dict[bytes, Any]) -> pa.Table:
+    """The table with those of these JSON-like values as metadata that are not None, and with no other."""
+    values = {key: json.dumps(value) for key, value in metadata.items() if value is not None}
+    return table.replace_schema_metadata({**values, COLUMNS: _columns(table.schema)})
+
+
+def save_table(path: str | Path, table: pa.Table) -> None:
+    """Write a table as the workflow's parquet files are written, whole or not at all."""
     with written_whole(path) as temporary:
         pq.write_table(table, temporary, row_group_size=ROWS_A_GROUP, write_page_checksum=True)
 
@@ -167,12 +180,17 @@ def table_recipe(path: str | Path) -> dict[str, Any] | None:
     return _metadata(path, RECIPE)
 
 
+def table_audio(path: str | Path) -> str | None:
+    """What a manifest says of audio that was replaced since the corpus was first read; None where none was."""
+    return _metadata(path, AUDIO)
+
+
 def table_tuning(path: str | Path) -> dict[str, Any] | None:
     """What `write_table` was given as `tuning` for a table; None without it, or where the file is no such table."""
     return _metadata(path, TUNING)
 
 
-def _metadata(path: str | Path, key: bytes) -> dict[str, Any] | None:
+def _metadata(path: str | Path, key: bytes) -> Any:
     try:
         return json.loads((pq.read_schema(path).metadata or {})[key])
     except (OSError, pa.ArrowException, KeyError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections import Counter
@@ -37,11 +36,11 @@ class UnusableError(ValueError):
     """Why an utterance is rejected."""
 
 
-def audio_state(reader: Reader) -> str | None:
-    """Short hash of the path, size and modification time of every audio file that a corpus names.
+def audio_stats(reader: Reader) -> dict[str, list[int] | None] | None:
+    """Size and modification time, in nanoseconds, of every audio file that a corpus names; None where one is missing.
 
-    It changes when audio is replaced, added or removed while the inputs of the reader stay, and costs no more than
-    asking the file system. It is None where that cannot happen. A corpus that cannot be read names no file.
+    Asking the file system for them costs little, and shows where audio may have been replaced while the inputs of the
+    reader stay. The whole is None where that cannot happen. A corpus that cannot be read names no file.
     """
     try:
         names = reader.audio_files()
@@ -50,15 +49,16 @@ def audio_state(reader: Reader) -> str | None:
         names = list(names)
     except (CorpusError, OSError):
         names = []
-    digest, folder = hashlib.sha256(), Folder(reader)
+    found: dict[str, list[int] | None] = {}
+    folder = Folder(reader)
     for name in names:
+        path = os.path.join(reader.folder, folder.on_disk(name))
         try:
-            status = os.stat(os.path.join(reader.folder, folder.on_disk(name)))
-            state = f"{status.st_size} {status.st_mtime_ns}"
+            status = os.stat(path)
+            found[path] = [status.st_size, status.st_mtime_ns]
         except (OSError, ValueError):  # ValueError: a name that no file can have
-            state = "missing"
-        digest.update(f"{name}\0{state}\n".encode())
-    return digest.hexdigest()[:16]
+            found[path] = None
+    return found
 
 
 def input_state(reader: Reader) -> list[tuple[int, int] | None]:
@@ -181,17 +181,27 @@ def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]], processes: 
     reading = read_utterances(reader, processes)
     if input_state(reader) != before:
         raise CorpusError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
+    log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
+    for split, (manifest, rejects) in paths.items():
+        write_table(rejects, reading.rejects[split], REJECTS)
+        write_table(manifest, reading.rows[split], MANIFEST)
+    return reading
+
+
+def log_reading(reading: Reading, rejects: dict[Split, str]) -> None:
+    """Log what was read: notes, and for each split its size and the reasons of rejected rows.
+
+    Args:
+        rejects: the files that list the rejected rows.
+    """
     for note in reading.notes:
         log.warning(note)
-    for split, (manifest, rejects) in paths.items():
+    for split, path in rejects.items():
         rows, rejected = reading.rows[split], reading.rejects[split]
         hours = sum(row["duration_s"] for row in rows) / 3600
         log.info("%s: %d utterances, %.2f h, %d rejected", split, len(rows), hours, len(rejected))
         for reason, count in Counter(reject["reason"].split(":")[0] for reject in rejected).most_common():
-            log.warning("%s: %d rejected: %s (see %s)", split, count, reason, rejects)
-        write_table(rejects, rejected, REJECTS)
-        write_table(manifest, rows, MANIFEST)
-    return reading
+            log.warning("%s: %d rejected: %s (see %s)", split, count, reason, path)
 
 
 def _manifest_row(

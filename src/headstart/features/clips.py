@@ -184,3 +184,8 @@ class Clips:
         """Short hash of the audio, the transcripts and their languages, tags of tokens included, in order."""
         names = ("utterance_id", "content_hash", "text", "language", "tokens", "token_languages")
         return fingerprint_rows(row if row[-1] else row[:4] for row in self.rows(*names))
+
+    @property
+    def audio_content(self) -> str:
+        """Short hash of the audio alone, in order."""
+        return fingerprint_rows(self.rows("utterance_id", "content_hash"))

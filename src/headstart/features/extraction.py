@@ -25,12 +25,13 @@ from headstart.corpora.manifests import (
     column_names,
     count_rows,
     iterate_rows,
+    table_audio,
     table_writer,
 )
 from headstart.features.audio import SAMPLE_RATE, load_clip, measure
 from headstart.features.partial import Partial
 from headstart.features.samples import SILENCE_DBFS
-from headstart.files import alone, file_digest, fingerprint, written_whole
+from headstart.files import alone, file_digest, fingerprint, fingerprint_rows, write_json, written_whole
 from headstart.logs import Progress
 from headstart.workers import Failure, Result, in_order
 
@@ -59,7 +60,7 @@ def extract_features(
         shard: (k, n): only the k-th of n parts of the manifest, counted from 0.
         processes: that decode; with 0 this one does, and a clip that crashes the decoder ends the job.
         state: folder for what a job that was stopped goes on from; None where it starts afresh.
-        settings: what the result depends on beside the manifest, such as the state of the audio files.
+        settings: what the result depends on beside the manifest.
     """
     begin, end = shard_rows(count_rows(manifest), shard)
     identity = fingerprint([file_digest(manifest), begin, end, settings])
@@ -86,7 +87,23 @@ def extract_features(
         schema = features_schema(manifest)
         rows = iterate_rows(manifest, MANIFEST, begin, end)
         _write_tables(zip(itertools.count(begin), rows, partial.facts(), strict=False), schema, features, rejects)
+        write_json(record_path(features), extraction_record(manifest, settings))
         partial.delete()
+
+
+def record_path(features: str) -> Path:
+    """The file beside a feature manifest that says what it was extracted from."""
+    return Path(features).with_suffix(".json")
+
+
+def extraction_record(manifest: str, settings: Any) -> dict[str, Any]:
+    """What the features of a manifest follow from: settings, and its clips without their transcripts."""
+    clips = iterate_rows(manifest, MANIFEST, names=("utterance_id", *CLIP))
+    return {
+        "settings": settings,
+        "clips": fingerprint_rows(list(row.values()) for row in clips),
+        "audio": table_audio(manifest),
+    }
 
 
 def shard_rows(count: int, shard: tuple[int, int]) -> tuple[int, int]:

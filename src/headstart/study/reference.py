@@ -27,6 +27,7 @@ from headstart.study.explain import (
 )
 from headstart.study.reading import parse_study
 from headstart.study.study import Study
+from headstart.versioning import DEFAULT, dvc_file
 
 INTRODUCTION = """\
 # The study file
@@ -180,7 +181,12 @@ def key_reference() -> str:
 
 def documents() -> dict[str, str]:
     """Path in the repository -> generated text."""
-    return {"config/schema.json": json_schema(), "config/README.md": key_reference(), "docs/corpora.md": page()}
+    return {
+        "config/schema.json": json_schema(),
+        "config/README.md": key_reference(),
+        "docs/corpora.md": page(),
+        "dvc.yaml": dvc_file(DEFAULT, Path(".")),
+    }
 
 
 def outdated(folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ def reuse(job: TrainingJob, recipe: dict[str, Any]) -> bool:
     """
     folder = Path(job.state) / FOLDER
     found = own_recipe(folder)
-    if found is None or identity(found) != identity(recipe):
+    if found is None or identity(found) != identity(recipe, like=found):
         return False
     try:
         checkpoint_content(folder)

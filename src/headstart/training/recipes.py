@@ -17,7 +17,9 @@ from headstart.jobs import TrainingJob
 DECIDING = ("stage", "version", "settings", "ssl", "text", "normalisation", "model", "parent_content", "seed")
 DECIDING += ("adapters",)  # of runs that train nothing else of their encoder
 DECIDING += ("attention",)  # of starts that have chunked attention
-DECIDING_DATA = ("content", "units_content")  # under `data`
+# Under `data`: `content` is a hash of audio and transcripts. Of a stage that reads only some transcripts, `read` is one
+# of what it reads.
+DECIDING_DATA = ("content", "read", "units_content")
 
 
 def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
@@ -43,12 +45,26 @@ def recipe_of(job: TrainingJob, data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def identity(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The part of a recipe that determines the weights."""
-    data = recipe.get("data", {})
+def identity(recipe: dict[str, Any], like: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The part of a recipe that determines the weights.
+
+    Args:
+        like: the recipe that it is compared with; see `decisive`.
+    """
+    data = decisive(recipe.get("data", {}), None if like is None else like.get("data", {}))
     return {key: recipe[key] for key in DECIDING if key in recipe} | {
         f"data.{key}": data[key] for key in DECIDING_DATA if key in data
     }
+
+
+def decisive(hashes: dict[str, Any], like: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A description of data without `content` where `read` says what counts of it.
+
+    Args:
+        like: the description that it is compared with. One that was written before there was `read` has `content` only.
+    """
+    superseded = "content" if "read" in hashes and (like is None or "read" in like) else "read"
+    return {key: value for key, value in hashes.items() if key != superseded}
 
 
 def files_recipe(settings: dict[str, Any], files: dict[str, str | list[str]]) -> str:

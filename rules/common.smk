@@ -167,6 +167,8 @@ def summary_settings(wildcards):
 
 def report_settings(wildcards):
     return WORKFLOW.report_settings()
+
+
 def probe_job(wildcards):
     return WORKFLOW.probe_job(wildcards.start, wildcards.target, wildcards.budget).plain()
 
@@ -181,8 +183,6 @@ def similarity_job(wildcards):
 
 def similarity_input(wildcards):
     return WORKFLOW.similarity_input()
-
-
 
 
 def summary_input(wildcards):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from planning import CORPUS, write_corpus, write_noise
+from dry_runs import CORPUS, write_corpus, write_noise
 from pydantic import TypeAdapter
 
 from headstart.changes import RECORD, CorpusFiles, follow, read_recorded

@@ -573,7 +573,7 @@ def test_the_page_tells_of_transcripts_that_a_start_has_had(tmp_path):
     recipe |= {"version": 2, "seed": 0}
     write_json(tmp_path / "shipped" / "recipe.json", recipe)
     _, text = written(study, tmp_path)
-    assert "<td>sw (0.4 h with transcripts), sw (0.2 h without transcripts)</td>" in text
+    assert '<td class="basis">sw (0.4 h with transcripts), sw (0.2 h without transcripts)</td>' in text
     assert "9 updates on 0.4 h of sw, transcribed; 0.2 h of sw, untranscribed" in text
     assert "transcripts of the target&#39;s own corpus: refined (0.4 h), more (0.4 h)." in text
     assert "refined, more, shipped were trained once." in text

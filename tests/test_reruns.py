@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from planning import CORPUS, ROOT, Plan, edit, planned, snakemake, write_corpus, write_noise
+from dry_runs import CORPUS, ROOT, Plan, edit, planned, snakemake, write_corpus, write_noise
 
 from headstart.features.extraction import extract_features
 from headstart.study.fields import SPLITS

@@ -106,7 +106,8 @@ def test_losses_add_up_by_their_weights(tiny_model, noise_clips):
     batch, shared, positions = prepared(objective, 6)
     loss, told = objective.loss(batch, shared, positions, 6)
     # Update 6 of 12 is half of the ramp from 3 to 9.
-    assert loss.item() == pytest.approx(0.5 * told["supervised_loss"] + 1.0 * told["pseudo_loss"], rel=1e-5)
+    weighted = 0.5 * float(told["supervised_loss"]) + 1.0 * float(told["pseudo_loss"])
+    assert loss.item() == pytest.approx(weighted, rel=1e-5)
 
 
 def test_nothing_is_learnt_from_labels_below_the_confidence_asked_for(tiny_model, noise_clips):
@@ -273,7 +274,7 @@ def test_a_teacher_that_diverges_begins_again_as_the_student(tiny_model, noise_c
         for average in objective.teacher.average.values():
             average.mul_(40.0)
     objective.teacher.restore(objective.teacher.state())
-    shared = objective.prepare(batch, 6, [positions], Ranks())
+    shared = objective.prepare(batch, 7, [positions], Ranks())
     assert "it begins again from the student's weights" in caplog.text
     assert shared.pseudo == {} == objective.cache.kept  # what it made is neither learnt from nor kept
     student = dict(objective.network.named_parameters())

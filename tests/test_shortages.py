@@ -91,7 +91,7 @@ def test_a_job_with_too_little_memory_says_so_in_its_log(megabytes, tmp_path):
 
 def test_every_script_opens_its_log_before_anything_that_may_not_load():
     scripts = sorted((ROOT / "workflow/scripts").glob("*.py"))
-    assert len(scripts) == 16
+    assert len(scripts) == 18
     for script in scripts:
         assert script.read_text().startswith("from headstart.logs import log_to\n\nlog_to(snakemake.log[0])\n"), script
     loaded = subprocess.run(

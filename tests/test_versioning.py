@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from planning import CORPUS, write_corpus
+from dry_runs import CORPUS, write_corpus
 from test_dvc import COPIED
 
 ROOT = Path(__file__).parent.parent

@@ -1,8 +1,8 @@
-from pathlib import Path
-
 from headstart.logs import log_to
 
 log_to(snakemake.log[0])
+
+from pathlib import Path
 
 from pydantic import TypeAdapter
 

@@ -10,7 +10,6 @@ from pydantic import Field, field_validator
 from headstart.corpora.columns import Columns
 from headstart.corpora.reader import Description
 from headstart.corpora.readers.table import FolderCorpus, TableReader
-from headstart.features.audio import SAMPLE_RATE
 from headstart.study.corpora import WithText
 from headstart.study.fields import GrammarName, Positive, Range, Seed, Settings, is_none
 
@@ -58,6 +57,8 @@ class SyntheticCorpus(WithText):
     @field_validator("bandwidth_hz")
     @classmethod
     def _some_band(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        from headstart.features.audio import SAMPLE_RATE
+
         if band and not 0 < band[0] < band[1] <= SAMPLE_RATE / 2:
             raise ValueError(f"is [{band[0]:g}, {band[1]:g}] Hz; it lies between 0 and {SAMPLE_RATE / 2:g} Hz")
         return band

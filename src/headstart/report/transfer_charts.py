@@ -30,7 +30,7 @@ def amount_chart(rows: list[Row], styles: dict[str, Style], field: str, title: s
     `rows` have start, change, label, the amount `field`, and perhaps another, `numbers`, which stands beside the point.
     """
     x = alt.X(f"{field}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=18)).axis(
-        format="~s", tickCount=4, grid=False
+        format="~g", tickCount=4, grid=False
     )
     y = alt.Y("change:Q", title=None, scale=alt.Scale(zero=False, padding=14)).axis(format="+%", tickCount=5)
     chart = alt.Chart(inline(rows)).encode(x=x, y=y, color=colour_by(styles))

@@ -105,7 +105,7 @@ def test_a_study_is_recorded_and_compared(project, shell):
     # An error rate that is the same in both is only shown with --all, and so little training may leave it the same.
     metrics = json.loads(shell(folder, "dvc metrics diff --all HEAD~1 HEAD --json 2> errors"))
     assert any("cer" in name for name in metrics["results/mine/metrics.json"])
-    # Neither data nor results are in git (the shipped starts are), nor files of single clips in what DVC keeps of the results.
+    # Neither data nor results are in git (the shipped starts are). DVC keeps no files of single clips.
     tracked = shell(folder, "git ls-files").split()
     content = [name for name in tracked if name.endswith((".wav", ".parquet", ".safetensors", ".html"))]
     assert not [name for name in content if not name.startswith("starts/")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import LAYER, SIZES
 from transformers import (
     CONFIG_MAPPING,
     AutoFeatureExtractor,
@@ -49,23 +50,14 @@ TEXTS = ["ab ba", "bad", "a cab", "dab a bad", "abba", "cad"]
 LENGTHS = (9000, 16_161, 5200, 7360, 12_000, 8800)  # of 5200 and 16161 the last log-mel frame is half padding
 VOCABULARY = build_vocabulary(TEXTS)
 SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 4,
+    **SIZES,
     "vocab_size": len(VOCABULARY),
     "pad_token_id": 0,
-    "conv_kernel": (20, 16, 8),
-    "conv_stride": (10, 8, 4),
-    "conv_dim": (8, 12, 16),
     "mask_feature_prob": 0.0,
     "mask_time_prob": 0.0,  # as most fine-tuned checkpoints: these have no embedding of masked frames
 }
 SILENT = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout", "final_dropout", "layerdrop"), 0.0)
 GROUP = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
-LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 CONFORMER = {"conv_depthwise_kernel_size": 7, "conformer_conv_dropout": 0.0}
 VARIANTS = {
     "wav2vec2": LAYER,

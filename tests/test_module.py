@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from miniature import recording, write
+from tiny_study import STUDY, TABLE
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/module.md").read_text()
@@ -25,16 +26,7 @@ use rule * from english as english_*
 
 rule compare:
 """
-ENGLISH = {
-    "study": "english",
-    "corpora": {
-        "en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.002, "dev": 0.001, "test": 0.001}}
-    },
-    "starts": {"scratch": {"kind": "scratch"}},
-    "targets": {"en": {"corpus": "en", "kind": "in-domain"}},
-    "budgets": ["2s"],
-}
-TABLE = "data/raw/en/metadata.tsv"
+ENGLISH = {**STUDY, "study": "english"}
 
 
 def block(language: str) -> str:

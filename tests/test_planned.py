@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_study import STUDY, TABLE
 
 from headstart.cli import main
 from headstart.files import read_json
@@ -15,16 +16,6 @@ from headstart.study.reading import StudyError, load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [ROOT / "config/config.yaml", *sorted(ROOT.glob("config/studies/**/*.yaml"))]
-STUDY = {
-    "study": "tiny",
-    "corpora": {
-        "en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.002, "dev": 0.001, "test": 0.001}}
-    },
-    "starts": {"scratch": {"kind": "scratch"}},
-    "targets": {"en": {"corpus": "en", "kind": "in-domain"}},
-    "budgets": ["2s"],
-}
-TABLE = "data/raw/en/metadata.tsv"
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -1,6 +1,6 @@
 """The shape of a wav2vec 2.0 checkpoint that is small enough to be made, served and trained in a test."""
 
-SHAPE = {
+SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -10,8 +10,6 @@ SHAPE = {
     "conv_kernel": (20, 16, 8),
     "conv_stride": (10, 8, 4),
     "conv_dim": (8, 12, 16),
-    "vocab_size": 6,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
 }
+LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+SHAPE = {**SIZES, **LAYER, "vocab_size": 6}

@@ -165,7 +165,7 @@ def measure_forward(family: str, size: str, seconds: float) -> dict[str, Any]:
     clips = max(2, int(BATCH_SECONDS[size] // 10))
     samples = torch.linspace(80_000, 160_000, clips).long()
     audio = torch.randn(clips, 160_000) * (torch.arange(160_000) < samples[:, None])
-    heard = float(samples.sum()) / 16_000
+    audio_s = float(samples.sum()) / 16_000
     frames = frame_counts(config, samples).to(device)
     mask = (torch.arange(160_000) < samples[:, None]).long().to(device)
     theirs = {"input_values": audio.to(device, torch.bfloat16), "attention_mask": mask}
@@ -181,8 +181,8 @@ def measure_forward(family: str, size: str, seconds: float) -> dict[str, Any]:
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             ours()
-        found = {"ours": rate_of(ours, heard, seconds), "peer": rate_of(lambda: network(**theirs), heard, seconds)}
-    return {**found, "flops_a_second": counter.get_total_flops() / heard * found["ours"]}
+        found = {"ours": rate_of(ours, audio_s, seconds), "peer": rate_of(lambda: network(**theirs), audio_s, seconds)}
+    return {**found, "flops_a_second": counter.get_total_flops() / audio_s * found["ours"]}
 
 
 def measure_compiled(size: str, seconds: float) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def measure_compiled(size: str, seconds: float) -> dict[str, Any]:
     return {"plain": plain, "compiled": rate_of(lambda: step(compiled), 10.0 * clips, seconds), "compiling": compiling}
 
 
-def rate_of(run: Any, heard: float, seconds: float) -> float:
+def rate_of(run: Any, audio_s: float, seconds: float) -> float:
     """Audio seconds a second of a function that hears so many seconds, after one call that is not timed."""
     import torch
 
@@ -221,7 +221,7 @@ def rate_of(run: Any, heard: float, seconds: float) -> float:
         run()
         wait()
         done += 1
-    return done * heard / (time.monotonic() - began)
+    return done * audio_s / (time.monotonic() - began)
 
 
 # ------------------------------------------------------------------------------------------------ whole jobs

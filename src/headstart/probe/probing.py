@@ -100,12 +100,12 @@ def probed(job: ProbeJob, seed: int) -> Iterator[dict[str, Any]]:
     at_once = max(1, STATES_BYTES // (frames * config.hidden_size * 4))
     for first in range(0, len(layers), at_once):
         turn = layers[first : first + at_once]
-        heard, tested = (states_of(encoder, clips, turn) for clips in (train, dev))
-        standardise(heard, tested)
+        train_states, dev_states = (states_of(encoder, clips, turn) for clips in (train, dev))
+        standardise(train_states, dev_states)
         probe = LinearCtc(len(turn), config.hidden_size, len(vocabulary), vocabulary[BLANK])
-        probe.train(heard, labels, job.settings, frame_stride(config) / SAMPLE_RATE, seed)
+        probe.train(train_states, labels, job.settings, frame_stride(config) / SAMPLE_RATE, seed)
         losses = torch.stack(probe.losses[-max(1, len(probe.losses) // 10) :]).mean(0).tolist()
-        paths = [probe.best_paths(tested, index) for index in range(len(dev))]
+        paths = [probe.best_paths(dev_states, index) for index in range(len(dev))]
         for place, layer in enumerate(turn):
             texts = [normalise_hypothesis(decode(path[place], vocabulary)) for path in paths]
             cer = METRICS["cer"].rate(spoken, texts)

@@ -55,6 +55,17 @@ GresTypes=gpu
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE LLN=YES State=UP
 """
 
+# A study of one run, to which a test adds how it is fine-tuned.
+ONE_RUN = {
+    "study": "tiny",
+    "corpora": {"en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.01, "dev": 0.003, "test": 0.003}}},
+    "starts": {"scratch": {"kind": "scratch"}},
+    "targets": {"en": {"corpus": "en", "kind": "in-domain"}},
+    "budgets": ["20s"],
+    "seeds": [1],
+    "model": {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "conv_dim": [32, 32]},
+}
+
 
 def free_port() -> int:
     with socket.socket() as listening:

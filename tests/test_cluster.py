@@ -11,6 +11,7 @@ import torch
 import yaml
 from local_slurm import (
     NODES,
+    ONE_RUN,
     Slurm,
     jobs,
     local_slurm,
@@ -28,13 +29,7 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 
 STUDY = {
-    "study": "tiny",
-    "corpora": {"en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.01, "dev": 0.003, "test": 0.003}}},
-    "starts": {"scratch": {"kind": "scratch"}},
-    "targets": {"en": {"corpus": "en", "kind": "in-domain"}},
-    "budgets": ["20s"],
-    "seeds": [1],
-    "model": {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "conv_dim": [32, 32]},
+    **ONE_RUN,
     # The state is saved after every update, so that a test can interrupt the job as soon as there is one.
     "finetune": {"updates": 600, "batch_seconds": 8, "log_every": 300, "save_minutes": 1e-9, "precision": "float32"},
 }

@@ -8,20 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from local_slurm import Slurm, jobs, local_slurm, output_of, profile, snakemake, started, succeeded, until
+from local_slurm import ONE_RUN, Slurm, jobs, local_slurm, output_of, profile, snakemake, started, succeeded, until
 from safetensors.torch import load_file
 
 from headstart.files import read_json
 
 STUDY = {
-    "study": "tiny",
-    "corpora": {"en": {"reader": "synthetic", "language": "en", "hours": {"train": 0.01, "dev": 0.003, "test": 0.003}}},
-    "starts": {"scratch": {"kind": "scratch"}},
-    "targets": {"en": {"corpus": "en", "kind": "in-domain"}},
-    "budgets": ["20s"],
-    "seeds": [1],
+    **ONE_RUN,
     "nodes": 2,
-    "model": {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "conv_dim": [32, 32]},
     # Without dropout, whose random numbers depend on the process, and with the precision of all machines.
     "finetune": {"updates": 6, "batch_seconds": 8, "log_every": 1, "dropout": 0.0, "precision": "float32"},
 }

@@ -16,8 +16,13 @@ if not workflow.overwrite_configfiles:
 include: "rules/common.smk"
 
 
+# In the paths of the rules, `<study>` is the name of the study. With a wildcard there, Snakemake would compare each file
+# with the paths of many rules.
+pathvars:
+    study=STUDY.study,
+
+
 wildcard_constraints:
-    study=any_of([STUDY.study]),
     corpus=any_of(STUDY.corpora),
     split="train|dev|test",
     start=any_of(STUDY.starts),
@@ -30,11 +35,11 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        f"results/{STUDY.study}/summary.json",
-        f"results/{STUDY.study}/report.html",
+        "results/<study>/summary.json",
+        "results/<study>/report.html",
         # The files that `dvc metrics` and `dvc plots` read.
-        f"results/{STUDY.study}/metrics.json",
-        f"results/{STUDY.study}/curves.csv",
+        "results/<study>/metrics.json",
+        "results/<study>/curves.csv",
         # Models and tables are results too: one that was deleted is made again.
         WORKFLOW.outputs(),
 

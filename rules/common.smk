@@ -1,6 +1,7 @@
 # The study and its jobs. headstart.workflow determines the inputs and settings of every job; the functions below only
 # pass it the wildcards. The settings of a job go into `params` as one plain dict that includes the version of the
 # stage, because Snakemake compares params without their names and does not notice changes in imported modules.
+import gc
 import glob
 import os
 import re
@@ -8,6 +9,10 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+
+# Snakemake keeps nearly all objects that it makes for thousands of jobs. Python looks through them for garbage again and
+# again, which took a tenth of the time of planning; so let it look less often.
+gc.set_threshold(50_000)
 
 # The library need not be installed: the Snakefile and its jobs, which are separate processes, find it in src/, beside
 # this file's folder. `envvars` passes the variable on to jobs on other machines.

@@ -2,15 +2,15 @@ rule pretrain_start:
     input:
         unpack(start_input),
     output:
-        model="results/{study}/starts/{start}/model.safetensors",
-        config="results/{study}/starts/{start}/config.json",
-        processor="results/{study}/starts/{start}/preprocessor_config.json",
-        curve="results/{study}/starts/{start}/curve.parquet",
-        recipe="results/{study}/starts/{start}/recipe.json",
+        model="results/<study>/starts/{start}/model.safetensors",
+        config="results/<study>/starts/{start}/config.json",
+        processor="results/<study>/starts/{start}/preprocessor_config.json",
+        curve="results/<study>/starts/{start}/curve.parquet",
+        recipe="results/<study>/starts/{start}/recipe.json",
     log:
-        "logs/pretrain_start/{study}/{start}.log",
+        "logs/pretrain_start/<study>/{start}.log",
     benchmark:
-        "benchmarks/pretrain_start/{study}/{start}.tsv"
+        "benchmarks/pretrain_start/<study>/{start}.tsv"
     wildcard_constraints:
         start=any_of(WORKFLOW.pretrained()),
     # Runs before other jobs, because it takes long and many jobs depend on it.

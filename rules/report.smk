@@ -2,13 +2,13 @@ rule summarise_study:
     input:
         unpack(summary_input),
     output:
-        summary="results/{study}/summary.json",
-        metrics="results/{study}/metrics.json",
-        curves="results/{study}/curves.csv",
+        summary="results/<study>/summary.json",
+        metrics="results/<study>/metrics.json",
+        curves="results/<study>/curves.csv",
     log:
-        "logs/summarise_study/{study}.log",
+        "logs/summarise_study/<study>.log",
     benchmark:
-        "benchmarks/summarise_study/{study}.tsv"
+        "benchmarks/summarise_study/<study>.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -24,14 +24,14 @@ rule write_report:
     input:
         unpack(report_input),
     output:
-        report=f"results/{STUDY.study}/report.html",
-        utterances=directory(f"results/{STUDY.study}/utterances"),
-        comparisons=directory(f"results/{STUDY.study}/comparisons"),
-        cards=[f"results/{STUDY.study}/{card}" for card in WORKFLOW.cards()],
+        report="results/<study>/report.html",
+        utterances=directory("results/<study>/utterances"),
+        comparisons=directory("results/<study>/comparisons"),
+        cards=[f"results/<study>/{card}" for card in WORKFLOW.cards()],
     log:
-        f"logs/write_report/{STUDY.study}.log",
+        "logs/write_report/<study>.log",
     benchmark:
-        f"benchmarks/write_report/{STUDY.study}.tsv"
+        "benchmarks/write_report/<study>.tsv"
     threads: 1
     resources:
         mem_mb=1000,

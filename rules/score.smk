@@ -2,11 +2,11 @@ rule score_run:
     input:
         unpack(score_input),
     output:
-        scores="results/{study}/scores/{start}/{target}/{budget}/seed{seed}.parquet",
+        scores="results/<study>/scores/{start}/{target}/{budget}/seed{seed}.parquet",
     log:
-        "logs/score_run/{study}/{start}/{target}/{budget}/seed{seed}.log",
+        "logs/score_run/<study>/{start}/{target}/{budget}/seed{seed}.log",
     benchmark:
-        "benchmarks/score_run/{study}/{start}/{target}/{budget}/seed{seed}.tsv"
+        "benchmarks/score_run/<study>/{start}/{target}/{budget}/seed{seed}.tsv"
     threads: STUDY.threads
     resources:
         mem_mb=2000,

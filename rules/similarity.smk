@@ -2,11 +2,11 @@ rule measure_similarity:
     input:
         unpack(similarity_input),
     output:
-        similarity="results/{study}/similarity/acoustic.safetensors",
+        similarity="results/<study>/similarity/acoustic.safetensors",
     log:
-        "logs/measure_similarity/{study}.log",
+        "logs/measure_similarity/<study>.log",
     benchmark:
-        "benchmarks/measure_similarity/{study}.tsv"
+        "benchmarks/measure_similarity/<study>.tsv"
     threads: STUDY.threads
     resources:
         mem_mb=3000,

@@ -65,6 +65,9 @@ def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:
     return CtcObjective(network, vocabulary, clips, clips.take([0, 5]), Text(), options, frozen, seed=3)
 
 
+SHIFTED = [partial(contrastive, shifts=8), partial(ctc, shifts=8)]
+
+
 def run(objective, state_dir, precision="float32", recipe=None) -> training.Result:
     return training.train(
         objective,
@@ -125,7 +128,7 @@ def test_the_schedule_may_lack_any_of_its_parts(warmup, hold):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc])
+@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc, *SHIFTED])
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precision, tiny_model, noise_clips, tmp_path):
     whole = run(make(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", precision)
 
@@ -320,11 +323,13 @@ def gradients(objective, state_dir, monkeypatch) -> list[dict[str, torch.Tensor]
     return given
 
 
-@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc])
+@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc, *SHIFTED])
 def test_the_gradient_of_a_batch_is_that_of_its_parts(make, tiny_model, noise_clips, tmp_path, monkeypatch):
     """Masks, negatives, Gumbel noise and what losses are divided by are the whole batch's; so is the diversity loss."""
     settings = {"updates": 2, "dropout": 0.0, "batch_seconds": 6.0}
-    settings |= {"freeze_encoder": 0.0} if make is ctc else {"freeze_quantiser": 0.0, "diversity_weight": 5.0}
+    settings |= (
+        {"freeze_encoder": 0.0} if make in (ctc, SHIFTED[1]) else {"freeze_quantiser": 0.0, "diversity_weight": 5.0}
+    )
     whole = make(tiny_model, noise_clips, **settings)
     assert len(next(whole.batches(0)).clips) > 3
     whole = gradients(whole, tmp_path / "1", monkeypatch)

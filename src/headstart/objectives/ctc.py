@@ -30,6 +30,7 @@ from headstart.encoder.model import encode, span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
 from headstart.objectives.objective import Objective
+from headstart.objectives.shifts import Shifts
 from headstart.score.metrics import CURVE_METRICS, METRICS
 from headstart.score.transcription import batches_by_length, best_paths, clip_features
 from headstart.study.finetune import Finetune
@@ -98,8 +99,8 @@ class CtcDraws:
 class CtcObjective(Objective):
     """CTC on the utterances of a label budget, with greedy transcription of a part of the dev split as evaluation.
 
-    The features of a frozen front-end are computed once for each clip and cached, unless they would take more than
-    `KEPT_BYTES`. They are computed clip by clip, without padding.
+    The features of a frozen front-end are computed once for each clip and each of its shifts, and cached, unless they
+    would take more than `KEPT_BYTES`. They are computed clip by clip, without padding.
     """
 
     def __init__(
@@ -127,10 +128,13 @@ class CtcObjective(Objective):
             boundaries(self.dev_references),
         )
         self.stride = frame_stride(network.config)
-        self.features: dict[tuple[int, int], torch.Tensor] = {}
+        self.shifts = Shifts(settings.shifts, network.config, seed)
+        self.features: dict[tuple[int, int, int], torch.Tensor] = {}
         width = MEL_CHANNELS if takes_log_mel(network.config) else network.config.conv_dim[-1]
-        frames = sum(int(frame_counts(network.config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev))
-        self.keeps = self.frozen and frames * width * 4 <= KEPT_BYTES
+        frames, dev_frames = (
+            int(frame_counts(network.config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev)
+        )
+        self.keeps = self.frozen and (frames * settings.shifts + dev_frames) * width * 4 <= KEPT_BYTES
 
     def labels(self, index: int) -> list[int]:
         """Vocabulary indices of the transcript of a training clip."""
@@ -154,28 +158,37 @@ class CtcObjective(Objective):
         for epoch, clips in endless_batches(lengths, limit, quantum, self.seed, start):
             # The cache is filled here and not in `loss`, where the front-end's FLOPs would be measured as the loss's
             # and then counted for every batch of this shape, also when its features come from the cache.
-            self._extract(self.train, clips)
+            self._extract(self.train, clips, self._drawn(epoch, clips))
             frames = padded_frames(self.network.config, int(lengths[clips].max()))
             seconds = float(lengths[clips].sum() / SAMPLE_RATE)
             yield Batch(epoch, clips, seconds, (len(clips), frames))
 
+    def _drawn(self, epoch: int, indices: list[int]) -> list[int]:
+        """The shifts of training clips in an epoch, each so small that the clip keeps the frames that CTC needs."""
+        if self.shifts.count == 1:
+            return [0] * len(indices)
+        lengths, needed = self.train.lengths, (required_frames(self.references[i].as_py()) for i in indices)
+        return [self.shifts.draw(epoch, i, int(lengths[i]), n) for i, n in zip(indices, needed, strict=True)]
+
     @torch.no_grad()
-    def _extract(self, clips: Clips, indices: list[int]) -> None:
-        """Add the front-end features of these clips to the cache, if there is one."""
+    def _extract(self, clips: Clips, indices: list[int], shifts: list[int]) -> None:
+        """Add the front-end features of these clips with these shifts to the cache, if there is one."""
         if not self.keeps:
             return
-        for i in indices:
-            if (id(clips), i) not in self.features:
-                clip = waveform(clips, i)
+        for i, shift in zip(indices, shifts, strict=True):
+            if (id(clips), i, shift) not in self.features:
+                clip = waveform(clips, i)[shift:]
                 audio_BS, samples = prepared_audio(self.network.config, [clip], len(clip))
-                self.features[id(clips), i] = front_end(self.network.base_model, audio_BS, samples)[0]
+                self.features[id(clips), i, shift] = front_end(self.network.base_model, audio_BS, samples)[0]
 
-    def _features(self, clips: Clips, indices: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _features(
+        self, clips: Clips, indices: list[int], size: int, shifts: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Front-end features of clips, padded to `size` frames (B, size, C), and their valid frames (B,)."""
         if not self.keeps:
-            return clip_features(self.network, clips, indices, size)
-        self._extract(clips, indices)
-        kept = [self.features[id(clips), i] for i in indices]
+            return clip_features(self.network, clips, indices, size, shifts)
+        self._extract(clips, indices, shifts)
+        kept = [self.features[id(clips), i, shift] for i, shift in zip(indices, shifts, strict=True)]
         features_BTC = kept[0].new_zeros(len(kept), size, kept[0].shape[1])
         for padded, row in zip(features_BTC, kept, strict=True):
             padded[: len(row)] = row
@@ -183,7 +196,8 @@ class CtcObjective(Objective):
 
     def prepare(self, batch: Batch, update: int, own: list[list[int]], ranks: Ranks) -> CtcDraws:
         settings, width = self.settings, self.network.config.hidden_size
-        frames = frame_counts(self.network.config, torch.from_numpy(self.train.lengths[batch.clips]))
+        lengths = self.train.lengths[batch.clips] - self._drawn(batch.epoch, batch.clips)
+        frames = frame_counts(self.network.config, torch.from_numpy(lengths))
         widths = torch.full((len(batch.clips),), width)
         return CtcDraws(
             moved(span_mask(frames, batch.shape[1], settings.mask_time_share, settings.mask_time_length), ranks.device),
@@ -195,7 +209,8 @@ class CtcObjective(Objective):
         self, batch: Batch, shared: CtcDraws, positions: list[int], update: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
         clips = [batch.clips[i] for i in positions]
-        features_BTC, frames = self._features(self.train, clips, batch.shape[1])
+        shifts = self._drawn(batch.epoch, clips)
+        features_BTC, frames = self._features(self.train, clips, batch.shape[1], shifts)
         device = features_BTC.device
         context_BTD, _ = encode(
             self.network.base_model,
@@ -218,7 +233,7 @@ class CtcObjective(Objective):
         hypotheses, blanks, total = [""] * len(self.dev), 0, 0
         for batch in batches_by_length(self.dev.lengths, int(60 * SAMPLE_RATE)):
             size = -(-int(self.dev.lengths[batch].max()) // self.stride)
-            features_BTC, frames = self._features(self.dev, batch, size)
+            features_BTC, frames = self._features(self.dev, batch, size, [0] * len(batch))
             paths = best_paths(self.network, features_BTC, frames, self.vocabulary)
             blanks += sum(path.count(self.vocabulary[BLANK]) for path in paths)
             total += sum(map(len, paths))

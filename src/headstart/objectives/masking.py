@@ -26,6 +26,7 @@ from headstart.encoder.front_end import (
 from headstart.encoder.model import span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
+from headstart.objectives.shifts import Shifts
 from headstart.study.pretrain import Pretrain
 from headstart.training import loop as training
 from headstart.training.batching import Batch, endless_batches
@@ -108,7 +109,9 @@ class MaskedAudio(training.Objective):
         self.quantum = FRAMES_QUANTUM * stride
         self.overlap = receptive - stride  # n * stride + overlap samples give exactly n frames
         self.crop = int(settings.crop_seconds * SAMPLE_RATE) // self.quantum * self.quantum + self.overlap
-        self.lengths = np.minimum(clips.lengths, self.crop)
+        self.shifts = Shifts(settings.shifts, config, seed)
+        shifted = np.maximum(clips.lengths - self.shifts.room, np.minimum(clips.lengths, receptive))
+        self.lengths = np.minimum(shifted, self.crop)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Endless batches, from number `start` on."""
@@ -154,7 +157,10 @@ class MaskedAudio(training.Objective):
     def _crop(self, index: int, epoch: int) -> torch.Tensor:
         samples = self.clips.audio(index)
         spare = len(samples) - self.lengths[index]
-        begin = int(np.random.default_rng([self.seed, epoch, index]).integers(spare + 1)) if spare else 0
+        if spare > self.shifts.room:
+            begin = int(np.random.default_rng([self.seed, epoch, index]).integers(spare + 1))
+        else:
+            begin = min(self.shifts.draw(epoch, index, len(samples)), spare)
         return torch.from_numpy(samples[begin : begin + self.lengths[index]].copy())
 
     def collapse_advice(self, curve: list[dict[str, float]]) -> str | None:

@@ -21,8 +21,9 @@ from headstart.encoder.front_end import FRAMES_QUANTUM, frame_counts, frame_stri
 from headstart.encoder.model import encode, norm_on_top, span_mask
 from headstart.features.audio import SAMPLE_RATE
 from headstart.features.clips import Clips
-from headstart.objectives.ctc import ctc_loss
+from headstart.objectives.ctc import ctc_loss, required_frames
 from headstart.objectives.pseudo_labels import Cache, CollapseDetector, PseudoLabel, greedy_labels
+from headstart.objectives.shifts import Shifts
 from headstart.pretrain import make_objective
 from headstart.score.transcription import batches_by_length, clip_features
 from headstart.study.pretrain import Pretrain
@@ -48,11 +49,13 @@ class MixedBatch(Batch):
 
     Attributes:
         labelled: number of labelled clips in the batch.
+        labelled_epoch: how often they have all been taken before; `epoch` is that of the unlabelled clips, if any.
         labelled_frames: frames that labelled clips are padded to.
         unlabelled_frames: frames that unlabelled clips are padded to.
     """
 
     labelled: int = 0
+    labelled_epoch: int = 0
     labelled_frames: int = 0
     unlabelled_frames: int = 0
 
@@ -133,6 +136,7 @@ class SemisupObjective(training.Objective):
         self.dev_labels = list(inventory.labels(dev)) if dev else []
         self.blank = inventory.vocabulary[BLANK]
         self.quantum = FRAMES_QUANTUM * frame_stride(network.config)
+        self.shifts = Shifts(settings.shifts, network.config, seed)
         self.rates = {"lm_head.": settings.head_rate}
         self.teacher: Teacher | None = None
         self.cache = Cache(settings.cache_updates)
@@ -202,22 +206,21 @@ class SemisupObjective(training.Objective):
         number = 0
         while True:
             share = self.labelled_share(number + 1)
-            epoch, clips = kinds[0].take(share * amount) if share else (0, [])
-            others: list[int] = []
-            if share < 1:
-                epoch, others = kinds[1].take((1 - share) * amount)
+            labelled_epoch, clips = kinds[0].take(share * amount) if share else (0, [])
+            epoch, others = kinds[1].take((1 - share) * amount) if share < 1 else (labelled_epoch, [])
             if number >= start and (clips or others):
-                yield self._batch(epoch, clips, [len(self.labelled) + i for i in others])
+                yield self._batch(epoch, labelled_epoch, clips, [len(self.labelled) + i for i in others])
             number += bool(clips or others)
 
-    def _batch(self, epoch: int, clips: list[int], others: list[int]) -> MixedBatch:
+    def _batch(self, epoch: int, labelled_epoch: int, clips: list[int], others: list[int]) -> MixedBatch:
         frames = [
             padded_frames(self.network.config, int(self.clips.lengths[kind].max())) if kind else 0
             for kind in (clips, others)
         ]
         both = clips + others
         seconds = float(self.clips.lengths[both].sum() / SAMPLE_RATE)
-        return MixedBatch(epoch, both, seconds, (len(clips), frames[0], len(others), frames[1]), len(clips), *frames)
+        shape = (len(clips), frames[0], len(others), frames[1])
+        return MixedBatch(epoch, both, seconds, shape, len(clips), labelled_epoch, *frames)
 
     def utterance_ids(self, batch: Batch) -> list[str]:
         return self.clips.take(batch.clips).column("utterance_id")
@@ -372,10 +375,12 @@ class SemisupObjective(training.Objective):
         batch: MixedBatch,
         positions: list[int],
         masks: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None),
+        shifts: Sequence[int] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, T, V) for some clips of a batch, all labelled or all unlabelled, and their valid frames (B,)."""
         size = batch.labelled_frames if positions[0] < batch.labelled else batch.unlabelled_frames
-        features_BTC, frames = clip_features(self.network, self.clips, [batch.clips[i] for i in positions], size)
+        clips = [batch.clips[i] for i in positions]
+        features_BTC, frames = clip_features(self.network, self.clips, clips, size, shifts)
         context_BTD, _ = encode(self.network.base_model, features_BTC, moved(frames, features_BTC.device), *masks)
         return self.network.lm_head(context_BTD), frames
 
@@ -385,7 +390,12 @@ class SemisupObjective(training.Objective):
         labelled = positions[0] < batch.labelled
         places = [i if labelled else i - batch.labelled for i in positions]
         masks = tuple(rows(mask, places) for mask in shared.masks[labelled])
-        return ctc_loss(*self._logits(batch, positions, masks), labels, self.blank, total)
+        clips, epoch = [batch.clips[i] for i in positions], batch.labelled_epoch if labelled else batch.epoch
+        shifts = [
+            self.shifts.draw(epoch, i, int(self.clips.lengths[i]), required_frames(spelt))
+            for i, spelt in zip(clips, labels, strict=True)
+        ]
+        return ctc_loss(*self._logits(batch, positions, masks, shifts), labels, self.blank, total)
 
     def loss(
         self, batch: MixedBatch, shared: MixedDraws, positions: list[int], update: int

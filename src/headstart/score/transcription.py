@@ -17,9 +17,14 @@ from headstart.features.clips import Clips
 from headstart.text.normalisation import decode
 
 
-def clip_features(network: Any, clips: Clips, indices: Sequence[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,)."""
-    audio = [waveform(clips, i) for i in indices]
+def clip_features(
+    network: Any, clips: Clips, indices: Sequence[int], size: int, shifts: Sequence[int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Front-end features of these clips, padded to `size` frames (B, size, C), and the frames that are real (B,).
+
+    With `shifts`, so many samples of each clip are left out at its start.
+    """
+    audio = [waveform(clips, i)[shift:] for i, shift in zip(indices, shifts or [0] * len(indices), strict=True)]
     audio_BS, samples = prepared_audio(network.config, audio, samples_for(network.config, size))
     return front_end(network.base_model, audio_BS, samples), frame_counts(network.config, samples)
 

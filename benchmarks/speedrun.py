@@ -7,7 +7,7 @@ reaches with its longest pre-training. The answer is the time after which anothe
 between its lengths on the logarithm of time.
 
 Time is processor time of the pre-training alone, so that other work on the machine matters little. The time of
-fine-tuning is the same for all.
+fine-tuning is the same for all. Encoders have the shape of the shipped starts, and spans of masked frames their length.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import math
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ from headstart.study.reading import load_study
 HOURS = {"en": 0.3, "es": 0.3}  # of the default study's corpora, whose other languages have little audio
 TARGET, MINUTES, DEV_HOURS = "id", 3.0, 0.05
 FINETUNE = {"updates": 150, "batch_seconds": 16.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
+MODEL, PRETRAIN = {"conv_stride": [160, 3]}, {"mask_length": 6}
 BRANCHES = {
     "wav2vec2": {"objective": "wav2vec2"},
+    "wav2vec2, shifts": {"objective": "wav2vec2", "shifts": 16},
     "hubert": {"objective": "hubert"},
+    "hubert, shifts": {"objective": "hubert", "shifts": 16},
     "hubert, one codebook": {"objective": "hubert", "hubert": {"codebooks": 1, "clusters": 100}},
     "best-rq": {"objective": "best-rq"},
     "data2vec": {"objective": "data2vec"},
@@ -86,7 +90,7 @@ def run(
 
     shape, place, seconds = Model(**model), Path(folder), 0.0
     if updates:
-        options = Pretrain(**settings, updates=updates, log_every=updates, save_minutes=1e6)
+        options = Pretrain(**PRETRAIN, **settings, updates=updates, log_every=updates, save_minutes=1e6)
         corpora = [{"name": name, "hours": hours, "train": files[name]["train"]} for name, hours in HOURS.items()]
         paths = {"output": str(place / "start"), "state": str(place / "start.state")}
         job = PretrainJob.of(corpora=corpora, settings=options, model=shape, parent=None, seed=seed, **paths)
@@ -139,7 +143,7 @@ def interval(values: list[float]) -> str:
 def summary(rows: list[dict[str, Any]], reference: str, level: float | None) -> str:
     """A Markdown table: for each branch and length the dev CER, and the time to the level."""
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["updates"]):
         found.setdefault((row["branch"], row["updates"]), []).append(row)
     if level is None:
         longest = max(updates for branch, updates in found if branch == reference)
@@ -163,14 +167,17 @@ def summary(rows: list[dict[str, Any]], reference: str, level: float | None) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--branches", nargs="+", choices=BRANCHES, default=["wav2vec2", "hubert"])
-    parser.add_argument("--updates", nargs="+", type=int, default=[75, 150, 300], help="lengths (default: 75 150 300)")
+    parser.add_argument("--branches", nargs="+", choices=BRANCHES, default=["wav2vec2", "wav2vec2, shifts", "hubert"])
+    parser.add_argument(
+        "--updates", nargs="+", type=int, default=[225, 450, 900], help="lengths (default: 225 450 900)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each length (default: 3)")
     parser.add_argument("--reference", default="wav2vec2", help="whose longest pre-training sets the level")
     parser.add_argument("--level", type=float, help="the level itself, as a share")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     parser.add_argument("--study", default="config/config.yaml", help="study whose corpora are taken")
-    parser.add_argument("--model", type=json.loads, default={}, help="keys of the model that differ, as JSON")
+    parser.add_argument("--model", type=json.loads, default=MODEL, help="keys of the model that differ, as JSON")
     parser.add_argument("--output", type=Path, default=Path("results/speedrun.json"), help="default: %(default)s")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -178,15 +185,21 @@ def main() -> None:
         files = call("speedrun", "prepare", options.threads, folder=folder, study=options.study)
         plan = [("random weights", 0)]
         plan += [(branch, updates) for updates in options.updates for branch in options.branches]
-        for seed in range(1, options.seeds + 1):  # so that a run that is cut off has all branches
-            for branch, updates in plan:
-                place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
-                place.mkdir()
-                given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
-                found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
-                rows.append({"branch": branch, "updates": updates, "seed": seed, **found})
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-                write_json(options.output, rows)
+
+        def one(seed: int, branch: str, updates: int) -> None:
+            place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
+            place.mkdir()
+            given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
+            found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
+            rows.append({"branch": branch, "updates": updates, "seed": seed, **found})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+            write_json(options.output, rows)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            # All branches with the first seed come first, so that a run that is cut off has all of them.
+            waiting = [pool.submit(one, seed, *what) for seed in range(1, options.seeds + 1) for what in plan]
+            for job in waiting:
+                job.result()
     print(summary(rows, options.reference, options.level))
 
 

@@ -11,7 +11,7 @@ from transfer_tables import LANGUAGES, design_of, study_of
 
 from headstart import cli
 from headstart.advice import AdviceError, Subject, advise, in_words, subject_of
-from headstart.files import write_json
+from headstart.files import sealed, write_json
 from headstart.languages.acoustic import measurement
 from headstart.languages.pairs import Pairs
 from headstart.languages.similarity import similarity
@@ -196,11 +196,16 @@ def test_the_command_reads_a_finished_study(sections, tmp_path, capsys):
     arguments = ["advise", "Catalan", "--study", str(path), "--results", str(tmp_path / "results")]
     assert cli.main(arguments) == 2
     assert "run the study first" in capsys.readouterr().err
-    write_json(tmp_path / "results" / study.study / "summary.json", {"transfer": section})
+    summary = tmp_path / "results" / study.study / "summary.json"
+    write_json(summary, sealed({"transfer": section}))
     assert cli.main(arguments) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("Catalan (Indo-European); most alike in the study by family and place: ")
     assert "  1. es " in printed and "left out in turn" in printed
+    content = summary.read_text(encoding="utf-8")
+    summary.write_text(content.replace("0.", "1.", 1), encoding="utf-8")
+    assert cli.main(arguments) == 2
+    assert "summary.json" in capsys.readouterr().err and not summary.exists()
 
 
 def test_left_out_errors_need_no_more_than_four_languages(sections):

@@ -354,7 +354,7 @@ def _score(options: argparse.Namespace) -> int:
 def _advise(options: argparse.Namespace) -> int:
     from headstart.advice import AdviceError, advise, in_words, subject_of
     from headstart.errors import HeadstartError
-    from headstart.files import read_json
+    from headstart.files import read_sealed
     from headstart.study.reading import load_study
     from headstart.study.similarity import ACOUSTIC_FILE
 
@@ -365,7 +365,7 @@ def _advise(options: argparse.Namespace) -> int:
         if not path.is_file():
             raise AdviceError(f"{path}: no such file; run the study first: snakemake --configfile {options.study}")
         subject = subject_of(options.language, folder / ACOUSTIC_FILE)
-        print(in_words(advise(read_json(path).get("transfer"), subject, study.report.confidence)))
+        print(in_words(advise(read_sealed(path).get("transfer"), subject, study.report.confidence)))
     except HeadstartError as error:
         print(error, file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ from headstart.study.reading import load_study
 
 HOURS = {"en": 0.3, "es": 0.3}  # of the default study's corpora, whose other languages have little audio
 TARGET, MINUTES, DEV_HOURS = "id", 3.0, 0.05
-FINETUNE = {"updates": 150, "batch_seconds": 16.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
+FINETUNE = {"updates": 300, "batch_seconds": 8.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
 MODEL, PRETRAIN = {"conv_stride": [160, 3]}, {"mask_length": 6}
 BRANCHES = {
     "wav2vec2": {"objective": "wav2vec2"},

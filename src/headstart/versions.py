@@ -8,7 +8,7 @@ VERSIONS = {
     "normalisation": 2,  # of transcripts: not a stage, but a part of the jobs of those that normalise text
     "synthesis": 2,
     "corpora": 4,
-    "features": 5,
+    "features": 6,
     "subsets": 1,
     "fetch": 1,
     "clusters": 1,

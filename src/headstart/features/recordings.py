@@ -11,11 +11,10 @@ from headstart.audio.decoders import SOUNDFILE_ERRORS, AvDecoder, open_decoder
 from headstart.audio.recordings import Recordings
 from headstart.audio.sources import AudioError, find_source
 from headstart.features.audio import RATES, SAMPLE_RATE, to_int16
-from headstart.features.resampling import resample
+from headstart.features.resampling import ResamplingStream
 from headstart.features.samples import SampleError, check_numbers, mix
 
-BLOCK_S = 10  # whole seconds, so that blocks begin on samples of both rates
-MARGIN_S = 1  # decoded on both sides of a block and dropped after resampling, whose filters reach beyond the block
+BLOCK_S = 10  # decoded at a time
 
 
 def recording_seconds(path: str | Path) -> float | None:
@@ -34,7 +33,7 @@ def recording_seconds(path: str | Path) -> float | None:
 
 
 def recording_blocks(path: str | Path) -> Iterator[np.ndarray]:
-    """The int16 samples of a recording at 16 kHz, mono, in blocks of `BLOCK_S` seconds; the last one may be shorter.
+    """The int16 samples of a recording at 16 kHz, mono, in blocks of about `BLOCK_S` seconds; the last may be shorter.
 
     Together they are the samples that `load_audio` returns for the whole file, except where that judges the file as a
     whole: here, silent and cancelling channels are looked for in each block, and nothing is refused as a constant
@@ -50,8 +49,7 @@ def recording_blocks(path: str | Path) -> Iterator[np.ndarray]:
             rate = decoder.rate
             if not RATES[0] <= rate <= RATES[1]:
                 raise SampleError(f"sampling rate of {rate} Hz in the header, which is damaged; write the file anew")
-            held, before = np.zeros(0, np.float32), 0  # decoded, the first `before` seconds of it emitted already
-            position, last = 0, False
+            stream, position, last = ResamplingStream(rate, SAMPLE_RATE), 0, False
             while not last:
                 try:
                     samples = decoder.read(position, BLOCK_S * rate)
@@ -62,12 +60,8 @@ def recording_blocks(path: str | Path) -> Iterator[np.ndarray]:
                 check_numbers(samples, decoder.is_float)
                 position += len(samples)
                 last = len(samples) < BLOCK_S * rate
-                held = np.concatenate([held, mix(samples, None)[0]])
-                whole = to_int16(resample(held, rate, SAMPLE_RATE))
-                end = len(whole) if last else (len(held) // rate - MARGIN_S) * SAMPLE_RATE
-                if end > before * SAMPLE_RATE:
-                    yield whole[before * SAMPLE_RATE : end]
-                kept = 2 * MARGIN_S * rate
-                held, before = held[-kept:], MARGIN_S
+                block = stream.add(mix(samples, None)[0], last)
+                if len(block):
+                    yield to_int16(block)
     finally:
         recordings.close()

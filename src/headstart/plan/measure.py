@@ -123,11 +123,11 @@ def _data(task: dict[str, Any]) -> dict[str, float]:
     from headstart.corpora.reading import read_corpus
     from headstart.corpora.registry import open_reader
     from headstart.corpora.synthetic.espeak import NATIVE_RATE
+    from headstart.corpora.synthetic.resampling import resample
     from headstart.corpora.synthetic.synthesis import synthesise_corpus
     from headstart.features.audio import SAMPLE_RATE
     from headstart.features.clusters import cluster_clips
     from headstart.features.extraction import extract_features
-    from headstart.features.resampling import resample
 
     start = time.time() - task["began"]
     resample(np.zeros(NATIVE_RATE, np.float32), NATIVE_RATE, SAMPLE_RATE)

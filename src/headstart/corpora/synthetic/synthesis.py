@@ -16,8 +16,8 @@ import soundfile
 
 from headstart.corpora.synthetic import espeak
 from headstart.corpora.synthetic.grammar import Grammar, Sentence, load_grammar
+from headstart.corpora.synthetic.resampling import resample
 from headstart.errors import HeadstartError
-from headstart.features.resampling import resample
 from headstart.files import place_folder
 from headstart.logs import Progress
 

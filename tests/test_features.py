@@ -16,7 +16,7 @@ from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table,
 from headstart.corpora.synthetic.resampling import resample as synthetic
 from headstart.features import clips as features
 from headstart.features import extraction
-from headstart.features.audio import SampleError, load_audio, measure
+from headstart.features.audio import SampleError, load_audio, measure, percentile
 from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips
 from headstart.features.extraction import extract_features
 from headstart.features.partial import record_batch
@@ -88,6 +88,13 @@ def test_resampled_audio_is_that_of_a_long_filter_of_scipy(rate, up, down):
         ours = function(noise.astype(np.float32), rate, 16_000)
         assert ours.dtype == np.float32 and abs(len(ours) - (rate + 1) * up / down) < 1
         assert np.abs(ours[inner] - expected[inner]).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 21, 132, 1500])
+def test_percentiles_are_numpys_to_the_last_bit(count):
+    values = 10 * np.log10(np.random.default_rng(count).random((50, count), np.float32) + 1e-10)
+    for row in values:
+        assert [percentile(np.sort(row), share) for share in (0.05, 0.95)] == np.percentile(row, [5, 95]).tolist()
 
 
 def test_a_rate_of_no_standard_needs_no_long_filter(tmp_path):

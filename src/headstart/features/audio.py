@@ -104,14 +104,26 @@ def measure(samples: np.ndarray) -> dict[str, Any]:
     np.square(energy, out=energy)
     frames = energy[: len(energy) // 320 * 320].reshape(-1, 320) if len(energy) >= 320 else energy[None]
     level_db = 10 * np.log10(frames.mean(axis=1) + 1e-10)
-    low, high = np.percentile(level_db, [5, 95])
+    ordered = np.sort(level_db)
+    low, high = percentile(ordered, 0.05), percentile(ordered, 0.95)
     return {
         "num_samples": len(samples),
         "loudness_dbfs": float(10 * np.log10(energy.mean() + 1e-10)) if len(energy) else -100.0,
         "snr_db": float(high - low),
-        "speech_ratio": float((level_db > high - 20).mean()),
+        "speech_ratio": np.count_nonzero(level_db > high - 20) / len(level_db),
         "content_hash": content_hash(samples),
     }
+
+
+def percentile(ordered: np.ndarray, share: float) -> np.float64:
+    """The value below which a share of the sorted values lies, to the last bit as `np.percentile` interpolates it.
+
+    That function takes 30 microseconds a call, a fifth of the measurements of a clip.
+    """
+    place = (len(ordered) - 1) * share
+    below = int(place)
+    low, high, part = ordered[below], ordered[min(below + 1, len(ordered) - 1)], np.float64(place - below)
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 def content_hash(samples: np.ndarray) -> str:

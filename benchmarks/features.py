@@ -1,13 +1,16 @@
-"""Feature preparation from 16 kHz FLAC on one core, beside librosa, and resampling beside soxr.
+"""Feature preparation from FLAC on one core, beside loops with librosa.
 
-Feature preparation decodes, measures, hashes and writes the store and its manifest; librosa decodes and takes the
-RMS of each clip.
+Feature preparation decodes, checks, resamples, measures, hashes and writes the store and its manifest. One loop with
+librosa decodes and resamples by the same libraries, and makes the same numbers, hashes and samples, in files of the
+simplest kind; it checks nothing, and cannot go on where it was stopped. The other only decodes and takes the RMS.
 Run alone with `python benchmarks/features.py`, on synthetic speech or on the FLAC files of `--folder`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import statistics
 import sys
 import tempfile
@@ -26,11 +29,11 @@ from headstart.features.extraction import extract_features
 from headstart.features.resampling import resample
 
 SYNTHETIC_HOURS = 0.25
-RATES = (22_050, 44_100, 48_000)
+OTHER_RATE = 48_000  # Hz
 
 
 def rows(seconds: float = 6.0, threads: int = 1, folder: str | None = None) -> list[dict[str, Any]]:
-    """Hours of audio prepared, and resampled, an hour. `threads` plays no part, both sides use one core.
+    """Hours of audio prepared an hour, from 16 kHz and from 48 kHz. `threads` plays no part, all sides use one core.
 
     Args:
         seconds: least time to measure each side for; sides take turns, and the median of their turns counts.
@@ -48,33 +51,35 @@ def rows(seconds: float = 6.0, threads: int = 1, folder: str | None = None) -> l
         if folder is None:
             folder = synthesise_corpus(f"{temporary}/raw", language="en", hours={"train": SYNTHETIC_HOURS}, seed=0)
         files = sorted(str(path) for path in Path(folder).rglob("*.flac"))
-        manifest, audio_seconds = write_manifest(Path(temporary), files)
-        outputs = [f"{temporary}/{name}" for name in ("audio.arrow", "features.parquet", "rejects.parquet")]
-        sides = {"ours": lambda: extract_features(manifest, *outputs), "peer": lambda: measure_all(librosa, files)}
-        speeds = {name: audio_seconds / took for name, took in take_turns(sides, seconds).items()}
-    row = {"name": "feature preparation, 16 kHz FLAC", **speeds, "ratio": speeds["ours"] / speeds["peer"]}
-    row |= {"unit": "x real time", "peer_name": f"librosa {librosa.__version__}, decoding and RMS only"}
-    return [row, *resampling_rows(seconds)]
+        other = [f"{temporary}/{number}.flac" for number in range(len(files))]
+        for file, copy in zip(files, other, strict=True):
+            samples = resample(soundfile.read(file, dtype="float32")[0], SAMPLE_RATE, OTHER_RATE)
+            soundfile.write(copy, samples, OTHER_RATE)
+        found = preparation_rows(librosa, Path(temporary), files, "16 kHz FLAC", seconds)
+        return found + preparation_rows(librosa, Path(temporary), other, "48 kHz FLAC", seconds)
 
 
-def resampling_rows(seconds: float) -> list[dict[str, Any]]:
-    """Hours of audio resampled to 16 kHz an hour, beside soxr in its default quality, on clips of 6 s."""
-    import soxr
-    import torch
-
-    threads, made = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    for rate in RATES:
-        clip = 0.1 * np.random.default_rng(0).standard_normal(6 * rate, dtype=np.float32)
-        sides = {
-            "ours": lambda clip=clip, rate=rate: resample(clip, rate, SAMPLE_RATE),
-            "peer": lambda clip=clip, rate=rate: soxr.resample(clip, rate, SAMPLE_RATE),
+def preparation_rows(librosa: Any, folder: Path, files: list[str], kind: str, seconds: float) -> list[dict[str, Any]]:
+    """A row for each of the two loops."""
+    manifest, audio_seconds = write_manifest(folder, files)
+    outputs = [f"{folder}/{name}" for name in ("audio.arrow", "features.parquet", "rejects.parquet")]
+    peers = {
+        "samples, numbers and hashes": lambda: measure_all(librosa, files, folder),
+        "decoding and RMS only": lambda: measure_all(librosa, files),
+    }
+    sides = {"ours": lambda: extract_features(manifest, *outputs), **peers}
+    speeds = {name: audio_seconds / took for name, took in take_turns(sides, seconds).items()}
+    return [
+        {
+            "name": f"feature preparation, {kind}",
+            "ours": speeds["ours"],
+            "peer": speeds[name],
+            "ratio": speeds["ours"] / speeds[name],
+            "unit": "x real time",
+            "peer_name": f"librosa {librosa.__version__}, {name}",
         }
-        speeds = {name: 6 / took for name, took in take_turns(sides, seconds / len(RATES)).items()}
-        row = {"name": f"resampling, {rate} Hz", **speeds, "ratio": speeds["ours"] / speeds["peer"]}
-        made.append({**row, "unit": "x real time", "peer_name": f"soxr {soxr.__version__}"})
-    torch.set_num_threads(threads)
-    return made
+        for name in peers
+    ]
 
 
 def write_manifest(folder: Path, files: list[str]) -> tuple[str, float]:
@@ -89,13 +94,27 @@ def write_manifest(folder: Path, files: list[str]) -> tuple[str, float]:
     return str(folder / "manifest.parquet"), sum(durations)
 
 
-def measure_all(librosa: Any, files: list[str]) -> None:
-    """What librosa offers of the same: decoding to 16 kHz mono, and the level of 20 ms frames and of the clip."""
+def measure_all(librosa: Any, files: list[str], folder: Path | None = None) -> None:
+    """What librosa offers of the same: decoding to 16 kHz mono, and the level of 20 ms frames and of the clip.
+
+    With a folder, also the other numbers of a feature manifest and the hashes, and all samples in one file.
+    """
+    stored = open(folder / "samples.raw", "wb") if folder else None
+    measured = []
     for file in files:
         samples, _ = librosa.load(file, sr=SAMPLE_RATE, mono=True)
         level = librosa.amplitude_to_db(librosa.feature.rms(y=samples, frame_length=320, hop_length=320, center=False))
-        np.percentile(level, [5, 95])
-        np.sqrt(np.mean(samples**2))
+        low, high = np.percentile(level, [5, 95])
+        rms = np.sqrt(np.mean(samples**2))
+        if stored:
+            pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+            stored.write(pcm)
+            facts = {"num_samples": len(pcm), "loudness_dbfs": float(20 * np.log10(rms + 1e-5)), "snr_db": high - low}
+            facts |= {"speech_ratio": float((level > high - 20).mean())}
+            measured.append(facts | {"path": file, "content_hash": hashlib.sha256(pcm).hexdigest()[:16]})
+    if stored:
+        stored.close()
+        (folder / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 def take_turns(sides: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:

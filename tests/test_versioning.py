@@ -1,4 +1,7 @@
-"""docs/versioning.md, its commands executed as written: from `git init` to a colleague's pull, with folders and S3."""
+"""docs/versioning.md, its commands executed as written: from `git init` to a colleague's pull, with folders and S3.
+
+The way to a colleague's pull and to the edit of a claim is always tested; experiments, kept features and S3 are slow.
+"""
 
 import importlib.util
 import json
@@ -35,7 +38,6 @@ STUDY = {
 }
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
     pytest.mark.skipif(importlib.util.find_spec("dvc") is None, reason="dvc is not installed"),
 ]
@@ -43,6 +45,10 @@ pytestmark = [
 
 def blocks(kind: str) -> list[str]:
     return [text for name, text in BLOCKS if name.strip() == kind]
+
+
+def test_every_block_of_the_page_is_run_by_a_test():
+    assert [name.strip() for name, _ in BLOCKS] == ["", "s3", "", "", "", "", "", "features"]
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +75,8 @@ def shell(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, shell) -> tuple[Path, list[str]]:
-    """A repository in which the page's commands up to the colleague's have been run, and what they said."""
+def project(tmp_path_factory, shell) -> Path:
+    """A repository in which the page's commands up to the first results have been run."""
     folder = tmp_path_factory.mktemp("versions") / "headstart"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "config.local")
     folder.mkdir()
@@ -84,17 +90,30 @@ def project(tmp_path_factory, shell) -> tuple[Path, list[str]]:
         else:
             shutil.copy(ROOT / name, folder / name)
     write_corpus(folder / "data/raw/mine", 1)
-    said = []
-    once, corpus, study, changed, *_ = blocks("")
-    said += [shell(folder, once), shell(folder, corpus)]
+    once, corpus, study, *_ = blocks("")
+    shell(folder, once)
+    shell(folder, corpus)
     (folder / "my_study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    said += [shell(folder, study), shell(folder, changed)]
-    return folder, said
+    assert "Generating lock file 'versions/mine/dvc.lock'" in shell(folder, study)
+    return folder
 
 
-def test_a_study_is_recorded_and_compared(project, shell):
-    folder, (_, _, study, changed) = project
-    assert "Generating lock file 'versions/mine/dvc.lock'" in study
+def test_a_colleague_has_nothing_to_do_and_runs_only_what_an_edit_touches(project, shell):
+    folder, (*_, pull, edit) = project, blocks("")
+    said = shell(folder, pull)
+    assert "7 results agree" in said and "again" not in said and "Nothing to be done" in said
+    said = shell(folder.parent / "colleague", edit)
+    planned = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", said, re.DOTALL)[1]
+    assert {line.split()[0] for line in planned.splitlines()} == {"all", "summarise_study", "write_report"}
+    (claim,) = json.loads((folder.parent / "colleague/results/mine/summary.json").read_text())["claims"]
+    assert claim["size"] == -0.2
+    assert "finetune_run" not in said
+
+
+@pytest.mark.slow
+def test_a_study_is_changed_and_compared(project, shell):
+    folder, lines = project, blocks("")[3]
+    changed = shell(folder, lines)
     assert re.search(r"my_study.yaml +finetune.updates +2 +3\n", changed)
     assert "plots/index.html" in changed and '"dev_cer"' in (folder / "plots/index.html").read_text()
     log = shell(folder, "git log --format=%s")
@@ -115,21 +134,9 @@ def test_a_study_is_recorded_and_compared(project, shell):
     ]
 
 
-def test_a_colleague_has_nothing_to_do_and_runs_only_what_an_edit_touches(project, shell):
-    folder, _ = project
-    pull, edit = blocks("")[4:]
-    said = shell(folder, pull)
-    assert "7 results agree" in said and "again" not in said and "Nothing to be done" in said
-    said = shell(folder.parent / "colleague", edit)
-    planned = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", said, re.DOTALL)[1]
-    assert {line.split()[0] for line in planned.splitlines()} == {"all", "summarise_study", "write_report"}
-    (claim,) = json.loads((folder.parent / "colleague/results/mine/summary.json").read_text())["claims"]
-    assert claim["size"] == -0.2
-    assert "finetune_run" not in said
-
-
+@pytest.mark.slow
 def test_features_that_were_kept_are_not_extracted_again(project, shell, tmp_path):
-    folder, _ = project
+    folder = project
     (features,) = blocks("features")
     shell(folder, features)
     shell(
@@ -165,8 +172,9 @@ def s3():
         server.wait()
 
 
+@pytest.mark.slow
 def test_content_goes_to_s3_and_comes_back(project, shell, s3, tmp_path):
-    folder, _ = project
+    folder = project
     shell(folder, f"git clone --quiet . {tmp_path}/one && cp -r .dvc/cache {tmp_path}/one/.dvc/")
     (remote,) = blocks("s3")
     shell(tmp_path / "one", remote.replace("https://s3.example.org", s3))

@@ -27,6 +27,7 @@ envvars:
     "PYTHONPATH",
 
 
+from headstart.logs import CALL, name_call
 from headstart.readings import claim_corpora, follow_corpora, followed, unread
 from headstart.study.reading import StudyError, parse_study, read_yaml
 from headstart.study.planned import keep_planned, planned_path, planned_study, variable
@@ -39,6 +40,7 @@ MODULE = workflow.modifier.namespace
 # the study file may have been edited since.
 try:
     if workflow.is_main_process:
+        name_call()
         for file in workflow.configfiles:
             read_yaml(file)  # Snakemake has read it too, but accepts repeated keys
         SOURCE = f"module {MODULE}" if MODULE else ", ".join(map(str, workflow.configfiles))
@@ -64,6 +66,7 @@ except StudyError as error:
 
 envvars:
     variable(MODULE),
+    CALL,
 
 
 onstart:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from headstart.corpora.manifests import FEATURES, read_columns, write_table
-from headstart.errors import HeadstartError
+from headstart.errors import DataError
 from headstart.features.audio import SAMPLE_RATE
 from headstart.study.fields import budget_seconds
 
@@ -26,7 +26,7 @@ SUBSET = pa.schema(
 )
 
 
-class BudgetError(HeadstartError):
+class BudgetError(DataError):
     """A split holds less audio than is asked for."""
 
 

@@ -38,6 +38,14 @@ from headstart.study.fields import Split
 class CorpusError(HeadstartError):
     """A corpus that cannot be read at all. Rows that cannot be used are rejected instead, with a reason."""
 
+    permanent = True
+
+
+class CorpusFileError(CorpusError):
+    """A file of a corpus that cannot be opened now, or that changed while it was read."""
+
+    permanent = False
+
 
 class AudioReference(NamedTuple):
     """Where the audio of an utterance is: a whole file, a stretch of one, or a row of a container; all of its channels

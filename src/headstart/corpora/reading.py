@@ -14,7 +14,15 @@ from headstart.audio.recordings import Recording, describe_recording
 from headstart.audio.sources import AudioError
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
 from headstart.corpora.paths import Folder, located
-from headstart.corpora.reader import AudioReference, CommonSettings, CorpusError, Reader, Reject, Utterance
+from headstart.corpora.reader import (
+    AudioReference,
+    CommonSettings,
+    CorpusError,
+    CorpusFileError,
+    Reader,
+    Reject,
+    Utterance,
+)
 from headstart.corpora.splits import Rows, check_drawn, draw_keys, draw_split, missing_splits, shared_sentences
 from headstart.logs import Progress
 from headstart.study.fields import SPLITS, Channels, Split
@@ -180,7 +188,7 @@ def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]], processes: 
     before = input_state(reader)
     reading = read_utterances(reader, processes)
     if input_state(reader) != before:
-        raise CorpusError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
+        raise CorpusFileError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
     log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
     for split, (manifest, rejects) in paths.items():
         write_table(rejects, reading.rejects[split], REJECTS)

@@ -8,7 +8,7 @@ import logging
 import zlib
 from pathlib import Path
 
-from headstart.corpora.reader import CorpusError
+from headstart.corpora.reader import CorpusError, CorpusFileError
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
                 parts.append(part)
                 held += len(part)
     except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file") from None
+        raise CorpusFileError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}: cannot be read ({error})") from None
+        raise CorpusFileError(f"{path}: cannot be read ({error})") from None
     if held > limit:
         what = f"{size} bytes that decompress to" if zipped else "the file has"
         raise CorpusError(f"{path}: {what} more than {limit >> 20} MB, which no transcript has; is it the right file?")

@@ -11,7 +11,7 @@ import numpy as np
 import regex
 
 from headstart.corpora.manifests import read_columns
-from headstart.errors import HeadstartError
+from headstart.errors import DataError
 from headstart.study.text import Text
 from headstart.text.mixed import mixed_units
 from headstart.text.normalisation import normalise, normalised_runs, transcript_rows
@@ -89,13 +89,13 @@ class WordLanguages:
             texts: normalised monolingual sentences by language.
 
         Raises:
-            HeadstartError: a language has no word.
+            DataError: a language has no word.
         """
         lists = {
             language: Counter(word for text in own for word in mixed_units(text)) for language, own in texts.items()
         }
         if empty := [language for language, words in lists.items() if not words]:
-            raise HeadstartError(
+            raise DataError(
                 f"no text in {' and '.join(empty)}, so that its words cannot be told from those of other languages; "
                 "name a corpus with training transcripts in that language"
             )
@@ -164,7 +164,7 @@ def tagger(texts: Mapping[str, Iterable[str]]) -> ScriptLanguages | WordLanguage
         texts: normalised monolingual sentences by BCP 47 tag of the language; they are not read where scripts differ.
 
     Raises:
-        HeadstartError: languages share a script, and one of them has no text.
+        DataError: languages share a script, and one of them has no text.
     """
     return ScriptLanguages(texts) if shared_script(texts) is None else WordLanguages.train(texts)
 

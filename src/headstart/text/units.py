@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from headstart.corpora.synthetic import espeak
-from headstart.errors import HeadstartError
+from headstart.errors import DataError
 from headstart.features.clips import Clips
 from headstart.files import fingerprint_rows
 from headstart.study.semisup import Semisup
@@ -52,7 +52,7 @@ class UnitInventory:
         The result does not depend on the order of the clips.
 
         Raises:
-            HeadstartError: eSpeak NG does not have one of the languages; or `phones` is `corpus` and an utterance has
+            DataError: eSpeak NG does not have one of the languages; or `phones` is `corpus` and an utterance has
                 no phonemes; or the transcripts have more characters than `subwords` allows units.
         """
         if settings.units == "characters":
@@ -74,7 +74,7 @@ class UnitInventory:
         """Labels of each utterance; [] when it has no transcript.
 
         Raises:
-            HeadstartError: the phones of an utterance cannot be found (see `build`).
+            DataError: the phones of an utterance cannot be found (see `build`).
         """
         unknown = self.vocabulary[UNKNOWN]
         return ([self.vocabulary.get(unit, unknown) for unit in units] for units in self._units(clips))
@@ -99,7 +99,7 @@ def _train_subwords(size: int, text: Text, clips: Clips) -> Tokenizer:
     """Train byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) with at most `size` entries.
 
     Raises:
-        HeadstartError: the transcripts have more distinct characters than `size` allows.
+        DataError: the transcripts have more distinct characters than `size` allows.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(WORD_BEGINNING)
@@ -107,7 +107,7 @@ def _train_subwords(size: int, text: Text, clips: Clips) -> Tokenizer:
     tokenizer.train_from_iterator(references(clips, text), trainer)
     found = tokenizer.get_vocab_size()
     if found > size:  # every character is an entry, whatever the size
-        raise HeadstartError(
+        raise DataError(
             f"the transcripts have more characters than semisup.subwords allows for; set it to {found} at least"
         )
     if found < size:
@@ -135,7 +135,7 @@ def _corpus_phones(text: Text, clips: Clips) -> Iterator[list[str]]:
     names = clips.rows("utterance_id", "phonemes")
     for i, ((name, phonemes), reference) in enumerate(zip(names, references(clips, text), strict=True)):
         if phonemes is None and reference:
-            raise HeadstartError(
+            raise DataError(
                 f"{clips.splits[clips.split[i]].features}: utterance {name!r} has no phonemes. Name the column that "
                 "holds them in columns.phonemes of its corpus, or set semisup.phones to espeak"
             )
@@ -152,7 +152,7 @@ def _espeak_phones(text: Text, clips: Clips) -> Iterator[list[str]]:
             try:
                 phones += _split_phones(" ".join(espeak.phonemes(spoken, espeak.language(tag)))) if spoken else []
             except espeak.EspeakError as error:
-                raise HeadstartError(
+                raise DataError(
                     f"{error}, which utterance {name!r} is in. Give its corpus phonemes (columns.phonemes, with "
                     "semisup.phones: corpus), or set semisup.units to characters"
                 ) from None

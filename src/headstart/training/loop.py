@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from headstart.errors import TrainingError
+from headstart.errors import DivergenceError, TrainingError
 from headstart.files import fingerprint
 from headstart.jobs import TrainingJob
 from headstart.objectives.objective import Objective
@@ -81,8 +81,9 @@ def train(
         state_dir: folder of the saved state.
 
     Raises:
-        TrainingError: the loss or gradient was not finite in `MOST_SKIPPED` consecutive batches, training has
-            collapsed, or the state could not be read or, at the time limit, saved.
+        DivergenceError: the loss or gradient was not finite in `MOST_SKIPPED` consecutive batches, or training has
+            collapsed.
+        TrainingError: the state could not be read or, at the time limit, saved.
         OutOfTime: the time limit is near, or the process received SIGTERM; the state has been saved.
     """
     ranks = Ranks()
@@ -165,7 +166,7 @@ def train(
             progress["curve"].append(row)
             progress["sums"] = {}
             if advice := objective.collapse_advice(progress["curve"]):
-                raise TrainingError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
+                raise DivergenceError(f"{stage}: collapsed at update {update} of {settings.updates}: {advice}")
             if ranks.first:
                 warned = _warn(stage, update, objective.diagnosis(progress["curve"]), set() if last else warned)
         if ranks.first:
@@ -218,14 +219,14 @@ def _warn(stage: str, update: int, findings: list[Finding], warned: set[str]) ->
 
 
 def _skip(stage: str, update: int, settings: Optimisation, progress: dict[str, Any], names: list[str]) -> None:
-    """Count and log a batch whose loss or gradient is not finite; `MOST_SKIPPED` in a row raise `TrainingError`."""
+    """Count and log a batch whose loss or gradient is not finite; `MOST_SKIPPED` in a row raise `DivergenceError`."""
     progress["skipped"] += 1
     progress["in_a_row"].append(names)
     log.warning("%s: update %d is skipped, its loss or gradient is not finite: %s", stage, update, ", ".join(names))
     if len(progress["in_a_row"]) == MOST_SKIPPED:
         utterances = list(dict.fromkeys(name for batch in progress["in_a_row"] for name in batch))
         shown = ", ".join(utterances[:20]) + (f" and {len(utterances) - 20} more" if len(utterances) > 20 else "")
-        raise TrainingError(
+        raise DivergenceError(
             f"{stage}: the loss or its gradient was not finite in {MOST_SKIPPED} batches in a row, up to update "
             f"{update} of {settings.updates}; lower learning_rate (now {settings.learning_rate:g}) or gradient_clip "
             f"(now {settings.gradient_clip:g}), or look at these utterances: {shown}"

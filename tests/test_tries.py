@@ -1,0 +1,68 @@
+"""Jobs that failed are tried again by Snakemake (`retries`), except where no try can end otherwise."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from dry_runs import CORPUS, snakemake, write_corpus
+from tiny_study import STUDY
+
+from headstart.corpora.reader import CorpusError, CorpusFileError
+from headstart.errors import DataError, DivergenceError, HeadstartError, TrainingError
+from headstart.files import BrokenFileError, UnwritableError
+from headstart.logs import CALL
+from headstart.subsets import BudgetError
+
+WORDS = "a further try would end like this one; mend this, and start Snakemake again"
+JOB = """
+from headstart.logs import log_to
+log_to({log!r})
+from pathlib import Path
+from headstart.errors import {error}
+Path({tries!r}).open("a").write("x")
+raise {error}("the reason")
+"""
+
+
+def test_errors_of_data_and_settings_are_permanent_and_those_of_machines_are_not():
+    assert all(error.permanent for error in (DataError, BudgetError, CorpusError, DivergenceError))
+    others = (HeadstartError, TrainingError, CorpusFileError, BrokenFileError, UnwritableError)
+    assert not any(error.permanent for error in others)
+
+
+@pytest.mark.parametrize(("error", "calls", "tries"), [
+    ("DataError", ["a", "a", "a"], 1),
+    ("DataError", ["a", "b", "b"], 2),  # Snakemake was started again
+    ("DataError", [None, None], 2),  # a script that is started by hand
+    ("HeadstartError", ["a", "a"], 2),
+])  # fmt: skip
+def test_a_job_is_tried_again_unless_the_same_call_of_snakemake_has_seen_it_fail_for_good(
+    error, calls, tries, tmp_path, monkeypatch
+):
+    log, counted = tmp_path / "log", tmp_path / "tries"
+    for call in calls:
+        monkeypatch.delenv(CALL, raising=False) if call is None else monkeypatch.setenv(CALL, call)
+        job = JOB.format(log=str(log), tries=str(counted), error=error)
+        assert subprocess.run([sys.executable, "-c", job]).returncode == 1
+        first, *rest = log.read_text().splitlines()
+        assert first.endswith("ERROR the reason")
+        assert [WORDS in line for line in rest] == [True] * (call is not None and error == "DataError")
+    assert len(counted.read_text()) == tries
+
+
+def test_snakemake_tries_a_budget_that_is_too_large_once_in_each_call(tmp_path):
+    write_corpus(tmp_path / "mine", 1)
+    study = {**STUDY, "corpora": {"mine": {**CORPUS, "path": "mine"}}, "budgets": ["1h", "1s"], "seeds": [1]}
+    study["targets"] = {"mine": {"corpus": "mine", "kind": "in-domain"}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    log, subset = tmp_path / "logs/draw_subset/mine/1h/seed1.log", "data/subsets/mine/1h/seed1.parquet"
+    written = []
+    for _ in range(2):
+        status, output = snakemake(tmp_path, "--retries", "3", "--", subset)
+        assert status == 1 and output.count("Error in rule draw_subset") == 4, output
+        first, last = log.read_text().splitlines()
+        assert "budget '1h' of data/features/mine/train.parquet: 60.0 min of audio asked for" in first
+        assert WORDS in last
+        written.append(last)
+    assert written[0] != written[1]  # the second call has tried again

@@ -6,6 +6,7 @@ them. Each test edits a copy of it and asks Snakemake for its plan.
 
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from dry_runs import CORPUS, ROOT, Plan, edit, planned, snakemake, write_corpus,
 from headstart.features.extraction import extract_features
 from headstart.study.fields import SPLITS
 from headstart.study.reading import load_study
+from headstart.study.study import Study
 from headstart.subsets import draw_subset
 from headstart.versions import VERSIONS
 from headstart.workflow import Workflow
@@ -53,31 +55,31 @@ def substituted(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
-    """A folder in which the study is finished, as far as Snakemake can tell."""
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    for seed, name in enumerate(STUDY["corpora"]):
+def finished(folder: Path, study: dict) -> Path:
+    """Make a folder in which a study of recorded corpora is finished, as far as Snakemake can tell."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for seed, name in enumerate(study["corpora"]):
         write_corpus(folder / name, seed)
-    status, text = snakemake(folder, "--", *(f"data/manifests/{name}/train.parquet" for name in STUDY["corpora"]))
+    status, text = snakemake(folder, "--", *(f"data/manifests/{name}/train.parquet" for name in study["corpora"]))
     assert status == 0, text
     before = Path.cwd()
     os.chdir(folder)
     try:
         workflow = Workflow(load_study("study.yaml"))
-        for name in STUDY["corpora"]:
+        for name in study["corpora"]:
             for split, files in workflow.corpus_files(name).items():
                 own = workflow.split(name, split)
                 Path(own.features).parent.mkdir(parents=True, exist_ok=True)
                 extract_features(files.manifest, own.audio, own.features, own.features.replace(".", ".rejects.", 1))
-        for seed in workflow.study.seeds:
-            path = workflow.subset("spoken", "1s", seed)
+        for target, budget, seed in product(study["targets"], study["budgets"], study["seeds"]):
+            corpus = study["targets"][target]["corpus"]
+            path = workflow.subset(corpus, budget, seed)
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            draw_subset(workflow.split("spoken", "train").features, "1s", seed, path)
+            draw_subset(workflow.split(corpus, "train").features, budget, seed, path)
         inputs = [workflow.summary_input(), workflow.report_input()]
         inputs += [workflow.finetune_input(*run) for run in workflow.study.runs()]
         inputs += [workflow.score_input(*run) for run in workflow.study.runs()]
+        inputs += [workflow.probe_input(*cell) for cell in workflow.probed()]
         files = {
             p for groups in inputs for group in groups.values() for p in ([group] if isinstance(group, str) else group)
         }
@@ -94,6 +96,12 @@ def original(tmp_path_factory) -> Path:
     status, text = snakemake(folder, "--touch", "--forceall")
     assert status == 0, text
     return folder
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """The finished study."""
+    return finished(tmp_path_factory.mktemp("tiny"), STUDY)
 
 
 @pytest.fixture
@@ -129,6 +137,13 @@ LANGUAGE_MODEL: Plan = {"train_language_model": {"spoken"}}
         ({"starts": {"own": {"settings": {"learning_rate": 0.0017}}}}, PRETRAINED),
         ({"pretrain": {"updates": 7}}, PRETRAINED),
         ({"semisup": {"updates": 7}}, REFINED),
+        ({"finetune": {"shifts": 16}}, TUNED),
+        ({"pretrain": {"shifts": 16}}, PRETRAINED),
+        ({"semisup": {"shifts": 16}}, REFINED),
+        ({"model": {"layers": 3}}, ALL),
+        ({"targets": {"spoken": {"languages": {"en": None, "ru": None}}}}, TESTED),
+        ({"targets": {"spoken": {"kind": "cross-domain"}}}, END),
+        ({"baseline": "own"}, END),
         ({"text": {"lowercase": False}}, {**REFINED, **TUNED, **LANGUAGE_MODEL}),
         ({"decoding": {"beam": 8}}, TESTED),
         ({"decoding": {"language_model": {"order": 2}}}, {**LANGUAGE_MODEL, **TESTED}),
@@ -147,6 +162,33 @@ LANGUAGE_MODEL: Plan = {"train_language_model": {"spoken"}}
 def test_a_changed_key_runs_what_reads_it(study, changes, plan):
     edit(study, **changes)
     assert planned(study) == plan
+
+
+def test_probes_and_similarity_of_languages_run_alone(tmp_path):
+    """In a study that asks what makes a start transfer, which needs four languages and four trained starts."""
+    names = {"one": "en", "two": "fi", "three": "sw", "four": "tr"}
+    corpora = {name: {"path": name, **CORPUS, "language": language} for name, language in names.items()}
+    starts = {f"on-{name}": {"kind": "ssl", "corpora": {name: 0.0002}} for name in names}
+    wide = {**STUDY, "corpora": corpora, "starts": {"scratch": {"kind": "scratch"}, **starts}, "seeds": [1]}
+    wide |= {"targets": {name: {"corpus": name, "kind": "in-domain"} for name in names}, "claims": [], "probe": {}}
+    folder = finished(tmp_path, wide)
+    assert planned(folder) == {}
+    edit(folder, similarity={"acoustic": {"minutes": 4.0}})
+    assert planned(folder) == {"measure_similarity": {""}, **END}
+    edit(folder, similarity={"acoustic": {"minutes": 5.0}}, probe={"updates": 7})
+    assert planned(folder) == {"probe_start": {f"{s}/{t}/1s" for s in wide["starts"] for t in names}, **END}
+    (folder / "pairs.tsv").write_text("language_a\tlanguage_b\tsimilarity\nen\tfi\t0.1\n")
+    edit(folder, similarity={"tables": {"mine": "pairs.tsv"}}, probe={"updates": 100})
+    assert planned(folder) == END
+
+
+def test_every_section_of_a_study_has_a_row_in_the_page():
+    page = (ROOT / "docs/reruns.md").read_text()
+    rows = page[page.index("## Edits of the study file") : page.index("## Edits of a corpus")]
+    named = {"study": "another name", "corpora": "a corpus and", "targets": "target", "budgets": "budget"}
+    named |= {"seeds": "one more seed"}
+    missing = [key for key in Study.model_fields if (named.get(key) or f"`{key}") not in rows]
+    assert not missing
 
 
 def test_the_order_of_keys_runs_nothing_but_what_lists_them(study):

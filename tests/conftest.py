@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-LONGEST = ("test_workflow.py", "test_slurm.py", "test_versioning.py", "test_dvc.py")  # the files whose tests take minutes
+LONGEST = ("test_workflow.py", "test_slurm.py", "test_versioning.py", "test_dvc.py")  # files whose tests take minutes
 SHORT_NOISE = [int(seconds * 16000) for seconds in (0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 0.6, 0.8, 1.0, 1.2)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import uuid
 import time
 import warnings
 from pathlib import Path
@@ -23,7 +22,7 @@ TAIL = 1 << 16  # bytes of a log that are searched for its last words
 
 def name_call() -> None:
     """Give this call of Snakemake a name, which its jobs find in the environment variable `CALL`."""
-    os.environ[CALL] = uuid.uuid4().hex[:12]
+    os.environ[CALL] = os.urandom(6).hex()
 
 
 def log_to(path: str | Path, append: bool = False) -> None:

@@ -1,9 +1,12 @@
 """Studies on a real Slurm of two nodes, where jobs are interrupted in every way that a cluster has."""
 
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import yaml
 from local_slurm import (
     NODES,
     ONE_RUN,
+    ROOT,
     Slurm,
     jobs,
     local_slurm,
@@ -37,6 +41,7 @@ LONG = {**STUDY, "finetune": {**STUDY["finetune"], "updates": 8000, "log_every":
 RUN = "results/tiny/runs/scratch/en/20s/seed1"
 LOG = "logs/finetune_run/tiny/scratch/en/20s/seed1.log"
 RECIPE = f"{RUN}/recipe.json"
+QUEUE = shlex.split(re.search(r"`(squeue .*?)`", (ROOT / "docs/cluster.md").read_text())[1])  # as on the page
 
 
 @pytest.fixture
@@ -101,6 +106,7 @@ def test_a_training_job_that_reaches_its_time_limit_goes_on_to_the_same_weights(
 def test_a_job_that_is_cancelled_and_one_whose_node_fails_are_tried_again(slurm, folder, prepared, tmp_path):
     with started(folder, *profile(tmp_path), RECIPE) as main:
         first = training(folder)
+        assert re.match(rf"{first} RUNNING .* node[12] rule_finetune_run", output_of(*QUEUE, "-h"))
         output_of("scancel", first)
         until(lambda: shown(first, "JobState") == "CANCELLED", "the end of the cancelled job")
         second = training(folder, attempt=2)
@@ -110,6 +116,18 @@ def test_a_job_that_is_cancelled_and_one_whose_node_fails_are_tried_again(slurm,
         succeeded(main, folder, 1500)
     assert "resumed at update" in (folder / LOG).read_text()
     the_same(folder, prepared)
+
+
+def test_a_job_that_no_try_can_mend_is_tried_once(slurm, folder, tmp_path):
+    """A budget of more audio than there is; the variable that tells calls of Snakemake apart reaches the nodes."""
+    (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, "budgets": ["1h"]}))
+    with started(folder, *profile(tmp_path), "data/subsets/en/1h/seed1.parquet") as main:
+        until(lambda: main.poll() is not None, "the end of Snakemake", 900, folder / "snakemake.log")
+    assert main.returncode != 0
+    log = folder / "logs/draw_subset/en/1h/seed1.log"
+    assert "of audio asked for" in log.read_text() and "a further try would end like this one" in log.read_text()
+    begun = [datetime.fromisoformat(job["StartTime"]).timestamp() for job in jobs()]
+    assert len(begun) == 4 and begun[0] < log.stat().st_mtime < begun[1]
 
 
 def test_a_job_on_two_nodes_that_is_cancelled_saves_its_state_and_goes_on(slurm, folder, tmp_path):

@@ -147,13 +147,19 @@ def test_snakemake_is_killed_and_the_job_that_it_leaves_is_waited_for(folder, qu
 def test_two_snakemakes_at_once_are_refused_and_the_first_goes_on(folder, quiet):
     process = begun(folder, "--", MODEL)
     until(lambda: trains(folder), process, folder)
+    jobs = psutil.Process(process.pid).children(recursive=True)
+    for job in jobs:
+        job.suspend()  # so that the first is not done before the second has begun
     status, output = snakemake(folder, "--", MODEL)
+    for job in jobs:
+        job.resume()
     assert status != 0 and "Directory cannot be locked" in output and "Traceback" not in output
     assert process.wait(300) == 0
     same_weights(folder, quiet)
 
 
 def test_results_on_a_read_only_disk_are_named_and_nothing_is_lost(folder, quiet):
+    shutil.rmtree(folder / "results")
     with small_disk(folder / "results", kilobytes=20_000) as disk:
         process = begun(folder, "--", MODEL)
         until(lambda: trains(folder), process, folder)

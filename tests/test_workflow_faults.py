@@ -163,11 +163,12 @@ def test_results_on_a_read_only_disk_are_named_and_nothing_is_lost(folder, quiet
     with small_disk(folder / "results", kilobytes=20_000) as disk:
         process = begun(folder, "--", MODEL)
         until(lambda: trains(folder), process, folder)
-        process.send_signal(signal.SIGKILL)
-        for child in psutil.Process(process.pid).children(recursive=True):
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for child in below:
             child.kill()
         process.wait()
-        time.sleep(1)
+        psutil.wait_procs(below, timeout=60)
         remount(disk, "ro")
         snakemake(folder, "--unlock")
         status, output = snakemake(folder, "--", MODEL)

@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 
 SECONDS = 5.0  # between two lines of progress
 CALL = "HEADSTART_CALL"  # environment variable that tells calls of Snakemake apart
-TAIL = 1 << 16  # bytes of a log that are searched for its last words
+FINAL = ".final"  # appended to the name of a log: the file that says which call has seen the job fail for good, and why
+AGAIN = "a further try would end like this one; mend this, and start Snakemake again"
+_final: Path | None = None  # that file, of this process's log
 
 
 def name_call() -> None:
@@ -29,31 +31,23 @@ def log_to(path: str | Path, append: bool = False) -> None:
     """Send log lines, warnings and uncaught exceptions of this process to the file `path`.
 
     Where the same call of Snakemake has tried this job before, and it ended with an error that is permanent, the
-    process exits at once and the log stays as it is.
+    process logs that error and exits at once. Snakemake has deleted the log, but not the file beside it that says so.
     """
-    if not append and (words := _last_words()) and _ends_with(path, words):
-        sys.exit(1)
+    global _final
     handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", message="Can't initialize NVML")
     sys.excepthook = _log_error
-
-
-def _last_words() -> str | None:
-    """The last line of the log of a job that cannot succeed in this call of Snakemake; None outside of one."""
-    call = os.environ.get(CALL)
-    return call and f"a further try would end like this one; mend this, and start Snakemake again (call {call})"
-
-
-def _ends_with(path: str | Path, words: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            return words.encode() in file.read()
-    except OSError:
-        return False
+    _final = Path(f"{path}{FINAL}")
+    if not append and _final.exists():
+        call, _, message = _final.read_text(encoding="utf-8").partition("\n")
+        if call == os.environ.get(CALL):
+            logging.error(message)
+            logging.error(AGAIN)
+            sys.exit(1)
+        _final.unlink(missing_ok=True)
 
 
 def log_to_terminal() -> None:
@@ -67,8 +61,9 @@ def log_to_terminal() -> None:
 def _log_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, HeadstartError):
         logging.error(str(error))
-        if error.permanent and (words := _last_words()):
-            logging.error(words)
+        if error.permanent and _final and (call := os.environ.get(CALL)):
+            logging.error(AGAIN)
+            _final.write_text(f"{call}\n{error}", encoding="utf-8")
     elif isinstance(error, KeyboardInterrupt):
         logging.error("interrupted (Ctrl-C); run Snakemake again, which goes on")
     elif reason := shortage(error):

@@ -6,12 +6,14 @@ import sys
 import pytest
 import yaml
 from dry_runs import CORPUS, snakemake, write_corpus
+from miniature import reading
 from tiny_study import STUDY
 
 from headstart.corpora.reader import CorpusError, CorpusFileError
+from headstart.decode.language_model import sentences
 from headstart.errors import DataError, DivergenceError, HeadstartError, TrainingError
 from headstart.files import BrokenFileError, UnwritableError
-from headstart.logs import CALL
+from headstart.logs import CALL, FINAL
 from headstart.subsets import BudgetError
 
 WORDS = "a further try would end like this one; mend this, and start Snakemake again"
@@ -69,3 +71,30 @@ def test_snakemake_tries_a_budget_that_is_too_large_once_in_each_call(tmp_path):
         assert final.stat().st_mtime < log.stat().st_mtime  # the last try has written the log, and not failed by itself
         began.append(final.read_text().split()[0])
     assert began[0] != began[1]  # the second call has tried again
+
+
+def test_what_a_disk_may_refuse_now_is_tried_again(tmp_path):
+    missing = str(tmp_path / "none.txt")
+    with pytest.raises(HeadstartError, match="cannot be read") as text:
+        list(sentences(missing))
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 but no more PAR1")
+    (tmp_path / "damaged.TextGrid").write_text("no grid")
+    (tmp_path / "clip.wav").write_bytes(b"RIFF")
+    found = [text.value]
+    for reader, folder in (("folder", tmp_path / "none"), ("huggingface", tmp_path)):
+        with pytest.raises(CorpusError) as error:
+            reading(reader, folder, language="en")
+        found.append(error.value)
+    assert not any(error.permanent for error in found)
+    with pytest.raises(CorpusError) as error:  # a file that can be read, and is none of its kind
+        reading("textgrid", tmp_path, language="en")
+    assert error.value.permanent
+
+
+def test_a_torn_note_of_a_failure_is_no_obstacle(tmp_path, monkeypatch):
+    log, tries = tmp_path / "log", tmp_path / "tries"
+    (tmp_path / f"log{FINAL}").write_bytes("a\nWörter"[:4].encode()[:-1])
+    monkeypatch.setenv(CALL, "b")
+    job = JOB.format(log=str(log), tries=str(tries), error="DataError")
+    assert subprocess.run([sys.executable, "-c", job]).returncode == 1
+    assert tries.read_text() == "x" and "the reason" in log.read_text()

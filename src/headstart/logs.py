@@ -42,7 +42,7 @@ def log_to(path: str | Path, append: bool = False) -> None:
     sys.excepthook = _log_error
     _final = Path(f"{path}{FINAL}")
     if not append and _final.exists():
-        call, _, message = _final.read_text(encoding="utf-8").partition("\n")
+        call, _, message = _final.read_text(encoding="utf-8", errors="replace").partition("\n")
         if call == os.environ.get(CALL):
             logging.error(message)
             logging.error(AGAIN)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 
 from headstart.audio.suffixes import AUDIO
 from headstart.corpora.paths import files_under, utterance_id, without_suffix
-from headstart.corpora.reader import AudioReference, CorpusError, RecordedReader, Reject, Utterance
+from headstart.corpora.reader import AudioReference, CorpusError, CorpusFileError, RecordedReader, Reject, Utterance
 from headstart.corpora.recordings import Recordings
 from headstart.corpora.tiers import Label, Tier, longest_overlap, matching, overlapping, transcript_tiers
 from headstart.study import fields
@@ -144,21 +144,23 @@ class AnnotatedReader(RecordedReader):
 
     def _read(self) -> dict[str, list[Tier]]:
         """Path of each file of labels, relative to the folder, -> its tiers."""
-        files, problems = {}, []
+        files, problems, passing = {}, [], False  # whether a problem may be the disk's, and pass
         for path in self.annotations():
             try:
                 files[os.path.relpath(path, self.folder)] = self.tiers_of(path)
             except CorpusError as error:
                 problems.append(str(error))
+                passing |= isinstance(error, CorpusFileError)
             except MemoryError:
                 raise
             except Exception as error:  # whatever the library makes of a damaged file
                 what = " ".join(str(error).split()) or type(error).__name__
                 problems.append(f"{path}: damaged, or no file of this kind ({what})")
+                passing |= isinstance(error, OSError)
         if problems:
             advice = "Save them anew in the program that wrote them, or move them out of the corpus"
             lines = [f"{self.source}: {len(problems)} file(s) of labels cannot be read. {advice}", *problems]
-            raise CorpusError("\n".join(lines))
+            raise (CorpusFileError if passing else CorpusError)("\n".join(lines))
         return files
 
     def _chosen(self, files: dict[str, list[Tier]]) -> set[str]:

@@ -42,7 +42,7 @@ class CorpusError(HeadstartError):
 
 
 class CorpusFileError(CorpusError):
-    """A file of a corpus that cannot be opened now, or that changed while it was read."""
+    """A file or folder of a corpus that is not there or cannot be read now, or that changed while it was read."""
 
     permanent = False
 
@@ -198,7 +198,7 @@ class RecordedReader(Reader):
     def check_folder(self) -> None:
         """Raise `CorpusError` when the folder is missing."""
         if not self.folder.is_dir():
-            raise CorpusError(f"{self.folder}: no such corpus folder; set `path` of the corpus to where its audio is")
+            raise CorpusFileError(f"{self.folder}: no such corpus folder; set `path` of the corpus to where audio is")
 
     def inputs(self) -> list[str]:
         """The annotation files; the folder itself where it is missing."""

@@ -275,4 +275,4 @@ def _check_not_empty(reader: Reader, reading: Reading) -> None:
     if not any(reading.rows.values()):
         reasons = Counter(reject["reason"] for rejects in reading.rejects.values() for reject in rejects)
         common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-        raise CorpusError(f"{reader.source}: no usable utterance ({common or 'the table is empty'})")
+        raise CorpusFileError(f"{reader.source}: no usable utterance ({common or 'the table is empty'})")

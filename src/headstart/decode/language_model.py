@@ -38,7 +38,8 @@ def sentences(path: str) -> Iterator[str]:
     """The lines of a text file, which may be compressed by gzip.
 
     Raises:
-        DataError: the file is missing or unreadable, or is not UTF-8.
+        DataError: the file is not UTF-8.
+        HeadstartError: it is missing or unreadable.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
@@ -46,7 +47,7 @@ def sentences(path: str) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); convert it, for example with iconv") from None
     except (OSError, EOFError) as error:
-        raise DataError(f"{path}: the text cannot be read ({error})") from None
+        raise HeadstartError(f"{path}: the text cannot be read ({error})") from None
 
 
 def training_text(job: LanguageModelJob) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 import regex
 from pydantic import Field
 
-from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
+from headstart.corpora.reader import AudioReference, CorpusError, CorpusFileError, Description, Reject, Utterance
 from headstart.corpora.rooted import RootedReader, audio_by_stem, folders, lines
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Folder, Split
@@ -84,7 +84,7 @@ class BabelReader(RootedReader):
     def annotations(self) -> list[Path]:
         listed = [Path(self.settings.recordings)] if self.settings.recordings else []
         if listed and not listed[0].is_file():
-            raise CorpusError(f"{listed[0]}: no such file, which `recordings` names")
+            raise CorpusFileError(f"{listed[0]}: no such file, which `recordings` names")
         return listed + [path for folder in self.transcripts() for path in sorted(folder.glob("*.txt"))]
 
     def entries(self) -> Iterator[Utterance | Reject]:

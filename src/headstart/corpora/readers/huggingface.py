@@ -13,7 +13,14 @@ from pydantic import Field
 from headstart.corpora.audio_tables import open_table
 from headstart.corpora.columns import Columns, places
 from headstart.corpora.paths import files_under, without_suffix
-from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Utterance
+from headstart.corpora.reader import (
+    AudioReference,
+    CorpusError,
+    CorpusFileError,
+    Description,
+    RecordedReader,
+    Utterance,
+)
 from headstart.corpora.text_files import read_text
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
@@ -85,7 +92,7 @@ class HuggingFaceReader(RecordedReader):
                 kept |= {os.path.join(os.path.dirname(state), file) for file in _data_files(self.folder / state)}
         if kept:
             if missing := sorted(kept - set(names)):
-                raise CorpusError(f"{self.folder / missing[0]}: no such file, but state.json names it; copy it too")
+                raise CorpusFileError(f"{self.folder / missing[0]}: no such file, but state.json names it; copy it too")
             names = sorted(kept)
         known = [self._split_name(name) for name in names]
         if not any(known):
@@ -135,7 +142,7 @@ class HuggingFaceReader(RecordedReader):
                 )
         except (OSError, pa.ArrowException) as error:
             what = " ".join(str(error).split())
-            raise CorpusError(f"{path}: cut short or damaged ({what}); copy or download it anew") from None
+            raise CorpusFileError(f"{path}: cut short or damaged ({what}); copy or download it anew") from None
 
 
 def _data_files(state: Path) -> list[str]:

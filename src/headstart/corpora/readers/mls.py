@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
+from headstart.corpora.reader import AudioReference, CorpusFileError, Description, Reject, Utterance
 from headstart.corpora.rooted import RootedReader, folders, lines
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.fields import Split
@@ -113,5 +113,5 @@ class MlsReader(RootedReader):
         }[self.settings.amount]
         for path in wanted:
             if not path.is_file():
-                raise CorpusError(f"{path}: no such list, which `amount: {self.settings.amount}` needs")
+                raise CorpusFileError(f"{path}: no such list, which `amount: {self.settings.amount}` needs")
         return wanted

@@ -16,7 +16,7 @@ from typing import Literal
 import regex
 from pydantic import Field
 
-from headstart.corpora.reader import AudioReference, CorpusError, Description, Reject, Utterance
+from headstart.corpora.reader import AudioReference, CorpusError, CorpusFileError, Description, Reject, Utterance
 from headstart.corpora.rooted import RootedReader, audio_by_stem, lines
 from headstart.corpora.script_tags import tokens_by_script
 from headstart.study.corpora import RecordedCorpus
@@ -136,7 +136,7 @@ class SeameReader(RootedReader):
         files = {"train": folder / "train" / "wav_file.txt", **{name: folder / name / "text" for name in EVALUATION}}
         for path in files.values():
             if not path.is_file():
-                raise CorpusError(f"{path}: no such file; set `lists` to the folder of the published splits of SEAME")
+                raise CorpusFileError(f"{path}: no such file; set `lists` to the folder of the published splits")
         return files
 
     @cached_property

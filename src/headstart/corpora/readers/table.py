@@ -15,7 +15,15 @@ from pydantic import Field
 from headstart.corpora.columns import Columns, Places, places
 from headstart.corpora.dialects import SUFFIXES, Row, malformed_rows, only_cell, read_rows
 from headstart.corpora.paths import utterance_id
-from headstart.corpora.reader import AudioReference, CorpusError, Description, RecordedReader, Reject, Utterance
+from headstart.corpora.reader import (
+    AudioReference,
+    CorpusError,
+    CorpusFileError,
+    Description,
+    RecordedReader,
+    Reject,
+    Utterance,
+)
 from headstart.study.corpora import RecordedCorpus
 from headstart.study.explain import nearest
 from headstart.study.fields import Folder, Split
@@ -160,7 +168,7 @@ class TableReader(RecordedReader):
         if not self.table.is_file():
             tables = [path.name for path in self.folder.iterdir() if path.suffix.lower() in SUFFIXES]
             advice = nearest(self.source.name, tables)
-            raise CorpusError(f"{self.source}: no such table{advice}; set `table` of the corpus")
+            raise CorpusFileError(f"{self.source}: no such table{advice}; set `table` of the corpus")
         return read_rows(self.table, most)
 
     def _places(self, header: list[str]) -> Places:

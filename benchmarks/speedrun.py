@@ -18,7 +18,7 @@ import math
 import statistics
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -186,20 +186,20 @@ def main() -> None:
         plan = [("random weights", 0)]
         plan += [(branch, updates) for updates in options.updates for branch in options.branches]
 
-        def one(seed: int, branch: str, updates: int) -> None:
+        def one(seed: int, branch: str, updates: int) -> dict[str, Any]:
             place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
             place.mkdir()
             given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
             found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
-            rows.append({"branch": branch, "updates": updates, "seed": seed, **found})
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-            write_json(options.output, rows)
+            return {"branch": branch, "updates": updates, "seed": seed, **found}
 
         with ThreadPoolExecutor(options.jobs) as pool:
             # All branches with the first seed come first, so that a run that is cut off has all of them.
             waiting = [pool.submit(one, seed, *what) for seed in range(1, options.seeds + 1) for what in plan]
-            for job in waiting:
-                job.result()
+            for job in as_completed(waiting):
+                rows.append(job.result())
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                write_json(options.output, rows)
     print(summary(rows, options.reference, options.level))
 
 

@@ -154,7 +154,7 @@ LANGUAGE_MODEL: Plan = {"train_language_model": {"spoken"}}
         ({"report": {"confidence": 0.9}}, END),
         ({"report": {"samples": 9, "compared": 9, "clips": False}}, {"write_report": {""}}),
         ({"title": "Another", "question": "Which?"}, {"write_report": {""}}),
-        ({"threads": 2, "devices": 2}, {}),
+        ({"threads": 2, "devices": 2, "nodes": 2}, {}),
         ({"corpora": {"heard": {"licence": "cc0-1.0"}}}, END),
     ],
     ids=lambda value: "" if "write_report" in value or not value else "-".join(value),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def ctc_loss(
     return summed / (total or lengths.sum())
 
 
-KEPT_BYTES = 1 << 30  # largest cache of float32 front-end features: about 3 hours for a base encoder
+KEPT_BYTES = 1 << 30  # largest cache of float32 front-end features: about 3 hours for a base encoder without shifts
 
 
 @dataclass
@@ -134,7 +135,9 @@ class CtcObjective(Objective):
         frames, dev_frames = (
             int(frame_counts(network.config, torch.tensor(clips.lengths)).sum()) for clips in (train, dev)
         )
-        self.keeps = self.frozen and (frames * settings.shifts + dev_frames) * width * 4 <= KEPT_BYTES
+        epochs = math.ceil(settings.updates * settings.batch_seconds / train.seconds)  # of which each draws a shift
+        kept = frames * min(settings.shifts, epochs) + dev_frames
+        self.keeps = self.frozen and kept * width * 4 <= KEPT_BYTES
 
     def labels(self, index: int) -> list[int]:
         """Vocabulary indices of the transcript of a training clip."""

@@ -232,6 +232,7 @@ class SemisupObjective(training.Objective):
         for labelled, clips in kinds.items():
             if not clips:
                 continue
+            # Of whole clips: the mask of a shifted one may reach one frame into its padding, which the encoder ignores.
             frames = frame_counts(self.network.config, torch.from_numpy(self.clips.lengths[clips]))
             size = batch.labelled_frames if labelled else batch.unlabelled_frames
             widths = torch.full((len(clips),), width)

@@ -1,7 +1,7 @@
-"""Random beginnings of clips within their first frame, so that networks do not learn clips by where frames fall.
+"""Random beginnings of clips within their first frame, so that a few clips are not learnt by heart.
 
 A shift of a millisecond changes all front-end features of a clip, and without this setting a clip has the same ones in
-every epoch. How much is learnt with it is in docs/performance.md.
+every epoch. What it gains is in docs/results.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Shifts:
         Args:
             index: of the clip.
             samples: length of the clip.
-            frames: that must remain, as many as the clip has at least.
+            frames: how many must remain; the clip has at least so many.
         """
         if self.count == 1:
             return 0

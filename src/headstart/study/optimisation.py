@@ -46,8 +46,8 @@ class Optimisation(Settings):
         1,
         exclude_if=is_one,
         description="Places within its first frame at which a clip may begin; one is drawn each time it is used, so "
-        "that few clips are not learnt by heart. With ten minutes of transcripts, 16 lowered CER by 3 % "
-        "(docs/results.md); with hours of audio, it changed nothing.",
+        "that few clips are not learnt by heart. With ten minutes of transcripts, 16 lowered CER by 3 % on "
+        "average, in five of six cases (docs/results.md); with hours of audio, it did not help (docs/performance.md).",
     )
 
     @model_validator(mode="after")

@@ -148,6 +148,7 @@ def learner(tmp_path_factory, one_thread):
     from headstart.jobs import PretrainJob
     from headstart.objectives.ctc import CtcObjective, ctc_loss
     from headstart.pretrain import pretrain_start
+    from headstart.score.transcription import clip_features
     from headstart.study.finetune import Finetune
     from headstart.study.model import Model
     from headstart.study.pretrain import Pretrain
@@ -178,7 +179,7 @@ def learner(tmp_path_factory, one_thread):
         total = characters = 0.0
         with torch.no_grad():
             for index, reference in enumerate(ctc.dev_references):
-                features, frames = ctc._features(dev, [index], 1600)
+                features, frames = clip_features(network, dev, [index], 1600)
                 logits = network.eval().lm_head(encode(network.base_model, features, frames)[0])
                 labels = [encode_text(reference, vocabulary)]
                 total += float(ctc_loss(logits, frames, labels, vocabulary[BLANK], 1))

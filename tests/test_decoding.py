@@ -20,7 +20,7 @@ from headstart.decode.language_model import RARE_WORDS, language_model_recipe, t
 from headstart.decode.prefix_search import PythonEngine
 from headstart.decode.tuning import tune
 from headstart.encoder.checkpoints import ctc_model, save_ctc
-from headstart.errors import DataError
+from headstart.errors import DataError, HeadstartError
 from headstart.features.clips import Clips
 from headstart.files import read_json, write_json
 from headstart.jobs import LanguageModelJob, ScoreJob
@@ -394,7 +394,7 @@ def test_a_language_model_is_trained_on_training_text_and_text_files_only(englis
     assert (words["dev"] | words["test"]) - words["train"]
     facts = read_json(tmp_path / "lm.json")["facts"]
     assert (facts["units"], facts["order"]) == ("words", 3)
-    with pytest.raises(DataError, match="nowhere.txt: the text cannot be read"):
+    with pytest.raises(HeadstartError, match="nowhere.txt: the text cannot be read"):
         train_language_model(language_model_job(tmp_path, english, files=["nowhere.txt"]))
 
 

@@ -57,6 +57,7 @@ try:
         if MODULE:
             keep_planned(STUDY)  # Snakemake does not call `onstart` of a module
     else:
+        os.environ.setdefault(CALL, "")  # a job that is started by hand belongs to no call
         STUDY = planned_study(MODULE)
         WORKFLOW = Workflow(STUDY)
         UNREAD = list(STUDY.corpora)

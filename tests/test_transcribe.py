@@ -206,7 +206,7 @@ def study(tmp_path_factory, make_clips, one_thread) -> Path:
     results = folder / "results/tiny"
     run, model = str(results / RUN), {"arpa": "lm/en.arpa", "recipe": "lm/en.json"}
     settings = Finetune(
-        updates=90, batch_seconds=20, learning_rate=3e-3, dropout=0.0, mask_time_share=0.0, log_every=90
+        updates=150, batch_seconds=20, learning_rate=3e-3, dropout=0.0, mask_time_share=0.0, log_every=150
     )
     common = {"settings": settings, "text": Text(), "model": None, "parent": str(ROOT / "starts/mono"), "seed": 1}
     paths = {"subset": str(folder / "subset.parquet"), "output": run, "state": str(folder / "state")}

@@ -1,6 +1,6 @@
 """Random kills of the smoke study, unattended: whatever is killed and when, the results are those of a quiet run.
 
-Not part of other runs, because it takes an hour or so:
+Not part of other runs, because it takes half an hour:
 
     make test ARGS="-m kills -n 0"          100 kills; HEADSTART_KILLS=10 and HEADSTART_KILLS_SEED=7 change that
 

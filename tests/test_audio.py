@@ -137,6 +137,16 @@ def test_what_would_not_be_decoded_of_joined_files_is_said(suffix, tmp_path, wri
         load_audio(str(path))
 
 
+def test_a_flac_file_may_begin_with_a_tag(tmp_path):
+    soundfile.write(tmp_path / "a.flac", tones(2.0), RATE)
+    content, tag = (tmp_path / "a.flac").read_bytes(), b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
+    (tmp_path / "b.flac").write_bytes(tag + content)
+    assert np.array_equal(load_audio(str(tmp_path / "b.flac")), load_audio(str(tmp_path / "a.flac")))
+    (tmp_path / "c.flac").write_bytes(tag + content + content)
+    with pytest.raises(AudioError, match=f"another begins at byte {len(tag + content)};"):
+        load_audio(str(tmp_path / "c.flac"))
+
+
 def test_a_wav_that_was_cut_off_is_rejected_by_its_header(tmp_path):
     soundfile.write(tmp_path / "a.wav", tones(2.0), RATE)
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:32044])

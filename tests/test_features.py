@@ -19,7 +19,7 @@ from headstart.features import extraction
 from headstart.features.audio import SampleError, load_audio, measure, percentile
 from headstart.features.clips import CLIPS_A_BATCH, AudioStore, Clips
 from headstart.features.extraction import extract_features
-from headstart.features.partial import record_batch
+from headstart.features.partial import Batch
 from headstart.features.resampling import resample
 
 
@@ -289,8 +289,11 @@ def test_an_utterance_costs_a_few_bytes_however_long_its_text(tmp_path):
     rows = ({**row, **measured, "utterance_id": f"utterance{i}"} for i in range(count))
     write_table(tmp_path / "a.parquet", rows, FEATURES)
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, features.AUDIO) as writer:
+        batch = Batch()
         for _ in range(count // CLIPS_A_BATCH):
-            writer.write_batch(record_batch([np.ones(1, np.int16)] * CLIPS_A_BATCH))
+            for _ in range(CLIPS_A_BATCH):
+                batch.add(np.ones(1, np.int16))
+            writer.write_batch(batch.taken())
     peak(1)  # so that nothing is imported or first cached while it is measured
     (few, before), (many, after) = peak(1), peak(8)
     assert many == 8 * few

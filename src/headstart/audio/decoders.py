@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from headstart.audio.headers import MAX_FRAMES, HeaderError, check_header, doubt
+from headstart.audio.headers import HEADER, MAX_FRAMES, HeaderError, check_header, doubt
 from headstart.audio.sources import AudioError, Source
 
 SOUNDFILE_ERRORS = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # TypeError: headerless
@@ -172,10 +172,11 @@ def open_decoder(source: Source) -> Decoder:
     except SOUNDFILE_ERRORS as error:
         problem = error
     try:
-        check_header(source)
+        head = source.part(0, HEADER)
+        check_header(source, head)
         if decoder is not None:
             _check(decoder)
-            if not doubt(source, decoder.file):
+            if not doubt(source, head, decoder.file):
                 return decoder
         other = _av(source)
     except HeaderError as error:

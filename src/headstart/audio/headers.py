@@ -13,7 +13,8 @@ import soundfile
 
 from headstart.audio.sources import Source
 
-HEAD = 1 << 16  # bytes at the beginning of a file within which its header lies
+HEADER = 1 << 12  # bytes at the beginning of a file within which nearly all headers lie
+LONG_HEADER = 1 << 16  # and within which a header with large tags lies
 SLACK = 1 << 16  # bytes of tags and the like that may stand behind the audio
 MAX_FRAMES = 1 << 40  # a header with more, which is eight months at 48 kHz, does not know the length
 UNKNOWN_SIZE = 0x7F000000  # WAV: programs that write to a pipe put a size from here to 0xFFFFFFFF, or 0
@@ -27,11 +28,11 @@ class HeaderError(ValueError):
     """A header that shows that a file is cut short, or that two were joined. The message is the reject's reason."""
 
 
-def doubt(source: Source, file: soundfile.SoundFile) -> bool:
+def doubt(source: Source, head: bytes, file: soundfile.SoundFile) -> bool:
     """Whether the length that libsndfile takes from a file's header may be wrong.
 
-    Raises:
-        HeaderError: see `check_header`.
+    Args:
+        head: the first `HEADER` bytes.
     """
     if not 0 < file.frames <= MAX_FRAMES:
         return True
@@ -41,15 +42,18 @@ def doubt(source: Source, file: soundfile.SoundFile) -> bool:
     if file.format in ("MP3", "MPEG"):
         return _mp3_goes_on(source, size)
     if file.format == "FLAC":
-        return _flac_goes_on(source, size)
+        return _flac_goes_on(head, size)
     return False
 
 
-def check_header(source: Source) -> None:
-    """Raise `HeaderError` where a WAV or NIST sphere file does not hold what its header says."""
-    head = source.part(0, 4096)
+def check_header(source: Source, head: bytes) -> None:
+    """Raise `HeaderError` where a WAV or NIST sphere file does not hold what its header says.
+
+    Args:
+        head: the first `HEADER` bytes.
+    """
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        _check_wav(source, head if b"data" in head else source.part(0, HEAD))
+        _check_wav(source, head if b"data" in head else source.part(0, LONG_HEADER))
     elif head[:7] == b"NIST_1A":
         _check_sphere(source, head)
 
@@ -104,9 +108,8 @@ def id3_size(head: bytes) -> int:
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _flac_goes_on(source: Source, size: int) -> bool:
+def _flac_goes_on(head: bytes, size: int) -> bool:
     """Whether a FLAC file is larger than its largest frames together could be."""
-    head = source.part(0, 26)
     if head[:4] != b"fLaC" or len(head) < 26:
         return False
     block, largest = struct.unpack_from(">H", head, 8)[0], int.from_bytes(head[15:18], "big")

@@ -15,6 +15,7 @@ from headstart.features.resampling import resample
 from headstart.features.samples import SampleError, check_clipping, check_numbers, check_offset, mix
 
 SAMPLE_RATE = 16_000
+FULL_SCALE_ENERGY = np.float32(32768**2)  # of int16 samples; a power of two, so that dividing by it rounds nothing
 RATES = (1000, 1_000_000)  # Hz; a header with another sampling rate is damaged
 
 
@@ -73,18 +74,18 @@ def load_clip(
         except SOUNDFILE_ERRORS as error:
             raise error if isinstance(error, AudioError) else AudioError(f"undecodable audio: {error}") from None
         is_float, notes = decoder.is_float, list(decoder.notes)
-    check_numbers(samples, is_float)
+    peak = check_numbers(samples, is_float)
     samples, repaired = mix(samples, channel)
     check_offset(samples)  # before resampling, which adds flanks to a constant clip
-    clipped = check_clipping(samples)
+    clipped = check_clipping(samples, peak)  # a mix is no louder than its channels
     if rate != SAMPLE_RATE:
         samples = resample(samples, rate, SAMPLE_RATE)
     return Clip(to_int16(samples), [*notes, *filter(None, (repaired, clipped))])
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Float samples, of which those beyond full scale are clipped, as int16."""
-    samples = np.clip(samples, -1.0, 1.0)
+    """Float samples, which are overwritten, as int16; those beyond full scale are clipped."""
+    np.clip(samples, -1.0, 1.0, out=samples)
     samples *= 32767
     return np.rint(samples, out=samples).astype(np.int16)
 
@@ -100,15 +101,14 @@ def measure(samples: np.ndarray) -> dict[str, Any]:
         `speech_ratio` (frames within 20 dB of the 95th percentile), `num_samples`, `content_hash`.
     """
     energy = samples.astype(np.float32)
-    energy /= 32768
     np.square(energy, out=energy)
     frames = energy[: len(energy) // 320 * 320].reshape(-1, 320) if len(energy) >= 320 else energy[None]
-    level_db = 10 * np.log10(frames.mean(axis=1) + 1e-10)
+    level_db = 10 * np.log10(frames.mean(axis=1) / FULL_SCALE_ENERGY + 1e-10)
     ordered = np.sort(level_db)
     low, high = percentile(ordered, 0.05), percentile(ordered, 0.95)
     return {
         "num_samples": len(samples),
-        "loudness_dbfs": float(10 * np.log10(energy.mean() + 1e-10)) if len(energy) else -100.0,
+        "loudness_dbfs": float(10 * np.log10(energy.mean() / FULL_SCALE_ENERGY + 1e-10)) if len(energy) else -100.0,
         "snr_db": float(high - low),
         "speech_ratio": np.count_nonzero(level_db > high - 20) / len(level_db),
         "content_hash": content_hash(samples),

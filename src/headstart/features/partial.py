@@ -36,7 +36,7 @@ class Partial:
         self.folder = folder
         self.audio, self.journal = folder / "audio.arrow", folder / "journal.jsonl"
         self.kept = self.done = 0
-        self._pending: list[np.ndarray] = []
+        self._batch = Batch()
         self._lines: list[str] = []
         earlier = self._earlier(identity)
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,19 +93,19 @@ class Partial:
         """Take the next row of the manifest: its measurements and samples, or the `reason` of its rejection."""
         self._lines.append(json.dumps(facts, ensure_ascii=False))
         if samples is not None:
-            self._pending.append(samples)
+            self._batch.add(samples)
             self.kept += 1
-            if len(self._pending) == CLIPS_A_BATCH:
+            if len(self._batch) == CLIPS_A_BATCH:
                 self._flush()
 
     def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_batch(record_batch(self._pending))
+        if len(self._batch):
+            self._writer.write_batch(self._batch.taken())
             self._sink.flush()
         if self._lines:
             self._log.write("\n".join(self._lines) + "\n")
             self._log.flush()
-        self._pending, self._lines = [], []
+        self._lines = []
 
     def finish(self, path: Path) -> None:
         """Complete the audio file and copy it to `path`, where possible as a link."""
@@ -145,8 +145,28 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         return
 
 
-def record_batch(clips: list[np.ndarray]) -> pa.RecordBatch:
-    """Clips as rows under the schema `AUDIO`."""
-    offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips])])
-    values = pa.array(np.concatenate(clips), pa.int16())
-    return pa.record_batch([pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)], schema=AUDIO)
+class Batch:
+    """Clips that will be rows of one record batch.
+
+    Their samples lie in an array that every batch is gathered in: a new one each time costs more than the copying.
+    """
+
+    def __init__(self):
+        self._samples, self._ends = np.empty(0, np.int16), [0]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take a clip: int16 samples, shape (num_samples,)."""
+        begin, end = self._ends[-1], self._ends[-1] + len(samples)
+        if end > len(self._samples):
+            self._samples = np.concatenate([self._samples[:begin], np.empty(2 * end - begin, np.int16)])
+        self._samples[begin:end] = samples
+        self._ends.append(end)
+
+    def taken(self) -> pa.RecordBatch:
+        """The clips as rows under the schema `AUDIO`, which are valid until the next is added."""
+        values, offsets = pa.array(self._samples[: self._ends[-1]], pa.int16()), pa.array(self._ends, pa.int64())
+        self._ends = [0]
+        return pa.record_batch([pa.LargeListArray.from_arrays(offsets, values)], schema=AUDIO)

@@ -14,7 +14,7 @@ from damage import CONTAINERS, write_av
 
 from headstart.audio.decoders import AvDecoder, SoundFileDecoder
 from headstart.audio.recordings import Recordings, describe_recording
-from headstart.audio.sources import AudioError, Source, find_source
+from headstart.audio.sources import AudioError, find_source
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
 from headstart.features import extraction
 from headstart.features.audio import load_audio, load_clip
@@ -75,7 +75,7 @@ def test_both_decoders_agree_on_pcm_of_every_width(tmp_path):
     for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"):
         path = str(tmp_path / f"{subtype}.wav")
         soundfile.write(path, sound, RATE, subtype=subtype)
-        ours, other = SoundFileDecoder(Source(path)), AvDecoder(Source(path))
+        ours, other = SoundFileDecoder(find_source(path)), AvDecoder(find_source(path))
         assert (ours.rate, ours.channels, ours.is_float) == (other.rate, other.channels, other.is_float)
         assert np.array_equal(ours.read(100, 5000), other.read(100, 5000)), subtype
         assert np.array_equal(other.read(100, 5000), soundfile.read(path, dtype="float32")[0][100:5100])

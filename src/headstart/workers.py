@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """What the function returned for a task."""
 
     facts: Any  # JSON value
-    content: bytes | None
+    content: bytes | memoryview | None
 
 
 class Failure(NamedTuple):

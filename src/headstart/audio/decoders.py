@@ -23,14 +23,14 @@ class SoundFileDecoder:
     def __init__(self, source: Source):
         self.source, self.file = source, soundfile.SoundFile(source.opened)
         self.rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
-        self.is_float = self.file.subtype in ("FLOAT", "DOUBLE")
-        self.form = self.file.format
+        self.form, self.coding = self.file.format, self.file.subtype  # here, because soundfile looks through lists
+        self.is_float = self.coding in ("FLOAT", "DOUBLE")
         self.said: list[str] = []  # of the file as a whole
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """float32 samples, shape (up to `frames`, channels)."""
         before = 0
-        if self.file.format in ("OGG", "MP3", "MPEG") and (start or self.file.tell()):
+        if self.form in ("OGG", "MP3", "MPEG") and (start or self.file.tell()):
             # soundfile jumps after every read. With libsndfile 1.2.2, some 4,000 samples after a jump are wrong in MP3,
             # whose frames need the bits of earlier ones, and a few in Ogg unless the file has just been opened.
             self.close()
@@ -176,7 +176,7 @@ def open_decoder(source: Source) -> Decoder:
         check_header(source, head)
         if decoder is not None:
             _check(decoder)
-            if not doubt(source, head, decoder.file):
+            if not doubt(decoder, head):
                 return decoder
         other = _av(source)
     except HeaderError as error:

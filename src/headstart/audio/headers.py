@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import struct
-
-import soundfile
+from typing import TYPE_CHECKING
 
 from headstart.audio.sources import Source
+
+if TYPE_CHECKING:
+    from headstart.audio.decoders import SoundFileDecoder
 
 HEADER = 1 << 12  # bytes at the beginning of a file within which nearly all headers lie
 LONG_HEADER = 1 << 16  # and within which a header with large tags lies
@@ -28,20 +30,20 @@ class HeaderError(ValueError):
     """A header that shows that a file is cut short, or that two were joined. The message is the reject's reason."""
 
 
-def doubt(source: Source, head: bytes, file: soundfile.SoundFile) -> bool:
+def doubt(decoder: SoundFileDecoder, head: bytes) -> bool:
     """Whether the length that libsndfile takes from a file's header may be wrong.
 
     Args:
-        head: the first `HEADER` bytes.
+        head: the file's first `HEADER` bytes.
     """
-    if not 0 < file.frames <= MAX_FRAMES:
+    if not 0 < decoder.frames <= MAX_FRAMES:
         return True
-    size = source.size
-    if width := WIDTHS.get(file.subtype):
-        return size - file.frames * file.channels * width > SLACK + size // 20
-    if file.format in ("MP3", "MPEG"):
-        return _mp3_goes_on(source, size)
-    if file.format == "FLAC":
+    size = decoder.source.size
+    if width := WIDTHS.get(decoder.coding):
+        return size - decoder.frames * decoder.channels * width > SLACK + size // 20
+    if decoder.form in ("MP3", "MPEG"):
+        return _mp3_goes_on(decoder.source, size)
+    if decoder.form == "FLAC":
         return _flac_goes_on(head, size)
     return False
 

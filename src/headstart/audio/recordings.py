@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -55,7 +54,7 @@ class Recordings:
     def opened(self, path: str) -> Iterator[Decoder]:
         """The decoder of a recording; raises `AudioError` where there is none."""
         source = find_source(path)
-        key = (path, _state(path))
+        key = (path, source.size, source.changed)
         if self._held is None or self._held[0] != key:
             self.close()
             decoder = open_decoder(source)
@@ -77,10 +76,3 @@ class Recordings:
         if self._held is not None:
             self._held[1].close()
             self._held = None
-
-
-def _state(path: str) -> object:
-    with contextlib.suppress(OSError, ValueError):
-        status = os.stat(path)
-        return status.st_mtime_ns, status.st_size
-    return None

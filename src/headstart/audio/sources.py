@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,17 +27,14 @@ class Source:
     """Encoded audio: the path of a file, or the bytes of a table's row."""
 
     path: str
-    content: bytes | None = None
+    content: bytes | None
+    size: int  # bytes
+    changed: int | None  # when the file was, in nanoseconds
 
     @property
     def opened(self) -> str | io.BytesIO:
         """What decoders open."""
         return self.path if self.content is None else io.BytesIO(self.content)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return os.stat(self.path).st_size if self.content is None else len(self.content)
 
     def part(self, begin: int, length: int) -> bytes:
         """So many bytes from `begin`, which counts from the end where it is negative."""
@@ -67,11 +66,10 @@ def find_source(path: str) -> Source:
         AudioError: there is no such file or row, the table is damaged, or the row has no bytes.
     """
     if (found := table_row(path)) is None:
-        try:
-            if os.path.isfile(path):
-                return Source(path)
-        except ValueError:  # a name that no file can have
-            pass
+        with contextlib.suppress(OSError, ValueError):  # no such file, or a name that no file can have
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                return Source(path, None, status.st_size, status.st_mtime_ns)
         raise AudioError("audio file not found")
     table, row = found
     try:
@@ -88,7 +86,7 @@ def find_source(path: str) -> Source:
     content = value.get("bytes") if isinstance(value, dict) else value
     if not content:
         raise AudioError("no audio in the row: it has no bytes")
-    return Source(path, content)
+    return Source(path, content, len(content), None)
 
 
 class _Rows:

@@ -129,7 +129,7 @@ def decode_clip(path: str, offset_s: float, duration_s: float, channel: int | No
     facts = measure(clip.samples)
     if facts["loudness_dbfs"] < SILENCE_DBFS:
         return Result({"reason": f"silent: {facts['loudness_dbfs']:.0f} dBFS"}, None)
-    return Result({**facts, **({"notes": clip.notes} if clip.notes else {})}, clip.samples.tobytes())
+    return Result({**facts, **({"notes": clip.notes} if clip.notes else {})}, memoryview(clip.samples).cast("B"))
 
 
 def _taken(result: Result | Failure) -> tuple[dict[str, Any], np.ndarray | None]:

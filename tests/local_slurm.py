@@ -225,7 +225,13 @@ def snakemake(folder: Path, *arguments: str) -> list[str]:
 def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
     """Snakemake running the study in a folder, with its output in snakemake.log there; killed at the end."""
     with (folder / "snakemake.log").open("a") as output:
-        main = subprocess.Popen(snakemake(folder, *arguments), stdout=output, stderr=subprocess.STDOUT)
+        main = subprocess.Popen(
+            snakemake(folder, *arguments),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A shell has its background processes ignore Ctrl-C, and these tests may be in one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         yield main
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from dry_runs import CORPUS, write_corpus
 from local_slurm import (
     NODES,
     ONE_RUN,
@@ -121,13 +122,20 @@ def test_a_job_that_is_cancelled_and_one_whose_node_fails_are_tried_again(slurm,
     the_same(folder, prepared)
 
 
-def test_a_job_that_no_try_can_mend_is_tried_once(slurm, folder, tmp_path):
+def test_a_job_that_no_try_can_mend_is_tried_once(slurm, tmp_path):
     """A budget of more audio than there is; the variable that tells calls of Snakemake apart reaches the nodes."""
-    (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, "budgets": ["1h"]}))
-    with started(folder, *profile(tmp_path), "data/subsets/en/1h/seed1.parquet") as main:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    write_corpus(folder / "mine", 1)
+    targets = {"mine": {"corpus": "mine", "kind": "in-domain"}}
+    study = {**STUDY, "corpora": {"mine": {**CORPUS, "path": "mine"}}, "targets": targets, "budgets": ["1h", "1s"]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    features, subset = "data/features/mine/train.parquet", "data/subsets/mine/1h/seed1.parquet"
+    subprocess.run(snakemake(folder, "--cores", "2", features), check=True, capture_output=True, timeout=600)
+    with started(folder, *profile(tmp_path), subset) as main:
         until(lambda: main.poll() is not None, "the end of Snakemake", 900, folder / "snakemake.log")
     assert main.returncode != 0
-    log = folder / "logs/draw_subset/en/1h/seed1.log"
+    log = folder / "logs/draw_subset/mine/1h/seed1.log"
     assert "of audio asked for" in log.read_text() and "a further try would end like this one" in log.read_text()
     begun = [datetime.fromisoformat(job["StartTime"]).timestamp() for job in jobs()]
     final = log.with_name("seed1.log.final")  # written by the job that has failed for good

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from headstart.audio import recordings
+from headstart.audio.recordings import Recording
+from headstart.corpora import probing
 from headstart.corpora import reading as corpus_reading
 from headstart.corpora.columns import Columns
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
@@ -410,6 +413,40 @@ def test_sentences_that_train_shares_with_dev_and_test_are_noted_in_the_log(tmp_
     with caplog.at_level(logging.WARNING):
         read_corpus(TableReader(folder_corpus(tmp_path, columns=SPLIT)), paths)
     assert [record.getMessage() for record in caplog.records] == ["dev: 1 of 2 sentences also occur in train"]
+
+
+def test_a_reading_that_was_stopped_goes_on_and_opens_what_has_changed_again(tmp_path, monkeypatch):
+    lines = [f"{letter}\t{letter}.wav\ttrain\tx {letter}" for letter in "abcdefgh"]
+    write_corpus(tmp_path / "mine", "id\tpath\tsplit\ttext", *lines, "i\tmissing.wav\ttrain\tx i")
+    (tmp_path / "mine/c.wav").write_bytes(b"no audio")
+    state, opened, stop = tmp_path / "state", [], True
+
+    def describe_recording(path: str) -> Recording:
+        if stop and path.endswith("f.wav"):
+            raise KeyboardInterrupt
+        opened.append(Path(path).stem)
+        return recordings.describe_recording(path)
+
+    monkeypatch.setattr(probing, "describe_recording", describe_recording)
+
+    def read(folder: str, *arguments) -> dict[str, bytes]:
+        paths = {split: (str(tmp_path / folder / split), str(tmp_path / folder / f"{split}.r")) for split in SPLITS}
+        corpus = folder_corpus(tmp_path / "mine", columns=SPLIT, dev_share=0.0, test_share=0.0)
+        read_corpus(TableReader(corpus), paths, 0, *arguments)
+        return {path: Path(path).read_bytes() for pair in paths.values() for path in pair}
+
+    with pytest.raises(KeyboardInterrupt):
+        read("a", state)
+    assert opened == list("abcde")
+    with (state / "recordings.jsonl").open("a") as journal:
+        journal.write('["cut')  # as by a kill in the middle of a line
+    write_audio(tmp_path / "mine/b.wav", 0.75)
+    stop = False
+    opened.clear()
+    resumed = read("a", state)
+    assert opened == ["b", "f", "g", "h", "missing"] and not state.exists()
+    opened.clear()
+    assert list(read("b").values()) == list(resumed.values()) and len(opened) == 9
 
 
 def test_a_description_counts_utterances_hours_speakers_and_rejects(tmp_path):

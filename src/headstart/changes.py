@@ -70,17 +70,23 @@ Files = dict[Split, CorpusFiles]
 
 
 def read_recorded(
-    reader: Reader, paths: dict[Split, tuple[str, str]], settings: dict[str, Any], record: str | Path, processes: int
+    reader: Reader,
+    paths: dict[Split, tuple[str, str]],
+    settings: dict[str, Any],
+    record: str | Path,
+    processes: int,
+    state: str | Path | None = None,
 ) -> None:
     """Read a corpus for the first time, as `read_corpus` does, and record what it was.
 
     Args:
         settings: what the manifests depend on beside the corpus.
         record: the file for the record.
+        processes, state: as for `read_corpus`.
     """
-    state = corpus_state(reader, settings)
-    read_corpus(reader, paths, processes)
-    write_json(record, state)
+    now = corpus_state(reader, settings)
+    read_corpus(reader, paths, processes, state)
+    write_json(record, now)
 
 
 def corpus_state(reader: Reader, settings: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:

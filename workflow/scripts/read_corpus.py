@@ -14,4 +14,6 @@ from headstart.workflow import raw_folder
 settings, output = snakemake.params.settings, snakemake.output
 reader = open_reader(TypeAdapter(Corpus).validate_python(settings["corpus"]), raw_folder(snakemake.wildcards.corpus))
 paths = {split: (output[split], output[f"{split}_rejects"]) for split in SPLITS}
-read_recorded(reader, paths, settings, Path(output.train).parent / RECORD, snakemake.threads)
+folder = Path(output.train).parent
+state = folder.parent / ".state" / folder.name  # no parameter of the rule, because the manifests do not depend on it
+read_recorded(reader, paths, settings, folder / RECORD, snakemake.threads, state)

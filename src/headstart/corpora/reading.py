@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from headstart.audio.recordings import Recording, describe_recording
-from headstart.audio.sources import AudioError
+from headstart.audio.recordings import Recording
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
 from headstart.corpora.paths import Folder, located
+from headstart.corpora.probing import recordings
 from headstart.corpora.reader import (
     AudioReference,
     CommonSettings,
@@ -24,9 +27,9 @@ from headstart.corpora.reader import (
     Utterance,
 )
 from headstart.corpora.splits import Rows, check_drawn, draw_keys, draw_split, missing_splits, shared_sentences
+from headstart.files import alone
 from headstart.logs import Progress
 from headstart.study.fields import SPLITS, Channels, Split
-from headstart.workers import Failure, Result, in_order
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +85,11 @@ def input_state(reader: Reader) -> list[tuple[int, int] | None]:
     return [state(path) for path in reader.inputs()]
 
 
-def read_utterances(reader: Reader, processes: int = 0) -> Reading:
+def read_utterances(reader: Reader, processes: int = 0, journal: Path | None = None) -> Reading:
     """Read a corpus: check every utterance, and draw the splits that the corpus does not have.
 
     Args:
-        processes: that open the audio; with 0 this one does, and a file that crashes the decoder ends the job.
+        processes, journal: see `headstart.corpora.probing.recordings`.
 
     Raises:
         CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
@@ -97,7 +100,7 @@ def read_utterances(reader: Reader, processes: int = 0) -> Reading:
     reading, several = Reading(), 0
     lines: dict[str, int] = {}  # of the ids that are used
     split: Split = "train"
-    recorded = _with_recordings(reader, entries, processes)
+    recorded = _with_recordings(reader, entries, processes, journal)
     for (entry, path, recording), key in zip(recorded, keys, strict=True):
         if isinstance(entry, Utterance) or entry.split is not None:
             split = entry.split or "train"
@@ -128,35 +131,21 @@ def read_utterances(reader: Reader, processes: int = 0) -> Reading:
 
 
 def _with_recordings(
-    reader: Reader, entries: list[Utterance | Reject], processes: int
+    reader: Reader, entries: list[Utterance | Reject], processes: int, journal: Path | None
 ) -> Iterator[tuple[Utterance | Reject, str | None, Recording | str | None]]:
     """Each entry with the path of its audio, and what is known of the recording, or why it cannot be used."""
 
     def recorded(entry: Utterance | Reject) -> str | None:
         return str(reader.folder / entry.audio.path) if entry.audio and isinstance(entry, Utterance) else None
 
-    paths = (path for path, _ in groupby(map(recorded, entries)) if path)  # stretches of one follow one another
-    results = in_order(f"{__name__}:probe", ((path,) for path in paths), processes)
+    paths = [path for path, _ in groupby(map(recorded, entries)) if path]  # stretches of one follow one another
+    found = recordings(paths, processes, journal)
     progress = Progress(str(reader.source), len(entries), "utterances")
     for path, group in groupby(entries, recorded):
-        recording = _recording(next(results)) if path else None
+        recording = next(found) if path else None
         for entry in group:
             progress.add(1)
             yield entry, str(reader.folder / entry.audio.path) if entry.audio else None, recording
-
-
-def probe(path: str) -> Result:
-    """Length in seconds and channels of a recording, or the reason why it cannot be used."""
-    try:
-        return Result(list(describe_recording(path)), None)
-    except AudioError as error:
-        return Result(str(error), None)
-
-
-def _recording(result: Result | Failure) -> Recording | str:
-    if isinstance(result, Failure):
-        return result.reason
-    return result.facts if isinstance(result.facts, str) else Recording(*result.facts)
 
 
 def _channels(
@@ -178,21 +167,29 @@ def _channels(
     ]
 
 
-def read_corpus(reader: Reader, paths: dict[Split, tuple[str, str]], processes: int = 0) -> Reading:
+def read_corpus(
+    reader: Reader, paths: dict[Split, tuple[str, str]], processes: int = 0, state: str | Path | None = None
+) -> Reading:
     """Read a corpus and write, for each split, its (manifest, rejects) parquet files; see `read_utterances`.
+
+    Args:
+        state: folder for what a job that was stopped goes on from, which is deleted at the end; None for no such thing.
 
     Raises:
         CorpusError: also where an input of the reader has changed meanwhile. The manifests would be newer than it, so
             that Snakemake would take them for those of what it has become.
     """
     before = input_state(reader)
-    reading = read_utterances(reader, processes)
-    if input_state(reader) != before:
-        raise CorpusFileError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
-    log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
-    for split, (manifest, rejects) in paths.items():
-        write_table(rejects, reading.rejects[split], REJECTS)
-        write_table(manifest, reading.rows[split], MANIFEST)
+    with alone(state) if state else nullcontext():
+        reading = read_utterances(reader, processes, Path(state) / "recordings.jsonl" if state else None)
+        if input_state(reader) != before:
+            raise CorpusFileError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
+        log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
+        for split, (manifest, rejects) in paths.items():
+            write_table(rejects, reading.rejects[split], REJECTS)
+            write_table(manifest, reading.rows[split], MANIFEST)
+        if state:
+            shutil.rmtree(state, ignore_errors=True)
     return reading
 
 

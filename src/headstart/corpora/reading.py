@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -135,17 +136,16 @@ def _with_recordings(
 ) -> Iterator[tuple[Utterance | Reject, str | None, Recording | str | None]]:
     """Each entry with the path of its audio, and what is known of the recording, or why it cannot be used."""
 
-    def recorded(entry: Utterance | Reject) -> str | None:
-        return str(reader.folder / entry.audio.path) if entry.audio and isinstance(entry, Utterance) else None
-
-    paths = [path for path, _ in groupby(map(recorded, entries)) if path]  # stretches of one follow one another
-    found = recordings(paths, processes, journal)
+    paths = [str(reader.folder / entry.audio.path) if entry.audio else None for entry in entries]
+    recorded = [path if isinstance(entry, Utterance) else None for entry, path in zip(entries, paths, strict=True)]
+    different = [path for path, _ in groupby(recorded) if path]  # stretches of one follow one another
+    found = recordings(different, processes, journal)
     progress = Progress(str(reader.source), len(entries), "utterances")
-    for path, group in groupby(entries, recorded):
+    for path, group in groupby(zip(recorded, entries, paths, strict=True), itemgetter(0)):
         recording = next(found) if path else None
-        for entry in group:
+        for _, entry, place in group:
             progress.add(1)
-            yield entry, str(reader.folder / entry.audio.path) if entry.audio else None, recording
+            yield entry, place, recording
 
 
 def _channels(

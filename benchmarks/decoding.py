@@ -1,7 +1,7 @@
-"""Decoding speed on one core: greedy, beam search with a language model by ctc_beam_decoder, and by our own engine.
+"""Speed of beam search with a language model on one core: by ctc_beam_decoder, beside our own engine.
 
-The rows compare the native engine with each of the others. All decode the same outputs, which are as doubtful as those
-of a small network that was fine-tuned on five minutes of speech: in a frame, beam search follows nine labels.
+Both decode the same outputs, which are as doubtful as those of a small network that was fine-tuned on five minutes of
+speech: in a frame, beam search follows nine labels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from headstart.decode.beam_search import NativeEngine
 from headstart.decode.fusion import Fusion, Weights, log_probabilities, search_labels, tokens
 from headstart.decode.language_model import ORDERS, write_arpa
 from headstart.decode.prefix_search import PythonEngine
-from headstart.score.transcription import greedy
 from headstart.study.decoding import Search
 from headstart.study.text import Text
 from headstart.text.normalisation import BLANK, build_vocabulary, normalise
@@ -35,31 +34,28 @@ ROUNDS = 3
 
 
 def rows(seconds: float, threads: int) -> list[dict[str, Any]]:
-    """Beam search by the native engine beside greedy decoding and beside our own engine, for both kinds of models."""
+    """Beam search by the native engine beside that by our own engine, for both kinds of models."""
     found = []
     for units in ORDERS:
-        sides = ("native", "greedy", "own")
-        rates = {side: [] for side in sides}
+        results = {"native": [], "own": []}
         for _ in range(ROUNDS):
-            for side in sides:
-                results = call("decoding", "measure", 1, side=side, units=units, seconds=seconds / 2)
-                rates[side].append(results)
-        median = {side: statistics.median(one["rate"] for one in rates[side]) for side in sides}
-        peers = {"greedy": "greedy decoding", "own": "our own beam search"}
-        for peer, title in peers.items():
-            found.append(
-                {
-                    "name": f"beam search, model of {units}",
-                    "ours": round(median["native"], 1),
-                    "peer": round(median[peer], 1),
-                    "ratio": round(median["native"] / median[peer], 3),
-                    "unit": "times real time, one core",
-                    "peer_name": title,
-                    "ours_memory_mb": max(one["memory_mb"] for one in rates["native"]),
-                    "peer_memory_mb": max(one["memory_mb"] for one in rates[peer]),
-                    "note": f"beam {Search().beam}, {ORDERS[units]}-grams of {TRAINING} sentences",
-                }
-            )
+            for side, own in results.items():
+                own.append(call("decoding", "measure", 1, side=side, units=units, seconds=seconds / 2))
+        rates = {side: statistics.median(one["rate"] for one in own) for side, own in results.items()}
+        memory = {side: max(one["memory_mb"] for one in own) for side, own in results.items()}
+        found.append(
+            {
+                "name": f"beam search, model of {units}",
+                "ours": round(rates["native"], 1),
+                "peer": round(rates["own"], 1),
+                "ratio": round(rates["native"] / rates["own"], 3),
+                "unit": "times real time, one core",
+                "peer_name": "our own beam search",
+                "ours_memory_mb": memory["native"],
+                "peer_memory_mb": memory["own"],
+                "note": f"beam {Search().beam}, {ORDERS[units]}-grams of {TRAINING} sentences",
+            }
+        )
     return found
 
 
@@ -93,8 +89,7 @@ def decoders(
     def searched(engine: NativeEngine | PythonEngine) -> Callable[[np.ndarray], str]:
         return lambda logits_TV: engine.decode(log_probabilities(logits_TV, vocabulary))[0].text
 
-    found = {name: searched(engine) for name, engine in engines.items()}
-    return {**found, "greedy": lambda logits_TV: greedy(logits_TV, vocabulary)}
+    return {name: searched(engine) for name, engine in engines.items()}
 
 
 def material() -> tuple[list[str], dict[str, int], list[np.ndarray]]:

@@ -165,14 +165,6 @@ def _compare(
             "peer_rounds": [round(one["rate"], 2) for one in found],
             "note": STAGES[name.split()[0]],
         }
-    yield {
-        "name": f"{name} vs matmul peak",
-        "ours": round(median(ours) * flops / 1e12, 4),
-        "peer": round(best / 1e12, 4),
-        "ratio": round(median(ours) * flops / best, 4),
-        "unit": "TFLOP/s",
-        "peer_name": f"torch.mm in {SHORT[max(peak, key=peak.get)]}; operations of the peer's fp32 graph",
-    }
 
 
 # ------------------------------------------------------------------------------------------ in their own processes

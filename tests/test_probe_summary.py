@@ -99,6 +99,11 @@ def test_a_probe_that_is_missing_is_named_and_few_starts_are_not_ranked(tmp_path
     path.unlink()
     with pytest.raises(HeadstartError, match="c/t-sw/10min.parquet: no probe"):
         probe_section(study, tmp_path, design)
+    alone = study.model_copy(update={"starts": {"none": study.starts["none"]}})
+    section = probe_section(alone, tmp_path, design)
+    (agreement,) = section["agreement"]
+    assert agreement["reason"] == "0 pre-trained starts are too few to rank"
+    assert section["cells"] and not section["picks"]
 
 
 def simulated(rng, starts, targets, common):

@@ -55,7 +55,9 @@ def probe_section(study: Study, results: Path, design: Design) -> Row:
         targets = [target for target in study.targets if (target, budget) in design.cells]
         by_place = {(c["start"], c["target"]): c for c in cells if c["budget"] == budget}
         probes, errors = (
-            np.array([[by_place[start, target][key] for target in targets] for start in candidates], np.float64)
+            np.array([by_place[start, target][key] for start in candidates for target in targets], np.float64).reshape(
+                len(candidates), len(targets)
+            )
             for key in ("cer", "error")
         )
         agreement.append({"budget": budget, **_agreement(probes, errors, study.report.confidence)})

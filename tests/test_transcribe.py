@@ -475,7 +475,11 @@ def test_what_cannot_work_is_refused_in_a_line(study, tmp_path, capsys, argument
 @pytest.mark.slow
 @pytest.mark.skipif(not KICHWA.is_dir(), reason="the Kichwa recordings are not beside the checkout")
 def test_ten_minutes_of_kichwa_have_the_words_of_their_clips(study, tmp_path, capsys, make_clips):
-    """The run has never met Kichwa, and writes nonsense; but the same nonsense for a clip and for the recording."""
+    """The run has never met Kichwa, and writes nonsense; but the same nonsense for a clip and for the recording.
+
+    The clips are cut where their sound begins and ends. Zeros of their own at these places could not be told from the
+    silence around them, so that frames would begin elsewhere (docs/transcribing.md).
+    """
     from headstart.jobs import ScoreJob
     from headstart.score.scoring import score_run
     from headstart.study.text import Text
@@ -484,7 +488,7 @@ def test_ten_minutes_of_kichwa_have_the_words_of_their_clips(study, tmp_path, ca
         table = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "dev"]
     clips, seconds = [], 0.0
     while seconds < 500:
-        clips.append(load_audio(str(KICHWA / table[len(clips)]["path"])))
+        clips.append(np.trim_zeros(load_audio(str(KICHWA / table[len(clips)]["path"]))))
         seconds += len(clips[-1]) / SAMPLE_RATE
     made = make_clips(tmp_path, [clip / 32768 for clip in clips], [row["text"] for row in table[: len(clips)]])
     split = {"features": str(tmp_path / "a.parquet"), "audio": str(tmp_path / "a.arrow")}
@@ -496,5 +500,5 @@ def test_ten_minutes_of_kichwa_have_the_words_of_their_clips(study, tmp_path, ca
     begins = joined([made.audio(i) for i in range(len(made))], tmp_path / "long.flac", np.random.default_rng(1))
     words = transcribed(capsys, run, tmp_path / "long.flac", "--no-lm")
     total, same, apart = compared(rows, begins, words)
-    assert total > 500 and same >= 0.9 * total and len(words) <= 1.05 * total
+    assert total == same == len(words) > 500
     assert np.mean(np.array(apart) < 0.1) > 0.99

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -135,7 +134,6 @@ def _with_recordings(
     reader: Reader, entries: list[Utterance | Reject], processes: int, journal: Path | None
 ) -> Iterator[tuple[Utterance | Reject, str | None, Recording | str | None]]:
     """Each entry with the path of its audio, and what is known of the recording, or why it cannot be used."""
-
     paths = [str(reader.folder / entry.audio.path) if entry.audio else None for entry in entries]
     recorded = [path if isinstance(entry, Utterance) else None for entry, path in zip(entries, paths, strict=True)]
     different = [path for path, _ in groupby(recorded) if path]  # stretches of one follow one another
@@ -173,23 +171,24 @@ def read_corpus(
     """Read a corpus and write, for each split, its (manifest, rejects) parquet files; see `read_utterances`.
 
     Args:
-        state: folder for what a job that was stopped goes on from, which is deleted at the end; None for no such thing.
+        state: folder for what a job that was stopped goes on from; None where it starts afresh.
 
     Raises:
         CorpusError: also where an input of the reader has changed meanwhile. The manifests would be newer than it, so
             that Snakemake would take them for those of what it has become.
     """
     before = input_state(reader)
+    journal = Path(state) / "recordings.jsonl" if state else None
     with alone(state) if state else nullcontext():
-        reading = read_utterances(reader, processes, Path(state) / "recordings.jsonl" if state else None)
+        reading = read_utterances(reader, processes, journal)
         if input_state(reader) != before:
             raise CorpusFileError(f"{reader.source}: the corpus changed while it was read; run Snakemake again")
         log_reading(reading, {split: rejects for split, (_, rejects) in paths.items()})
         for split, (manifest, rejects) in paths.items():
             write_table(rejects, reading.rejects[split], REJECTS)
             write_table(manifest, reading.rows[split], MANIFEST)
-        if state:
-            shutil.rmtree(state, ignore_errors=True)
+        if journal:
+            journal.unlink(missing_ok=True)
     return reading
 
 

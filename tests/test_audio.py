@@ -1,6 +1,7 @@
 """Audio as people have it: containers, channels, headers that lie, and files that break decoders."""
 
 import io
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -24,6 +25,7 @@ from headstart.features.samples import SampleError, mix
 from headstart.features.shards import join_shards
 
 RATE = 16_000
+TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)  # ID3v2, as some programs put before any format
 
 
 def tones(seconds: float = 1.0, rate: int = RATE, frequencies=(300.0, 470.0, 710.0), amplitude: float = 0.2):
@@ -137,13 +139,35 @@ def test_what_would_not_be_decoded_of_joined_files_is_said(suffix, tmp_path, wri
         load_audio(str(path))
 
 
+def test_a_flac_header_that_ends_too_early_is_not_believed(tmp_path):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(20 * RATE)
+    soundfile.write(tmp_path / "a.flac", noise, RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    whole = int.from_bytes(content[18:26], "big")
+    content[18:26] = (whole - 8 * RATE).to_bytes(8, "big")  # the lowest bits are the number of samples
+    for name, start in (("b", b""), ("c", TAG)):
+        (tmp_path / f"{name}.flac").write_bytes(start + content)
+        assert soundfile.info(tmp_path / f"{name}.flac").duration == 12.0
+        assert describe_recording(str(tmp_path / f"{name}.flac")).seconds == pytest.approx(20.0)
+
+
+def test_a_file_that_may_not_be_read_is_rejected(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    soundfile.write(tmp_path / "a.wav", tones(), RATE)
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(AudioError, match="^the file cannot be read: Permission denied$"):
+        load_audio(str(tmp_path / "a.wav"))
+
+
 def test_a_flac_file_may_begin_with_a_tag(tmp_path):
     soundfile.write(tmp_path / "a.flac", tones(2.0), RATE)
-    content, tag = (tmp_path / "a.flac").read_bytes(), b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
-    (tmp_path / "b.flac").write_bytes(tag + content)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "b.flac").write_bytes(TAG + content)
     assert np.array_equal(load_audio(str(tmp_path / "b.flac")), load_audio(str(tmp_path / "a.flac")))
-    (tmp_path / "c.flac").write_bytes(tag + content + content)
-    with pytest.raises(AudioError, match=f"another begins at byte {len(tag + content)};"):
+    (tmp_path / "c.flac").write_bytes(TAG + content + content)
+    with pytest.raises(AudioError, match=f"another begins at byte {len(TAG + content)};"):
         load_audio(str(tmp_path / "c.flac"))
 
 

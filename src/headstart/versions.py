@@ -7,8 +7,8 @@ numbers are here and not in the stages' modules, so that planning the workflow d
 VERSIONS = {
     "normalisation": 2,  # of transcripts: not a stage, but a part of the jobs of those that normalise text
     "synthesis": 2,
-    "corpora": 4,
-    "features": 6,
+    "corpora": 5,
+    "features": 7,
     "subsets": 1,
     "fetch": 1,
     "clusters": 1,

@@ -23,7 +23,7 @@ class SoundFileDecoder:
     def __init__(self, source: Source):
         self.source, self.file = source, soundfile.SoundFile(source.opened)
         self.rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
-        self.form, self.coding = self.file.format, self.file.subtype  # here, because soundfile looks through lists
+        self.form, self.coding = self.file.format, self.file.subtype  # kept: soundfile searches a list each time
         self.is_float = self.coding in ("FLOAT", "DOUBLE")
         self.said: list[str] = []  # of the file as a whole
 
@@ -181,6 +181,8 @@ def open_decoder(source: Source) -> Decoder:
         other = _av(source)
     except HeaderError as error:
         raise AudioError(str(error)) from None
+    except OSError as error:
+        raise AudioError(f"the file cannot be read: {error.strerror}") from None
     if other is not None and (decoder is None or count_frames(other) > 1.01 * _readable(decoder)):
         _check(other)
         return other

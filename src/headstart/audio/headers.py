@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headstart.audio.decoders import SoundFileDecoder
 
 HEADER = 1 << 12  # bytes at the beginning of a file within which nearly all headers lie
-LONG_HEADER = 1 << 16  # and within which a header with large tags lies
+LONG_HEADER = 1 << 16  # bytes within which also those with large tags lie
 SLACK = 1 << 16  # bytes of tags and the like that may stand behind the audio
 MAX_FRAMES = 1 << 40  # a header with more, which is eight months at 48 kHz, does not know the length
 UNKNOWN_SIZE = 0x7F000000  # WAV: programs that write to a pipe put a size from here to 0xFFFFFFFF, or 0
@@ -39,13 +39,12 @@ def doubt(decoder: SoundFileDecoder, head: bytes) -> bool:
     if not 0 < decoder.frames <= MAX_FRAMES:
         return True
     size = decoder.source.size
-    if width := WIDTHS.get(decoder.coding):
-        return size - decoder.frames * decoder.channels * width > SLACK + size // 20
     if decoder.form in ("MP3", "MPEG"):
         return _mp3_goes_on(decoder.source, size)
     if decoder.form == "FLAC":
-        return _flac_goes_on(head, size)
-    return False
+        return _flac_goes_on(decoder.source, head)
+    width = WIDTHS.get(decoder.coding)
+    return bool(width) and size - decoder.frames * decoder.channels * width > SLACK + size // 20
 
 
 def check_header(source: Source, head: bytes) -> None:
@@ -104,14 +103,16 @@ def _mp3_goes_on(source: Source, size: int) -> bool:
 
 
 def id3_size(head: bytes) -> int:
-    """Bytes of an ID3v2 tag at the beginning of an MP3 file."""
+    """Bytes of an ID3v2 tag at the beginning of an MP3 or FLAC file."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _flac_goes_on(head: bytes, size: int) -> bool:
+def _flac_goes_on(source: Source, head: bytes) -> bool:
     """Whether a FLAC file is larger than its largest frames together could be."""
+    begin = id3_size(head)
+    size, head = source.size - begin, source.part(begin, 26) if begin else head
     if head[:4] != b"fLaC" or len(head) < 26:
         return False
     block, largest = struct.unpack_from(">H", head, 8)[0], int.from_bytes(head[15:18], "big")

@@ -29,7 +29,7 @@ class Source:
     path: str
     content: bytes | None
     size: int  # bytes
-    changed: int | None  # when the file was, in nanoseconds
+    changed: int | None  # modification time of the file, ns
 
     @property
     def opened(self) -> str | io.BytesIO:

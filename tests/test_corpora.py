@@ -12,7 +12,7 @@ import soundfile
 
 from headstart.audio import recordings
 from headstart.audio.recordings import Recording
-from headstart.corpora import probing
+from headstart.corpora import lengths
 from headstart.corpora import reading as corpus_reading
 from headstart.corpora.columns import Columns
 from headstart.corpora.manifests import FEATURES, MANIFEST, REJECTS, read_table, write_table
@@ -427,7 +427,7 @@ def test_a_reading_that_was_stopped_goes_on_and_opens_what_has_changed_again(tmp
         opened.append(Path(path).stem)
         return recordings.describe_recording(path)
 
-    monkeypatch.setattr(probing, "describe_recording", describe_recording)
+    monkeypatch.setattr(lengths, "describe_recording", describe_recording)
 
     def read(folder: str, *arguments) -> dict[str, bytes]:
         paths = {split: (str(tmp_path / folder / split), str(tmp_path / folder / f"{split}.r")) for split in SPLITS}

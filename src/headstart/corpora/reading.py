@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.audio.recordings import Recording
+from headstart.corpora.lengths import described
 from headstart.corpora.manifests import MANIFEST, REJECTS, write_table
 from headstart.corpora.paths import Folder, located
-from headstart.corpora.probing import recordings
 from headstart.corpora.reader import (
     AudioReference,
     CommonSettings,
@@ -89,7 +89,7 @@ def read_utterances(reader: Reader, processes: int = 0, journal: Path | None = N
     """Read a corpus: check every utterance, and draw the splits that the corpus does not have.
 
     Args:
-        processes, journal: see `headstart.corpora.probing.recordings`.
+        processes, journal: see `headstart.corpora.lengths.described`.
 
     Raises:
         CorpusError: the corpus cannot be read, nothing in it is usable, or a split that should be drawn got nothing.
@@ -137,7 +137,7 @@ def _with_recordings(
     paths = [str(reader.folder / entry.audio.path) if entry.audio else None for entry in entries]
     recorded = [path if isinstance(entry, Utterance) else None for entry, path in zip(entries, paths, strict=True)]
     different = [path for path, _ in groupby(recorded) if path]  # stretches of one follow one another
-    found = recordings(different, processes, journal)
+    found = described(different, processes, journal)
     progress = Progress(str(reader.source), len(entries), "utterances")
     for path, group in groupby(zip(recorded, entries, paths, strict=True), itemgetter(0)):
         recording = next(found) if path else None

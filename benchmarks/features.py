@@ -1,10 +1,11 @@
 """Feature preparation from FLAC on one core, beside a loop with librosa.
 
 Feature preparation decodes, checks, resamples, measures, hashes and writes the store and its manifest. The loop with
-librosa decodes and resamples by the same libraries, and makes the same numbers, hashes and samples, in files of the
-simplest kind; it checks nothing, and cannot go on where it was stopped. Processor time is compared, because only
-preparation waits until its files are safe on the disk. Run alone with `python benchmarks/features.py`, on synthetic
-speech or on the FLAC files of `--folder`; this also shows a loop that makes nothing, but decodes and takes the RMS.
+librosa decodes and resamples by the same libraries, and makes the same numbers, hashes and samples, a file for each
+clip; it checks nothing, and cannot go on where it was stopped. Both write to memory (`/dev/shm`) where there is room,
+because only preparation waits until its files are safe on a disk; the rows say where they wrote. Run alone with `python
+benchmarks/features.py`, on synthetic speech or on the FLAC files of `--folder`; this also shows how fast the files are
+decoded and nothing else is done.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def rows(seconds: float = 6.0, threads: int = 1, folder: str | None = None) -> l
             samples = resample(soundfile.read(file, dtype="float32")[0], SAMPLE_RATE, OTHER_RATE)
             soundfile.write(copy, samples, OTHER_RATE)
         kinds = {"16 kHz FLAC": files, "48 kHz FLAC": other}
-        return [preparation_row(librosa, Path(temporary), kinds[kind], kind, seconds) for kind in kinds]
+        rows = [preparation_row(librosa, Path(temporary), kinds[kind], kind, seconds) for kind in kinds]
+        return [{**row, "note": f"written to {IN_MEMORY if in_memory else 'disk'}"} for row in rows]
 
 
 def preparation_row(librosa: Any, folder: Path, files: list[str], kind: str, seconds: float) -> dict[str, Any]:

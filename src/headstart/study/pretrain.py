@@ -75,7 +75,9 @@ class Pretrain(Optimisation):
     updates: Count = Field(1000, description="Optimiser updates.")
     batch_seconds: Positive = Field(24.0, description="Audio in a batch, in seconds (paper: 1.6 h).")
     learning_rate: Positive = Field(
-        3e-3, description="Peak learning rate (paper: 5e-4, for a base model); 1e-3 is better with hubert."
+        3e-3,
+        description="Peak learning rate (paper: 5e-4, for a base model). The default suits small models and wav2vec2; "
+        "hubert needs about 1e-3 there.",
     )
     warmup: Share = Field(0.08, description="Share of updates in which the rate rises (paper: 8 %).")
     hold: Share = Field(0.0, description="Share of updates at the peak.")

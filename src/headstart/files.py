@@ -212,6 +212,15 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_state(path: str | Path) -> list[int] | None:
+    """Size and modification time, in nanoseconds, of a file; None where it is missing."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
 def file_digest(path: str | Path) -> str:
     """Short hash of the content of a file."""
     with open(path, "rb") as file:

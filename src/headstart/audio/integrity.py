@@ -41,7 +41,7 @@ def check_integrity(source: Source, form: str, frames: int) -> str | None:
         return None
     content = source.part(0, source.size)
     if form == "FLAC":
-        if (place := content.rfind(FLAC_START)) > max(0, content.find(FLAC_START)):  # a tag may precede the first
+        if (place := content.rfind(FLAC_START)) > content.find(FLAC_START):  # a tag may precede the first
             raise _second(place)
         return None
     if form == "MP4":

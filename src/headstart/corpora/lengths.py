@@ -11,6 +11,7 @@ from typing import Any
 
 from headstart.audio.recordings import Recording, describe_recording
 from headstart.audio.sources import AudioError, table_row
+from headstart.files import file_state
 from headstart.versions import VERSIONS
 from headstart.workers import Failure, Result, in_order
 
@@ -63,13 +64,11 @@ def _earlier(journal: Path) -> dict[str, tuple[list[int], Any]]:
 
 
 def _state(path: str) -> list[int] | None:
-    """Size and modification time, in nanoseconds, of a file, or of the table that a path names a row of.
+    """`file_state` of a file, or of the table that a path names a row of.
 
-    None where it is missing, or where this process may not read it, which its size and time would not show later.
+    None also where this process may not read it, which its size and time would not show later.
     """
     row = table_row(path)
     name = row[0] if row else path
-    with suppress(OSError, ValueError):
-        status = os.stat(name)
-        return [status.st_size, status.st_mtime_ns] if os.access(name, os.R_OK) else None
-    return None
+    state = file_state(name)
+    return state if state and os.access(name, os.R_OK) else None

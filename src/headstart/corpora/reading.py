@@ -27,7 +27,7 @@ from headstart.corpora.reader import (
     Utterance,
 )
 from headstart.corpora.splits import Rows, check_drawn, draw_keys, draw_split, missing_splits, shared_sentences
-from headstart.files import alone
+from headstart.files import alone, file_state
 from headstart.logs import Progress
 from headstart.study.fields import SPLITS, Channels, Split
 
@@ -64,25 +64,13 @@ def audio_stats(reader: Reader) -> dict[str, list[int] | None] | None:
     folder = Folder(reader)
     for name in names:
         path = os.path.join(reader.folder, folder.on_disk(name))
-        try:
-            status = os.stat(path)
-            found[path] = [status.st_size, status.st_mtime_ns]
-        except (OSError, ValueError):  # ValueError: a name that no file can have
-            found[path] = None
+        found[path] = file_state(path)
     return found
 
 
-def input_state(reader: Reader) -> list[tuple[int, int] | None]:
-    """Size and modification time of each input file of a reader; None for one that is missing."""
-
-    def state(path: str) -> tuple[int, int] | None:
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None
-        return status.st_size, status.st_mtime_ns
-
-    return [state(path) for path in reader.inputs()]
+def input_state(reader: Reader) -> list[list[int] | None]:
+    """`file_state` of each input file of a reader."""
+    return [file_state(path) for path in reader.inputs()]
 
 
 def read_utterances(reader: Reader, processes: int = 0, journal: Path | None = None) -> Reading:

@@ -1,6 +1,7 @@
 """Corpora small enough for tests, made through the library's own stages."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,20 @@ SHORT_NOISE = [int(seconds * 16000) for seconds in (0.5, 0.7, 0.9, 1.1, 1.3, 1.5
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first, so that processes that share the tests end at about the same time."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Take away the log that a test sets up, which would write the lines of later tests to a stream that is closed."""
+    loggers = [logging.getLogger(), logging.getLogger("headstart")]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, handlers, level in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Jobs that failed are tried again by Snakemake (`retries`), except where no try can end otherwise."""
 
+import logging
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from headstart.corpora.reader import CorpusError, CorpusFileError
 from headstart.decode.language_model import sentences
 from headstart.errors import DataError, DivergenceError, HeadstartError, TrainingError
 from headstart.files import BrokenFileError, UnwritableError
-from headstart.logs import CALL, FINAL
+from headstart.logs import CALL, FINAL, log_to_terminal
 from headstart.subsets import BudgetError
 
 WORDS = "a further try would end like this one; mend this, and start Snakemake again"
@@ -71,6 +72,12 @@ def test_snakemake_tries_a_budget_that_is_too_large_once_in_each_call(tmp_path):
         assert final.stat().st_mtime < log.stat().st_mtime  # the last try has written the log, and not failed by itself
         began.append(final.read_text().split()[0])
     assert began[0] != began[1]  # the second call has tried again
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_no_test_finds_the_log_that_another_has_set_up(turn):
+    assert not any(type(handler) is logging.StreamHandler for handler in logging.getLogger().handlers), turn
+    log_to_terminal()
 
 
 def test_what_a_disk_may_refuse_now_is_tried_again(tmp_path):

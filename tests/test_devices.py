@@ -1,5 +1,6 @@
 """Training and evaluation on a simulated GPU: every tensor is where it must be, and little waits for the GPU."""
 
+from functools import partial
 from itertools import cycle
 
 import pytest
@@ -36,7 +37,7 @@ def semisup(tiny_model, clips, **settings):
     return semisup_of(tiny_model, clips, pretrain=pretrain, **losses, **settings)
 
 
-STAGES = [contrastive, data2vec, best_rq, hubert, ctc, semisup]
+STAGES = [contrastive, data2vec, best_rq, hubert, ctc, semisup, partial(ctc, optimiser="muon")]
 
 
 def run(objective, folder) -> training.Result:

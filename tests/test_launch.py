@@ -54,6 +54,7 @@ MODEL = Model(
     projection_size=16,
 ).model_dump()
 LOOP = {"updates": UPDATES, "batch_seconds": 8.0, "log_every": 40, "save_minutes": 1e-9}
+SELF_SUPERVISED = ("wav2vec2", "data2vec", "best-rq", "hubert")
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_a_job_killed_at_random_moments_ends_with_the_same_bits(stage, job):
     killed_at_random(stage, job, kills=2)
 
 
-@pytest.mark.parametrize("objective", ["data2vec", "best-rq", "hubert"])
+@pytest.mark.parametrize("objective", SELF_SUPERVISED[1:])
 def test_so_does_one_with_a_teacher_or_codes_that_are_counted(objective, job):
     killed_at_random("pretrain", job, kills=1, objective=objective, hubert={"clusters": 16})
 
@@ -369,13 +370,16 @@ def test_a_disk_that_is_full_at_the_end_of_training_is_said_and_nothing_is_lost(
     same(quiet, full)
 
 
-@pytest.mark.parametrize("objective", ["wav2vec2", "data2vec", "best-rq", "hubert", "ctc", "pseudo-labels"])
+@pytest.mark.parametrize(
+    "objective", ["wav2vec2", "data2vec", "best-rq", "hubert", "ctc", "ctc by muon", "pseudo-labels"]
+)
 def test_two_processes_train_as_one(objective, job):
-    stage = {"ctc": "finetune", "pseudo-labels": "semisup"}.get(objective, "pretrain")
+    stage = {"ctc": "finetune", "ctc by muon": "finetune", "pseudo-labels": "semisup"}.get(objective, "pretrain")
     settings = {"updates": 8, "log_every": 2, "precision": "float32", "dropout": 0.0}
     if stage == "pretrain":
         settings |= {"freeze_quantiser": 0.0, "objective": objective, "hubert": {"clusters": 16}}
     settings |= {"pseudo": {"begin": 0.25}, "cache_updates": 2, "guard_every": 2} if stage == "semisup" else {}
+    settings |= {"optimiser": "muon"} if objective == "ctc by muon" else {}
     one, two = job(stage, "one", **settings), job(stage, "two", **settings)
     finished(started(stage, one), one)
     finished(started(stage, two, processes=2), two)

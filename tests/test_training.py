@@ -66,6 +66,7 @@ def ctc(tiny_model, clips, frozen: bool = True, **settings) -> CtcObjective:
 
 
 SHIFTED = [partial(contrastive, shifts=8), partial(ctc, shifts=8)]
+BY_MUON = [partial(contrastive, optimiser="muon"), partial(ctc, optimiser="muon")]
 
 
 def run(objective, state_dir, precision="float32", recipe=None) -> training.Result:
@@ -128,7 +129,7 @@ def test_the_schedule_may_lack_any_of_its_parts(warmup, hold):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc, *SHIFTED])
+@pytest.mark.parametrize("make", [*SELF_SUPERVISED, ctc, *SHIFTED, *BY_MUON])
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(make, precision, tiny_model, noise_clips, tmp_path):
     whole = run(make(tiny_model, noise_clips, save_minutes=1e9), tmp_path / "a", precision)
 

@@ -23,7 +23,15 @@ class Optimisation(Settings):
     warmup: Share = Field(description="Share of updates in which the rate rises to its peak.")
     hold: Share = Field(description="Share of updates at the peak; the rest decays.")
     decay_to: Positive = Field(description="Final learning rate as a share of the peak.")
-    weight_decay: float = Field(ge=0.0, description="AdamW weight decay, on matrices only.")
+    optimiser: Literal["adamw", "muon"] = Field(
+        "adamw",
+        exclude_if=lambda optimiser: (
+            optimiser == "adamw"
+        ),  # so that results from before there was such a key stay valid
+        description="AdamW, or Muon for the matrices of the encoder's layers and AdamW for all else. Muon needs about "
+        "half as many updates where training is short (docs/performance.md).",
+    )
+    weight_decay: float = Field(ge=0.0, description="Weight decay, on matrices only.")
     gradient_clip: Positive = Field(description="Largest gradient norm.")
     log_every: Count = Field(description="Updates between learning curve rows.")
     save_minutes: Positive = Field(description=SAVE_MINUTES)

@@ -1,4 +1,4 @@
-"""The optimiser of every training stage: the schedule, and AdamW on fp32 weights."""
+"""The optimiser of every training stage: the schedule, and AdamW or Muon on fp32 weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 
 from headstart.devices import moved
 from headstart.study.optimisation import Optimisation
+from headstart.training.muon import Muon
 from headstart.training.ranks import Ranks
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # what AdamW and Muon keep of each parameter
 
 
 def learning_rate(update: int, settings: Optimisation) -> float:
@@ -27,10 +30,11 @@ def learning_rate(update: int, settings: Optimisation) -> float:
 
 
 class MasterWeights:
-    """AdamW on fp32 master weights, for a network that computes in `dtype`.
+    """AdamW on fp32 master weights, or Muon and AdamW, for a network that computes in `dtype`.
 
     Gradients are accumulated in fp32 over the parts of a batch and over processes. Weight decay applies to parameters
-    of two or more dimensions, and not to biases and normalisation weights.
+    of two or more dimensions, and not to biases and normalisation weights. Muon updates the matrices of the linear
+    maps in the encoder's layers, and AdamW everything else.
 
     Args:
         network: its parameters are copied to fp32, and the network itself is converted to `dtype`.
@@ -51,12 +55,22 @@ class MasterWeights:
         network.to(dtype)
         self.copies = dict(network.named_parameters())
         self.grads: dict[str, torch.Tensor] = {}  # gradient buffers, allocated once: new memory costs time
-        groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+        linear = {f"{name}.weight" for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
+        groups: dict[str, dict[tuple[float, float], list[torch.Tensor]]] = {"adam": {}, "muon": {}}
         for name, p in self.master.items():
             rate = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), 1.0)
-            groups.setdefault((rate, settings.weight_decay if p.ndim > 1 else 0.0), []).append(p)
-        groups = [{"params": ps, "rate": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
-        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
+            matrix = settings.optimiser == "muon" and name in linear and ".layers." in name
+            decay = settings.weight_decay if p.ndim > 1 else 0.0
+            groups["muon" if matrix else "adam"].setdefault((rate, decay), []).append(p)
+        adam, muon = (
+            [{"params": ps, "rate": rate, "weight_decay": decay} for (rate, decay), ps in own.items()]
+            for own in groups.values()
+        )
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(adam, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
+        }
+        if muon:
+            self.optimisers["muon"] = Muon(muon, dtype)
 
     def freeze(self, trainable: set[str]) -> None:
         for name, parameter in self.copies.items():
@@ -101,9 +115,10 @@ class MasterWeights:
         given = [p for p in self.master.values() if p.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(given, self.settings.gradient_clip))  # waits for a GPU, once
         if finite := math.isfinite(norm):
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * group["rate"]
-            self.optimiser.step()
+            for optimiser in self.optimisers.values():
+                for group in optimiser.param_groups:
+                    group["lr"] = rate * group["rate"]
+                optimiser.step()
         self.drop()
         if finite:
             self.copy_to_network()
@@ -111,7 +126,8 @@ class MasterWeights:
 
     def drop(self) -> None:
         """Drop the accumulated gradients, and those of a backward pass that was broken off."""
-        self.optimiser.zero_grad()
+        for p in self.master.values():
+            p.grad = None
         for copy in self.copies.values():
             copy.grad = None
 
@@ -129,19 +145,21 @@ class MasterWeights:
         """The fp32 weights and the optimiser's moments as one flat dict, from which `restore` resumes."""
         tensors = {f"master.{name}": p.detach() for name, p in self.master.items()}
         for name, p in self.master.items():
-            for key, value in self.optimiser.state.get(p, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
+            for kind, optimiser in self.optimisers.items():
+                for key, value in optimiser.state.get(p, {}).items():
+                    tensors[f"{kind}.{key}.{name}"] = value
         return tensors
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         for name, p in self.master.items():
             p.copy_(tensors[f"master.{name}"])
-            moments = {
-                key: tensors[f"adam.{key}.{name}"].to(p.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam.{key}.{name}" in tensors
-            }
-            if moments:
-                self.optimiser.state[p] = moments
+            for kind, optimiser in self.optimisers.items():
+                moments = {
+                    key: tensors[f"{kind}.{key}.{name}"].to(p.device)
+                    for key in MOMENTS
+                    if f"{kind}.{key}.{name}" in tensors
+                }
+                if moments:
+                    optimiser.state[p] = moments
         self.copy_to_network()

@@ -1,0 +1,83 @@
+"""Muon, an optimiser of matrices: an update has the directions of the gradient's momentum, all of the same length.
+
+Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon, for the method; Liu et al. 2025, arXiv 2502.16982, for
+the size of updates. Here it works on blocks of a matrix, which are about the heads of an attention layer: the small
+networks and batches of a study on a CPU would spend more time on whole matrices than on their gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+BLOCK = 64  # rows of a block
+MOMENTUM = 0.95
+SIZE = 0.2  # root mean square of an update's elements at a learning rate of 1, which is about that of Adam's
+STEPS = 3  # of Newton and Schulz
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of a step's polynomial, which makes small singular values grow fast
+TOGETHER = 2**22  # elements orthogonalised at a time, which bounds the memory that this takes
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay.
+
+    Args:
+        groups: parameters of two dimensions, with `lr` and `weight_decay`, as torch's optimisers take them.
+        dtype: type in which the products of matrices are computed.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], dtype: torch.dtype):
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Update each parameter that has a gradient."""
+        for group in self.param_groups:
+            waiting: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)  # by the width of blocks
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+                direction = parameter.grad.lerp(momentum, MOMENTUM)
+                tall = direction if len(direction) >= direction.shape[1] else direction.T
+                members = waiting[tall.shape[1]]
+                members.append((parameter, tall))
+                if sum(member.numel() for _, member in members) >= TOGETHER:
+                    self._update(waiting.pop(tall.shape[1]), group)
+            for members in waiting.values():
+                self._update(members, group)
+
+    def _update(self, members: list[tuple[torch.Tensor, torch.Tensor]], group: dict[str, Any]) -> None:
+        """Update parameters by their directions, which all have the same width and at least as many rows."""
+        width = members[0][1].shape[1]
+        # Rows of zeros are orthogonal to all others, and change nothing about them.
+        padded = [F.pad(tall, (0, 0, 0, -len(tall) % BLOCK)) for _, tall in members]
+        straight = orthogonal(torch.cat(padded).to(self.dtype).view(-1, BLOCK, width)).reshape(-1, width).float()
+        for (parameter, tall), part in zip(members, straight.split([len(rows) for rows in padded]), strict=True):
+            update = part[: len(tall)]
+            update = update if update.shape == parameter.shape else update.T
+            size = SIZE * math.sqrt(max(min(BLOCK, len(tall)), width))
+            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
+
+
+def orthogonal(blocks_NRC: torch.Tensor) -> torch.Tensor:
+    """Matrices with the singular vectors of these, and singular values near 1 where theirs are not near 0.
+
+    Each of `STEPS` steps applies an odd polynomial to the singular values: near 0 it multiplies them by 3.4, and from
+    there on it keeps them between 0.7 and 1.2.
+    """
+    a, b, c = COEFFICIENTS
+    x = blocks_NRC / blocks_NRC.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x

@@ -4,10 +4,11 @@ A start is pre-trained from random weights on the untranscribed audio of the def
 of Indonesian, which is not in that audio. Every objective is pre-trained for several numbers of updates, each a
 training of its own with its own schedule, with several seeds. The level is the dev CER that the reference objective
 reaches with its longest pre-training. The answer is the time after which another objective reaches it, interpolated
-between its lengths on the logarithm of time.
+between its lengths on the logarithm of time. Random weights, which are fine-tuned as they are, are the first length of
+all objectives.
 
-Time is processor time of the pre-training alone, so that other work on the machine matters little. The time of
-fine-tuning is the same for all. Encoders have the shape of the shipped starts, and spans of masked frames their length.
+Time is processor time of pre-training and fine-tuning, so that other work on the machine matters little. Encoders have
+the shape of the shipped starts, and spans of masked frames their length.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ HOURS = {"en": 0.3, "es": 0.3}  # of the default study's corpora, whose other la
 TARGET, MINUTES, DEV_HOURS = "id", 3.0, 0.05
 FINETUNE = {"updates": 300, "batch_seconds": 8.0, "learning_rate": 3e-3, "dropout": 0.0, "mask_time_share": 0.05}
 MODEL, PRETRAIN = {"conv_stride": [160, 3]}, {"mask_length": 6}
+RANDOM = "random weights"
 BRANCHES = {
     "wav2vec2": {"objective": "wav2vec2"},
     "wav2vec2, shifts": {"objective": "wav2vec2", "shifts": 16},
+    "wav2vec2, muon": {"objective": "wav2vec2", "optimiser": "muon"},
     "hubert": {"objective": "hubert"},
     "hubert, shifts": {"objective": "hubert", "shifts": 16},
     "hubert, one codebook": {"objective": "hubert", "hubert": {"codebooks": 1, "clusters": 100}},
@@ -68,9 +71,15 @@ def prepare(folder: str, study: str) -> dict[str, Any]:
 
 
 def run(
-    files: dict[str, Any], settings: dict[str, Any], model: dict[str, Any], updates: int, seed: int, folder: str
+    files: dict[str, Any],
+    settings: dict[str, Any],
+    finetune: dict[str, Any],
+    model: dict[str, Any],
+    updates: int,
+    seed: int,
+    folder: str,
 ) -> dict[str, Any]:
-    """Pre-train and fine-tune once: processor seconds of the pre-training, and dev CER of the fine-tuned run.
+    """Pre-train and fine-tune once: processor seconds of both, and dev CER of the fine-tuned run.
 
     Without updates, the run begins with random weights.
     """
@@ -99,9 +108,11 @@ def run(
         seconds = time.process_time() - began
     subset = str(place / "subset.parquet")
     draw_subset(files[TARGET]["train"]["features"], f"{MINUTES:g}min", seed, subset)
-    options = Finetune(**FINETUNE, log_every=FINETUNE["updates"], dev_minutes=3.0, save_minutes=1e6)
+    given = {**FINETUNE, **finetune}
+    options = Finetune(**given, log_every=given["updates"], dev_minutes=3.0, save_minutes=1e6)
     paths = {"output": str(place / "run"), "state": str(place / "run.state"), "subset": subset}
     parent = str(place / "start") if updates else None
+    began = time.process_time()
     finetune_run(
         FinetuneJob.of(
             train=files[TARGET]["train"], dev=files[TARGET]["dev"], settings=options, text=Text(), parent=parent,
@@ -109,7 +120,8 @@ def run(
         )
     )  # fmt: skip
     cer = pq.read_table(place / "run" / "curve.parquet")["dev_cer"].to_pylist()[-1]
-    return {"cer": cer, "seconds": seconds, "threads": torch.get_num_threads()}
+    fine_tuning = time.process_time() - began
+    return {"cer": cer, "seconds": seconds, "finetune_seconds": fine_tuning, "threads": torch.get_num_threads()}
 
 
 def seconds_to(level: float, points: list[tuple[float, float]]) -> float | None:
@@ -148,17 +160,17 @@ def summary(rows: list[dict[str, Any]], reference: str, level: float | None) -> 
     if level is None:
         longest = max(updates for branch, updates in found if branch == reference)
         level = statistics.fmean(row["cer"] for row in found[reference, longest])
-    lines = ["| branch | updates | CPU s | dev CER, % | seeds |", "|---|---|---|---|---|"]
+    lines = ["| branch | updates | CPU s | of fine-tuning | dev CER, % | seeds |", "|---|---|---|---|---|---|"]
     for (branch, updates), runs in found.items():
-        seconds = statistics.fmean(row["seconds"] for row in runs)
+        seconds, last = (statistics.fmean(row[key] for row in runs) for key in ("seconds", "finetune_seconds"))
         errors = interval([100 * row["cer"] for row in runs])
-        lines.append(f"| {branch} | {updates} | {seconds:.0f} | {errors} | {len(runs)} |")
+        lines.append(f"| {branch} | {updates} | {seconds + last:.0f} | {last:.0f} | {errors} | {len(runs)} |")
     lines.append(f"\nLevel: {100 * level:.1f} % dev CER.\n")
     for branch in dict.fromkeys(branch for branch, updates in found if updates):
         times = []
         for seed in dict.fromkeys(row["seed"] for row in rows):
-            own = [row for row in rows if row["branch"] == branch and row["seed"] == seed and row["updates"]]
-            times.append(seconds_to(level, [(row["seconds"], row["cer"]) for row in own]))
+            own = [row for row in rows if row["branch"] in (branch, RANDOM) and row["seed"] == seed]
+            times.append(seconds_to(level, [(row["seconds"] + row["finetune_seconds"], row["cer"]) for row in own]))
         reached = [time for time in times if time is not None]
         shown = f"{interval(reached)} CPU s" if reached else "not reached"
         lines.append(f"- {branch}: {shown}; reached with {len(reached)} of {len(times)} seeds")
@@ -178,18 +190,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     parser.add_argument("--study", default="config/config.yaml", help="study whose corpora are taken")
     parser.add_argument("--model", type=json.loads, default=MODEL, help="keys of the model that differ, as JSON")
+    parser.add_argument("--finetune", type=json.loads, default={}, help="keys of fine-tuning that differ, as JSON")
     parser.add_argument("--output", type=Path, default=Path("results/speedrun.json"), help="default: %(default)s")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         files = call("speedrun", "prepare", options.threads, folder=folder, study=options.study)
-        plan = [("random weights", 0)]
+        plan = [(RANDOM, 0)]
         plan += [(branch, updates) for updates in options.updates for branch in options.branches]
 
         def one(seed: int, branch: str, updates: int) -> dict[str, Any]:
             place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
             place.mkdir()
             given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
+            given |= {"finetune": options.finetune}
             found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
             return {"branch": branch, "updates": updates, "seed": seed, **found}
 

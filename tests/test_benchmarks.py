@@ -140,16 +140,17 @@ def test_a_speedrun_trains_and_interpolates(here, training, tmp_path, monkeypatc
     monkeypatch.setattr(speedrun, "FINETUNE", {"updates": 2, "batch_seconds": 8.0})
     files = speedrun.prepare(str(tmp_path / "data"), str(FOLDER.parent / "config/config.yaml"))
     model, rows = training.SIZES["tiny"].model.model_dump(), []
-    for branch, updates in (("random weights", 0), ("wav2vec2", 2), ("hubert", 2)):
+    for branch, updates in ((speedrun.RANDOM, 0), ("wav2vec2, muon", 2), ("hubert", 2)):
         settings = {**speedrun.BRANCHES.get(branch, {}), "crop_seconds": 2.0, "batch_seconds": 8.0}
         if branch == "hubert":
             settings["hubert"] = {"clusters": 16}
         (place := tmp_path / branch).mkdir()
-        found = speedrun.run(files, settings, model, updates, 1, str(place))
-        assert 0 < found["cer"] and (found["seconds"] > 0) == bool(updates)
+        found = speedrun.run(files, settings, {"optimiser": "muon"}, model, updates, 1, str(place))
+        assert 0 < found["cer"] and (found["seconds"] > 0) == bool(updates) and found["finetune_seconds"] > 0
         rows.append({"branch": branch, "updates": updates, "seed": 1, **found})
-    shown = speedrun.summary(rows, "wav2vec2", None)
-    assert "| hubert | 2 |" in shown and "- wav2vec2: " in shown and "reached with 1 of 1 seeds" in shown
+    shown = speedrun.summary(rows, "wav2vec2, muon", None)
+    assert "| hubert | 2 |" in shown and "- wav2vec2, muon: " in shown and "reached with 1 of 1 seeds" in shown
+    assert speedrun.RANDOM in shown and f"- {speedrun.RANDOM}" not in shown
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Measure our speed beside that of others, on the same data and machine, and write a table and a JSON file.
 
-Rows come from `training.py`, `scoring.py` and `matmul.py`, and from `decoding.py`, `features.py` and `memory.py` where
-they exist: each of these has a function `rows(seconds, threads)` that returns rows with at least the keys `KEYS`.
+Rows come from `training.py`, `scoring.py` and `matmul.py`, and from `decoding.py`, `features.py`, `memory.py` and
+`muon.py` where they exist: each of these has a function `rows(seconds, threads)` that returns rows with at least the
+keys `KEYS`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from child import call
 from headstart.files import write_json
 
 KEYS = ("name", "ours", "peer", "ratio", "unit", "peer_name")
-OTHERS = [name for name in ("decoding", "features", "memory") if (Path(__file__).parent / f"{name}.py").exists()]
+OTHERS = [
+    name for name in ("decoding", "features", "memory", "muon") if (Path(__file__).parent / f"{name}.py").exists()
+]
 TASKS = [f"{stage}-{size}" for size in training.SIZES for stage in training.STAGES]
 DEFAULT = ["peak", *(task for task in TASKS if not task.endswith("-tiny")), "scoring", *OTHERS]
 

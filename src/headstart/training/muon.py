@@ -60,8 +60,8 @@ class Muon(torch.optim.Optimizer):
         """Update parameters by their directions, which all have the same width and at least as many rows."""
         width = members[0][1].shape[1]
         # Rows of zeros are orthogonal to all others, and change nothing about them.
-        padded = [F.pad(tall, (0, 0, 0, -len(tall) % BLOCK)) for _, tall in members]
-        straight = orthogonal(torch.cat(padded).to(self.dtype).view(-1, BLOCK, width)).reshape(-1, width).float()
+        padded = [F.pad(tall.to(self.dtype), (0, 0, 0, -len(tall) % BLOCK)) for _, tall in members]
+        straight = orthogonal(torch.cat(padded).view(-1, BLOCK, width)).reshape(-1, width)
         for (parameter, tall), part in zip(members, straight.split([len(rows) for rows in padded]), strict=True):
             update = part[: len(tall)]
             update = update if update.shape == parameter.shape else update.T

@@ -1,8 +1,7 @@
 """Measure our speed beside that of others, on the same data and machine, and write a table and a JSON file.
 
 Rows come from `training.py`, `scoring.py` and `matmul.py`, and from `decoding.py`, `features.py`, `memory.py` and
-`muon.py` where they exist: each of these has a function `rows(seconds, threads)` that returns rows with at least the
-keys `KEYS`.
+`muon.py`: each of these has a function `rows(seconds, threads)` that returns rows with at least the keys `KEYS`.
 """
 
 from __future__ import annotations

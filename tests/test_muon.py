@@ -7,7 +7,7 @@ from test_families import every_variant, made
 from transformers import AutoModelForCTC
 
 from headstart.study.finetune import Finetune
-from headstart.training.muon import BLOCK, COEFFICIENTS, SIZE, STEPS, Muon, orthogonal
+from headstart.training.muon import BLOCK, COEFFICIENTS, SIZE, STEPS, TOGETHER, Muon, orthogonal
 from headstart.training.optimiser import MasterWeights
 
 RATE, DECAY = 0.03, 0.1
@@ -37,7 +37,8 @@ def test_a_matrix_of_one_block_is_updated_as_by_torchs_muon(shape):
     for gradient in gradients:
         peer.grad = gradient.clone()
         other.step()
-    torch.testing.assert_close(updated(weight, gradients, torch.bfloat16), peer.detach(), rtol=0.02, atol=0.02 * RATE)
+    apart = updated(weight, gradients, torch.bfloat16) - peer.detach()
+    assert apart.norm() < 0.03 * (peer.detach() - weight).norm()  # both compute in bfloat16, in another order
 
 
 @pytest.mark.parametrize("shape", [(200, 48), (48, 200), (192, 192), (130, 100), (70, 3)])
@@ -64,7 +65,7 @@ def test_singular_values_come_near_one():
 def test_the_memory_for_many_matrices_is_bounded_and_their_updates_are_those_of_each_alone(monkeypatch):
     weights = [drawn(96, 32, seed=seed) for seed in range(4)] + [drawn(32, 64, seed=9), drawn(16, 16)]
     gradients = [drawn(*weight.shape, seed=20 + number) for number, weight in enumerate(weights)]
-    monkeypatch.setattr("headstart.training.muon.TOGETHER", 2 * 96 * 32)
+    monkeypatch.setitem(TOGETHER, "cpu", 2 * 96 * 32)
     together = [weight.clone().requires_grad_() for weight in weights]
     sizes = []
     alone = orthogonal

@@ -20,7 +20,8 @@ MOMENTUM = 0.95
 SIZE = 0.2  # root mean square of an update's elements at a learning rate of 1, which is about that of Adam's
 STEPS = 3  # of Newton and Schulz
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of a step's polynomial, which makes small singular values grow fast
-TOGETHER = 2**22  # elements orthogonalised at a time, which bounds the memory that this takes
+# Elements that are made orthogonal at a time, which bounds memory: few for a CPU's cache, many for a GPU.
+TOGETHER = {"cpu": 2**19, "cuda": 2**24}
 
 
 class Muon(torch.optim.Optimizer):
@@ -51,7 +52,7 @@ class Muon(torch.optim.Optimizer):
                 tall = direction if len(direction) >= direction.shape[1] else direction.T
                 members = waiting[tall.shape[1]]
                 members.append((parameter, tall))
-                if sum(member.numel() for _, member in members) >= TOGETHER:
+                if sum(member.numel() for _, member in members) >= TOGETHER[parameter.device.type]:
                     self._update(waiting.pop(tall.shape[1]), group)
             for members in waiting.values():
                 self._update(members, group)
@@ -73,11 +74,16 @@ def orthogonal(blocks_NRC: torch.Tensor) -> torch.Tensor:
     """Matrices with the singular vectors of these, and singular values near 1 where theirs are not near 0.
 
     Each of `STEPS` steps applies an odd polynomial to the singular values: near 0 it multiplies them by 3.4, and from
-    there on it keeps them between 0.7 and 1.2.
+    there on it keeps them between 0.7 and 1.2. It is a polynomial of the product of a matrix with its transpose, times
+    the matrix. Products of all steps' polynomials need the matrix only twice.
     """
     a, b, c = COEFFICIENTS
     x = blocks_NRC / blocks_NRC.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
-    for _ in range(STEPS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
+    gram, factor = x @ x.mT, None
+    for step in range(STEPS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        factor = polynomial if factor is None else polynomial @ factor
+        if step < STEPS - 1:
+            gram = polynomial @ gram @ polynomial
+    return factor @ x

@@ -44,7 +44,7 @@ def rows(seconds: float, threads: int) -> list[dict[str, Any]]:
     found = {size: call("muon", "measure", threads, size=size, seconds=seconds) for size in SHAPES}
     return [
         {
-            "name": f"an update by Muon, {size}",
+            "name": f"an update by Muon, {size}: blocks of 64 rows, three steps",
             "ours": times["ours"],
             "peer": times["peer"],
             "ratio": times["peer"] / times["ours"],

@@ -25,9 +25,7 @@ from child import call
 from headstart.files import write_json
 
 KEYS = ("name", "ours", "peer", "ratio", "unit", "peer_name")
-OTHERS = [
-    name for name in ("decoding", "features", "memory", "muon") if (Path(__file__).parent / f"{name}.py").exists()
-]
+OTHERS = ["decoding", "features", "memory", "muon"]
 TASKS = [f"{stage}-{size}" for size in training.SIZES for stage in training.STAGES]
 DEFAULT = ["peak", *(task for task in TASKS if not task.endswith("-tiny")), "scoring", *OTHERS]
 

@@ -1,11 +1,10 @@
-"""How much processor time a start takes until it is as good as a given one, by each pre-training objective.
+"""How much processor time a start takes until it is as good as a given one, by each way of pre-training.
 
 A start is pre-trained from random weights on the untranscribed audio of the default study, and fine-tuned on 3 minutes
-of Indonesian, which is not in that audio. Every objective is pre-trained for several numbers of updates, each a
-training of its own with its own schedule, with several seeds. The level is the dev CER that the reference objective
-reaches with its longest pre-training. The answer is the time after which another objective reaches it, interpolated
-between its lengths on the logarithm of time. Random weights, which are fine-tuned as they are, are the first length of
-all objectives.
+of Indonesian, which is not in that audio. Each way, a branch, has several numbers of updates, each a training of
+its own with its own schedule, with several seeds. The level is the dev CER that the reference branch reaches with its
+longest pre-training. The answer is the time after which another branch reaches it, interpolated between its lengths on
+the logarithm of time. Random weights, which are fine-tuned as they are, are the first length of all branches.
 
 Time is processor time of pre-training and fine-tuning, so that other work on the machine matters little. Encoders have
 the shape of the shipped starts, and spans of masked frames their length.
@@ -205,7 +204,7 @@ def main() -> None:
             given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
             given |= {"finetune": options.finetune}
             found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
-            return {"branch": branch, "updates": updates, "seed": seed, **found}
+            return {"branch": branch, "updates": updates, "seed": seed, "finetune": options.finetune, **found}
 
         with ThreadPoolExecutor(options.jobs) as pool:
             # All branches with the first seed come first, so that a run that is cut off has all of them.

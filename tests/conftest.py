@@ -1,6 +1,7 @@
 """Corpora small enough for tests, made through the library's own stages."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,9 @@ def own_log() -> Iterator[None]:
     """Take away the log that a test sets up, which would write the lines of later tests to a stream that is closed."""
     loggers = [logging.getLogger(), logging.getLogger("headstart")]
     before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    hook = sys.excepthook
     yield
+    sys.excepthook = hook
     for logger, handlers, level in before:
         for handler in set(logger.handlers) - set(handlers):
             handler.close()

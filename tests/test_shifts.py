@@ -118,6 +118,7 @@ def test_pre_training_shifts_short_clips_and_crops_long_ones_anywhere(tiny_model
 
 
 @pytest.mark.parametrize("settings", [Pretrain, Semisup, Finetune])
-def test_results_from_before_the_setting_stay_valid(settings):
-    assert "shifts" not in settings().model_dump() and "shifts" not in settings(shifts=1).model_dump()
-    assert settings(shifts=16).model_dump()["shifts"] == 16
+@pytest.mark.parametrize(("key", "default", "other"), [("shifts", 1, 16), ("optimiser", "adamw", "muon")])
+def test_results_from_before_the_setting_stay_valid(settings, key, default, other):
+    assert key not in settings().model_dump() and key not in settings(**{key: default}).model_dump()
+    assert settings(**{key: other}).model_dump()[key] == other

@@ -182,8 +182,8 @@ def _training(task: dict[str, Any]) -> dict[str, float]:
     updates, warm = job.settings.updates, job.settings.log_every
     update = (wall[updates] - wall[warm]) / (updates - warm)
     size = float(sum(path.stat().st_size for path in Path(job.output).iterdir()))
-    # Weights, gradients, AdamW's two moments and the copies for the checkpoint do not grow with the batch; what else
-    # training takes does.
+    # Weights, gradients, the optimiser's moments (at most two) and the copies for the checkpoint do not grow with the
+    # batch; what else training takes does.
     fixed = before + 6 * size
     costs = {
         "start": started - task["began"] + max(0.0, trained - updates * update),

@@ -35,6 +35,7 @@ from headstart.report.tables import STAGES
 from headstart.report.transfer import advice_rows, heat_maps, question_rows
 from headstart.report.utterances import DIFFICULTY, samples, utterance_page, write_utterances
 from headstart.score.metrics import CURVE_METRICS, METRICS
+from headstart.study.fields import Settings
 from headstart.study.starts import ScratchStart, Start
 from headstart.study.study import Study
 from headstart.summarise.tables import run_folder
@@ -303,7 +304,14 @@ def settings(study: Study) -> list[Row]:
         ("Encoders from random weights", study.model),
         ("Text normalisation", study.text),
     ]
-    return [{"title": title, "rows": _shown(model.model_dump().items())} for title, model in tables]
+    return [{"title": title, "rows": _shown(_values(model).items())} for title, model in tables]
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    """The values of settings, also those that recipes leave out because they are the default."""
+    given = settings.model_dump()
+    own = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {name: given.get(name, own[name]) for name in own if name in given or not isinstance(own[name], Settings)}
 
 
 def _merged(folders: list[Row], key: str) -> list[Row]:

@@ -17,7 +17,7 @@ class Finetune(MaskedOptimisation):
     warmup: Share = Field(0.1, description="Tri-stage schedule: share of updates in which the rate rises.")
     hold: Share = Field(0.4, description="Tri-stage schedule: share of updates at the peak.")
     decay_to: Positive = Field(0.05, description="Final learning rate as a share of the peak.")
-    weight_decay: float = Field(0.01, ge=0.0, description="Weight decay.")
+    weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay.")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between dev evaluations, each a learning curve row.")
     save_minutes: Positive = Field(5.0, description=SAVE_MINUTES)

@@ -82,7 +82,7 @@ class Pretrain(Optimisation):
     warmup: Share = Field(0.08, description="Share of updates in which the rate rises (paper: 8 %).")
     hold: Share = Field(0.0, description="Share of updates at the peak.")
     decay_to: Positive = Field(0.02, description="Final learning rate as a share of the peak.")
-    weight_decay: float = Field(0.01, ge=0.0, description="Weight decay (paper: 0.01).")
+    weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay (paper: 0.01).")
     gradient_clip: Positive = Field(1.0, description="Largest gradient norm.")
     log_every: Count = Field(50, description="Updates between learning curve rows.")
     save_minutes: Positive = Field(5.0, description=SAVE_MINUTES)

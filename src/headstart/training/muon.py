@@ -1,8 +1,12 @@
-"""Muon, an optimiser of matrices: an update has the directions of the gradient's momentum, all of the same length.
+"""Muon, an optimiser of matrices, which updates them by their momentum after it has been made orthogonal.
 
+Newton-Schulz steps make the momentum orthogonal: its singular vectors stay, and its singular values become about equal.
 Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon, for the method; Liu et al. 2025, arXiv 2502.16982, for
-the size of updates. Here it works on blocks of a matrix, which are about the heads of an attention layer: the small
-networks and batches of a study on a CPU would spend more time on whole matrices than on their gradients.
+the size of updates.
+
+Unlike there, and in torch, it does so with blocks of 64 rows of a matrix (or columns, if it is wide), and with three
+steps instead of five. The small networks and batches of a study on a CPU would spend as much time on whole matrices as
+on their gradients (benchmarks/muon.py measures it), and are not trained better (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import torch.nn.functional as F
 BLOCK = 64  # rows of a block
 MOMENTUM = 0.95
 SIZE = 0.2  # root mean square of an update's elements at a learning rate of 1, which is about that of Adam's
-STEPS = 3  # of Newton and Schulz
+STEPS = 3  # Newton-Schulz steps
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of a step's polynomial, which makes small singular values grow fast
 # Elements that are made orthogonal at a time, which bounds memory: few for a CPU's cache, many for a GPU.
 TOGETHER = {"cpu": 2**19, "cuda": 2**24}
@@ -64,18 +68,21 @@ class Muon(torch.optim.Optimizer):
         padded = [F.pad(tall.to(self.dtype), (0, 0, 0, -len(tall) % BLOCK)) for _, tall in members]
         straight = orthogonal(torch.cat(padded).view(-1, BLOCK, width)).reshape(-1, width)
         for (parameter, tall), part in zip(members, straight.split([len(rows) for rows in padded]), strict=True):
-            update = part[: len(tall)]
-            update = update if update.shape == parameter.shape else update.T
-            size = SIZE * math.sqrt(max(min(BLOCK, len(tall)), width))
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            goal = parameter if parameter.shape == tall.shape else parameter.T
+            whole = len(tall) // BLOCK * BLOCK
+            for begin, end in ((0, whole), (whole, len(tall))):  # the last block may be shorter
+                size = SIZE * math.sqrt(max(min(BLOCK, end - begin), width))
+                goal[begin:end].add_(part[begin:end], alpha=-group["lr"] * size)
 
 
 def orthogonal(blocks_NRC: torch.Tensor) -> torch.Tensor:
-    """Matrices with the singular vectors of these, and singular values near 1 where theirs are not near 0.
+    """Matrices with the singular vectors of these, and with singular values near 1.
 
-    Each of `STEPS` steps applies an odd polynomial to the singular values: near 0 it multiplies them by 3.4, and from
-    there on it keeps them between 0.7 and 1.2. It is a polynomial of the product of a matrix with its transpose, times
-    the matrix. Products of all steps' polynomials need the matrix only twice.
+    Each of `STEPS` steps applies an odd polynomial to the singular values, which multiplies small ones by up to 3.4 and
+    maps those from 0.22 to 1.2 into 0.68 to 1.2. After three steps, singular values of at least 2 % of a block's
+    Frobenius norm are in that range. A step's polynomial is one of the Gram matrix, times the matrix, so that the
+    product of all steps needs the matrix itself only twice.
     """
     a, b, c = COEFFICIENTS
     x = blocks_NRC / blocks_NRC.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)

@@ -74,14 +74,18 @@ def files_recipe(settings: dict[str, Any], files: dict[str, str | list[str]]) ->
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """The differences between two identities, one line each, such as `settings.updates: 400, was 300`."""
+    """The differences between two identities, one line each, such as `settings.updates: 400, was 300`.
+
+    A key that one of them leaves out has its default there.
+    """
     lines = []
     for key in dict.fromkeys([*wanted, *found]):
         new, old = wanted.get(key), found.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
             lines += [f"{key}.{line}" for line in differences(new, old)]
         elif new != old:
-            lines.append(f"{key}: {_shown(new)}, was {_shown(old)}")
+            shown, before = (_shown(side[key]) if key in side else "the default" for side in (wanted, found))
+            lines.append(f"{key}: {shown}, was {before}")
     return lines
 
 

@@ -153,6 +153,15 @@ def test_a_speedrun_trains_and_interpolates(here, training, tmp_path, monkeypatc
     assert speedrun.RANDOM in shown and f"- {speedrun.RANDOM}" not in shown
 
 
+def test_updates_by_muon_are_timed_on_both_sides(here, monkeypatch):
+    muon = here("muon")
+    monkeypatch.setitem(muon.SHAPES, "small", (32, 96, 2))
+    monkeypatch.delitem(muon.SHAPES, "base")
+    monkeypatch.setattr(muon, "call", lambda module, function, threads, **given: getattr(muon, function)(**given))
+    (row,) = muon.rows(0.01, 1)
+    assert row["ours"] > 0 and row["ratio"] == row["peer"] / row["ours"]
+
+
 @pytest.mark.slow
 def test_the_gpu_script_runs_whole_without_a_gpu(tmp_path):
     """Its jobs are processes of their own: two that share a device, and one that is killed."""

@@ -1,8 +1,8 @@
 """How much processor time a start takes until it is as good as a given one, by each way of pre-training.
 
 A start is pre-trained from random weights on the untranscribed audio of the default study, and fine-tuned on 3 minutes
-of Indonesian, which is not in that audio. Each way, a branch, has several numbers of updates, each a training of
-its own with its own schedule, with several seeds. The level is the dev CER that the reference branch reaches with its
+of Indonesian, which is not in that audio. Each way, a branch, has several numbers of updates, each a training of its
+own with its own schedule, with several seeds. The level is the dev CER that the reference branch reaches with its
 longest pre-training. The answer is the time after which another branch reaches it, interpolated between its lengths on
 the logarithm of time. Random weights, which are fine-tuned as they are, are the first length of all branches.
 
@@ -201,9 +201,9 @@ def main() -> None:
         def one(seed: int, branch: str, updates: int) -> dict[str, Any]:
             place = Path(folder) / f"{branch}-{updates}-{seed}".replace(" ", "")
             place.mkdir()
-            given = {"files": files, "settings": BRANCHES.get(branch, {}), "model": options.model}
-            given |= {"finetune": options.finetune}
-            found = call("speedrun", "run", options.threads, **given, updates=updates, seed=seed, folder=str(place))
+            given = {"settings": BRANCHES.get(branch, {}), "finetune": options.finetune, "model": options.model}
+            given |= {"files": files, "updates": updates, "seed": seed, "folder": str(place)}
+            found = call("speedrun", "run", options.threads, **given)
             return {"branch": branch, "updates": updates, "seed": seed, "finetune": options.finetune, **found}
 
         with ThreadPoolExecutor(options.jobs) as pool:

@@ -210,7 +210,6 @@ def asked_to_end(job: Path, processes: int = 1, number: int = signal.SIGTERM, na
     assert last and saved_update(job) == int(last[1]) < UPDATES
 
 
-OBJECTIVES = ["wav2vec2", "data2vec", "best-rq", "hubert", "ctc", "ctc by muon", "pseudo-labels"]
 SIGNALS = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 
 

@@ -74,17 +74,14 @@ def files_recipe(settings: dict[str, Any], files: dict[str, str | list[str]]) ->
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """The differences between two identities, one line each, such as `settings.updates: 400, was 300`.
-
-    A key that one of them leaves out has its default there.
-    """
+    """The differences between two identities, one line each, such as `settings.updates: 400, was 300`."""
     lines = []
     for key in dict.fromkeys([*wanted, *found]):
         new, old = wanted.get(key), found.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
             lines += [f"{key}.{line}" for line in differences(new, old)]
         elif new != old:
-            shown, before = (_shown(side[key]) if key in side else "the default" for side in (wanted, found))
+            shown, before = (_shown(side[key]) if key in side else "left out" for side in (wanted, found))
             lines.append(f"{key}: {shown}, was {before}")
     return lines
 

@@ -10,6 +10,7 @@ from transfer_tables import study_of
 from headstart.jobs import TRAINING, FinetuneJob
 from headstart.plan.graph import Graph
 from headstart.study.reading import load_study, parse_study
+from headstart.training.recipes import differences
 from headstart.versions import VERSIONS
 from headstart.workflow import Workflow
 
@@ -176,3 +177,9 @@ def test_languages_are_compared_by_sound_where_the_summary_asks_what_transfers(w
     data["similarity"] = {"acoustic": None}
     assert Workflow(parse_study(data, "study.yaml")).summary_input()["similarities"] == []
     assert workflow.summary_input()["similarities"] == []  # which has too few starts and languages
+
+
+def test_differences_of_recipes_say_where_a_key_is_left_out():
+    assert differences({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a.b: 1, was 2"]
+    assert differences({"a": 1, "c": None}, {"c": 3}) == ["a: 1, was left out", "c: None, was 3"]
+    assert differences({}, {"a": 1}) == ["a: left out, was 1"]

@@ -18,7 +18,7 @@ import headstart
 from headstart.files import write_json
 from headstart.report import tables
 from headstart.report.charts import start_styles
-from headstart.report.page import page_of, write_report
+from headstart.report.page import page_of, settings, write_report
 from headstart.report.selection import choice
 from headstart.report.sentences import (
     answer,
@@ -36,6 +36,7 @@ from headstart.report.sentences import (
 from headstart.report.utterances import marked_words, samples
 from headstart.score.alignment import align_words
 from headstart.score.score_file import score_columns
+from headstart.study.reading import load_study
 from headstart.study.selection import Select
 from headstart.study.study import Study
 from headstart.summarise.summary import summarise
@@ -795,3 +796,12 @@ def test_what_is_wrong_with_the_training_of_runs_is_said(tmp_path):
 
 def test_runs_that_learn_have_no_list_of_what_is_wrong(tiny):
     assert "Runs that did not learn" not in tiny[-1]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_settings_that_recipes_leave_out_are_shown(optimiser):
+    study = load_study(Path(__file__).parent.parent / "config/config.yaml")
+    finetune = study.finetune.model_copy(update={"optimiser": optimiser})
+    rows = {table["title"]: table["rows"] for table in settings(study.model_copy(update={"finetune": finetune}))}
+    shown = {row["name"]: row["value"] for row in rows["Fine-tuning"]}
+    assert shown["optimiser"] == optimiser and shown["shifts"] == "16"
